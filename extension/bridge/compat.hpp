@@ -1,0 +1,48 @@
+// What differs between PostgreSQL 15, 16, 17 and 18, and nothing else: the only file that looks at
+// PG_VERSION_NUM. Included by pg.hpp.
+#pragma once
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "pg_portage needs PostgreSQL 15, 16, 17 or 18"
+#endif
+
+namespace portage::bridge {
+
+// 16 renamed is_member_of_role's SET ROLE meaning: membership alone no longer allows SET ROLE.
+inline bool can_set_role(Oid member, Oid role) {
+#if PG_VERSION_NUM >= 160000
+  return member_can_set_role(member, role);
+#else
+  return is_member_of_role(member, role);
+#endif
+}
+
+// 16 and 18 added arguments for summarizing indexes and ON CONFLICT.
+inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
+#if PG_VERSION_NUM >= 160000
+  ExecInsertIndexTuples(result, slot, executor, false, false, nullptr, NIL, false);
+#else
+  ExecInsertIndexTuples(result, slot, executor, false, false, nullptr, NIL);
+#endif
+}
+
+// 18 added the scan's instrumentation.
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 180000
+  return index_beginscan(table, index, snapshot, nullptr, keys, 0);
+#else
+  return index_beginscan(table, index, snapshot, keys, 0);
+#endif
+}
+
+// 18 added NOT ENFORCED.
+inline bool check_is_enforced([[maybe_unused]] const ConstrCheck& check) {
+#if PG_VERSION_NUM >= 180000
+  return check.ccenforced;
+#else
+  return true;
+#endif
+}
+
+}  // namespace portage::bridge
+

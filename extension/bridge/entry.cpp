@@ -1,0 +1,98 @@
+// See entry.hpp. The catch handlers only copy bytes into a plain slot; nothing is raised inside a catch.
+#include "bridge/entry.hpp"
+
+namespace portage::bridge {
+namespace {
+
+/// The plain slot: an ErrorData whose strings live in the caller's memory context.
+struct Slot {
+  ErrorData data;
+  MemoryContext context;
+};
+
+char* keep(Slot& slot, const std::string& text) noexcept {
+  if (text.empty()) return nullptr;
+  auto* copy = static_cast<char*>(
+      MemoryContextAllocExtended(slot.context, text.size() + 1, MCXT_ALLOC_NO_OOM | MCXT_ALLOC_HUGE));
+  if (copy) memcpy(copy, text.c_str(), text.size() + 1);
+  return copy;
+}
+
+void keep_report(Slot& slot, const ErrorReport& report) noexcept {
+  ErrorData& data = slot.data;
+  data.sqlerrcode = report.sqlerrcode;
+  data.message = keep(slot, report.message);
+  data.detail = keep(slot, report.detail);
+  data.detail_log = keep(slot, report.detail_log);
+  data.hint = keep(slot, report.hint);
+  data.context = keep(slot, report.context);
+  data.schema_name = keep(slot, report.schema_name);
+  data.table_name = keep(slot, report.table_name);
+  data.column_name = keep(slot, report.column_name);
+  data.datatype_name = keep(slot, report.datatype_name);
+  data.constraint_name = keep(slot, report.constraint_name);
+  data.internalquery = keep(slot, report.internalquery);
+  data.internalpos = report.internalpos;
+  data.filename = report.filename;
+  data.lineno = report.lineno;
+  data.funcname = report.funcname;
+}
+
+bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept {
+  try {
+    *result = body(fcinfo);
+    return true;
+  } catch (const Error& error) {
+    keep_report(*slot, error.report());
+  } catch (const std::bad_alloc&) {
+    slot->data.sqlerrcode = ERRCODE_OUT_OF_MEMORY;
+    slot->data.message = const_cast<char*>("out of memory");
+    slot->data.hint = const_cast<char*>("Lower the batch size, or give the server more memory.");
+  } catch (const std::exception& error) {
+    slot->data.sqlerrcode = ERRCODE_INTERNAL_ERROR;
+    char text[512];
+    snprintf(text, sizeof text, "unexpected C++ exception: %s", error.what());
+    slot->data.message = static_cast<char*>(
+        MemoryContextAllocExtended(slot->context, strlen(text) + 1, MCXT_ALLOC_NO_OOM));
+    if (slot->data.message) memcpy(slot->data.message, text, strlen(text) + 1);
+  } catch (...) {
+    slot->data.sqlerrcode = ERRCODE_INTERNAL_ERROR;
+    slot->data.message = const_cast<char*>("unexpected exception of an unknown type");
+  }
+  return false;
+}
+
+}  // namespace
+
+Datum enter(FunctionCallInfo fcinfo, Body body) {
+  Slot slot;
+  memset(&slot, 0, sizeof slot);
+  slot.context = CurrentMemoryContext;
+  sigjmp_buf* const jump = PG_exception_stack;
+  ErrorContextCallback* const callbacks = error_context_stack;
+  Datum result = 0;
+  if (run(fcinfo, body, &result, &slot)) return result;
+  PG_exception_stack = jump;
+  error_context_stack = callbacks;
+  MemoryContextSwitchTo(slot.context);
+  ErrorData& data = slot.data;
+  data.elevel = ERROR;
+  data.output_to_server = true;
+  data.output_to_client = true;
+  data.assoc_context = slot.context;
+  if (!data.message) data.message = const_cast<char*>("out of memory while reporting an error");
+  if (!data.filename) data.filename = __FILE__;
+  if (!data.funcname) data.funcname = __func__;
+  // ThrowErrorData, unlike ReThrowError, decides anew where the report goes: the first raise happened
+  // under a guard and never reached the client or the log.
+  ThrowErrorData(&data);
+  pg_unreachable();
+}
+
+void notice(const std::string& message, const std::string& detail, int level) {
+  const char* text = message.c_str();
+  const char* more = detail.empty() ? nullptr : detail.c_str();
+  guarded([=] { ereport(level, (errmsg_internal("%s", text), more ? errdetail_internal("%s", more) : 0)); });
+}
+
+}  // namespace portage::bridge

@@ -1,0 +1,64 @@
+// See error.hpp. The copy out of ErrorData is the only place that looks into it.
+#include "bridge/error.hpp"
+
+#include <cstdarg>
+
+namespace portage::bridge {
+
+std::string sqlstate_text(int code) {
+  std::string text(5, '0');
+  for (int i = 0; i < 5; i++) {
+    text[i] = PGUNSIXBIT(code);
+    code >>= 6;
+  }
+  return text;
+}
+
+int sqlstate_code(std::string_view s) {
+  return s.size() == 5 ? MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]) : ERRCODE_INTERNAL_ERROR;
+}
+
+std::string Error::sqlstate() const { return sqlstate_text(report_->sqlerrcode); }
+
+static std::string or_empty(const char* text) { return text ? text : ""; }
+
+ErrorReport take_error_in_flight() {
+  // CopyErrorData allocates in the current context; copied on at once and freed, so that 100,000 failing
+  // calls in one statement leave nothing behind.
+  ErrorData* data = CopyErrorData();
+  FlushErrorState();
+  ErrorReport report;
+  report.sqlerrcode = data->sqlerrcode;
+  report.message = or_empty(data->message);
+  report.detail = or_empty(data->detail);
+  report.detail_log = or_empty(data->detail_log);
+  report.hint = or_empty(data->hint);
+  report.context = or_empty(data->context);
+  report.schema_name = or_empty(data->schema_name);
+  report.table_name = or_empty(data->table_name);
+  report.column_name = or_empty(data->column_name);
+  report.datatype_name = or_empty(data->datatype_name);
+  report.constraint_name = or_empty(data->constraint_name);
+  report.internalquery = or_empty(data->internalquery);
+  report.internalpos = data->internalpos;
+  report.cursorpos = data->cursorpos;
+  report.filename = data->filename;
+  report.lineno = data->lineno;
+  report.funcname = data->funcname;
+  FreeErrorData(data);
+  return report;
+}
+
+std::string format(const char* pattern, ...) {
+  va_list args, again;
+  va_start(args, pattern);
+  va_copy(again, args);
+  int length = vsnprintf(nullptr, 0, pattern, args);
+  va_end(args);
+  std::string text(length > 0 ? length : 0, '\0');
+  if (length > 0) vsnprintf(text.data(), text.size() + 1, pattern, again);
+  va_end(again);
+  return text;
+}
+
+}  // namespace portage::bridge

@@ -1,0 +1,66 @@
+// What holds for a stretch of code and is undone at its end: memory contexts, the current user, settings. All
+// are RAII; none raises in its destructor.
+#pragma once
+
+#include "bridge/guard.hpp"
+
+namespace portage::bridge {
+
+/// A memory context of our own, deleted at the end. Not current until one enters it.
+class Memory {
+ public:
+  explicit Memory(const char* name /* a literal */, MemoryContext parent = CurrentMemoryContext);
+  ~Memory() { if (context_) MemoryContextDelete(context_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  MemoryContext get() const { return context_; }
+  void reset() { MemoryContextReset(context_); }
+
+ private:
+  MemoryContext context_;
+};
+
+/// Makes a memory context current for a block.
+class InMemory {
+ public:
+  explicit InMemory(MemoryContext context) : previous_(MemoryContextSwitchTo(context)) {}
+  ~InMemory() { MemoryContextSwitchTo(previous_); }
+  InMemory(const InMemory&) = delete;
+  InMemory& operator=(const InMemory&) = delete;
+
+ private:
+  MemoryContext previous_;
+};
+
+/// Acts as another role for a block. `flags`: SECURITY_LOCAL_USERID_CHANGE for plain access,
+/// with SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's.
+class AsUser {
+ public:
+  explicit AsUser(Oid user, int flags = SECURITY_LOCAL_USERID_CHANGE) {
+    GetUserIdAndSecContext(&user_, &context_);
+    if (user != user_ || (context_ | flags) != context_) SetUserIdAndSecContext(user, context_ | flags);
+  }
+  ~AsUser() { SetUserIdAndSecContext(user_, context_); }
+  AsUser(const AsUser&) = delete;
+  AsUser& operator=(const AsUser&) = delete;
+
+ private:
+  Oid user_;
+  int context_;
+};
+
+/// Settings that hold for a block, as SET clauses of a function do. Must end before the subtransaction in which
+/// it began does.
+class Settings {
+ public:
+  Settings() : level_(NewGUCNestLevel()) {}
+  ~Settings() { AtEOXact_GUC(true, level_); }
+  Settings(const Settings&) = delete;
+  Settings& operator=(const Settings&) = delete;
+  Settings& set(const char* name, const std::string& value);
+
+ private:
+  int level_;
+};
+
+}  // namespace portage::bridge

@@ -1,0 +1,60 @@
+// See subxact.hpp.
+#include "bridge/subxact.hpp"
+
+extern "C" {
+#include "utils/resowner.h"
+}
+
+namespace portage::bridge {
+
+Subtransaction::Subtransaction() : context_(CurrentMemoryContext), owner_(CurrentResourceOwner) {
+  guarded([] { BeginInternalSubTransaction(nullptr); });
+  MemoryContextSwitchTo(context_);
+  open_ = true;
+}
+
+void Subtransaction::release() {
+  open_ = false;  // a failing release has left the subtransaction aborted: the transaction's end cleans it up
+  try {
+    guarded([] { ReleaseCurrentSubTransaction(); });
+  } catch (...) {
+    open_ = true;
+    throw;
+  }
+  MemoryContextSwitchTo(context_);
+  CurrentResourceOwner = owner_;
+}
+
+void Subtransaction::rollback() {
+  open_ = false;
+  guarded([] { RollbackAndReleaseCurrentSubTransaction(); });
+  MemoryContextSwitchTo(context_);
+  CurrentResourceOwner = owner_;
+}
+
+Subtransaction::~Subtransaction() {
+  if (!open_) return;
+  try {
+    rollback();
+  } catch (...) {
+    // Rolling back does not fail short of a broken backend; the enclosing transaction then aborts anyway.
+  }
+}
+
+bool concerns_whole_batch(int code) {
+  switch (ERRCODE_TO_CATEGORY(code)) {
+    case MAKE_SQLSTATE('0', '8', '0', '0', '0'):  // connection
+    case MAKE_SQLSTATE('2', '5', '0', '0', '0'):  // invalid transaction state
+    case MAKE_SQLSTATE('4', '0', '0', '0', '0'):  // serialization, deadlock
+    case MAKE_SQLSTATE('5', '3', '0', '0', '0'):  // out of resources
+    case MAKE_SQLSTATE('5', '7', '0', '0', '0'):  // cancel, shutdown
+    case MAKE_SQLSTATE('5', '8', '0', '0', '0'):  // system error
+    case MAKE_SQLSTATE('X', 'X', '0', '0', '0'):  // internal
+      return true;
+    default:
+      return code == ERRCODE_INSUFFICIENT_PRIVILEGE || code == ERRCODE_LOCK_NOT_AVAILABLE ||
+             code == ERRCODE_UNDEFINED_TABLE;
+  }
+}
+
+}  // namespace portage::bridge

@@ -1,0 +1,45 @@
+// Multi-insert into a table of our own, as COPY does it: heap tuples a thousand at a time, then their index
+// entries. No privileges, constraints or triggers are looked at: only for the extension's own tables.
+#pragma once
+
+#include "bridge/scope.hpp"
+
+namespace portage::bridge {
+
+class TableWriter {
+ public:
+  /// Opens schema.name. The values given to add() must live until finish().
+  TableWriter(const char* schema, const char* name);
+  TableWriter(const TableWriter&) = delete;
+  TableWriter& operator=(const TableWriter&) = delete;
+
+  /// The row being filled: values()[i] and nulls()[i] for column i + 1. Every column must be set each time.
+  Datum* values() { return state_->values; }
+  bool* nulls() { return state_->nulls; }
+  int natts() const { return state_->natts; }
+  /// Queues the row; writes when a thousand are waiting.
+  void add();
+  /// Writes what waits and closes the table. Not called after an error: the (sub)transaction's end closes it.
+  void finish();
+
+ private:
+  static constexpr int capacity = 1000;
+  struct State {
+    Relation relation;
+    ResultRelInfo* result;
+    EState* executor;
+    BulkInsertState bulk;
+    TupleDesc shape;
+    TupleTableSlot* slots[capacity];
+    Datum* values;
+    bool* nulls;
+    int natts, waiting;
+    CommandId command;
+  };
+  static void flush_raw(State*);
+
+  Memory memory_;
+  State* state_;
+};
+
+}  // namespace portage::bridge

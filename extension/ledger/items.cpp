@@ -1,0 +1,320 @@
+// See items.hpp. Rows go in by multi-insert (bridge/table_writer); mappings are found by one open index scan.
+#include "ledger/items.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/json.hpp"
+#include "bridge/table_writer.hpp"
+#include "ledger/as_ledger.hpp"
+#include "pipeline/error_class.hpp"
+
+extern "C" {
+#include "access/stratnum.h"
+#include "utils/fmgroids.h"
+}
+
+namespace portage::ledger {
+namespace {
+
+using bridge::guarded;
+using bridge::json_quoted;
+using bridge::param;
+using bridge::text_datum;
+
+constexpr std::string_view outcome_names[outcome_count] = {"pending",    "inserted", "updated", "unchanged", "skipped",
+                                                           "conflicted", "parked",   "invalid", "failed"};
+
+std::string_view origin_name(char origin) {
+  return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
+}
+
+/// One probe for all the ids of a batch: index_rescan is three times cheaper than a scan per key.
+struct Probe {
+  Relation table, index;
+  IndexScanDesc scan;
+  TupleTableSlot* slot;
+  ScanKeyData keys[3];
+};
+
+struct ProbeHit {
+  bool found;
+  const char* key;
+  int key_size;
+  char origin;
+  int64 source_hash, row_hash, run_id, ordinal;
+};
+
+void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
+  Oid schema = get_namespace_oid("portage", false);
+  p->table = table_open(get_relname_relid("legacy_mappings", schema), AccessShareLock);
+  p->index = index_open(get_relname_relid("legacy_mappings_pkey", schema), AccessShareLock);
+  p->slot = table_slot_create(p->table, nullptr);
+  PushActiveSnapshot(GetTransactionSnapshot());
+  p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 3);
+  ScanKeyInit(&p->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(pipeline_id));
+  ScanKeyInit(&p->keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, scope);
+  ScanKeyInit(&p->keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, 0);
+  p->keys[1].sk_collation = p->keys[2].sk_collation = C_COLLATION_OID;
+}
+
+ProbeHit probe_raw(Probe* p, Datum legacy_id) {
+  p->keys[2].sk_argument = legacy_id;
+  index_rescan(p->scan, p->keys, 3, nullptr, 0);
+  ProbeHit hit;
+  memset(&hit, 0, sizeof hit);
+  if (!index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit;
+  slot_getallattrs(p->slot);
+  Datum* v = p->slot->tts_values;
+  hit.found = true;
+  struct varlena* key = pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(v[3])));
+  hit.key = VARDATA_ANY(key);
+  hit.key_size = VARSIZE_ANY_EXHDR(key);
+  hit.origin = *VARDATA_ANY(DatumGetPointer(v[4]));
+  hit.source_hash = DatumGetInt64(v[5]);
+  hit.row_hash = DatumGetInt64(v[6]);
+  hit.run_id = DatumGetInt64(v[7]);
+  hit.ordinal = DatumGetInt64(v[8]);
+  return hit;
+}
+
+void close_probe_raw(Probe* p) {
+  index_endscan(p->scan);
+  ExecDropSingleTupleTableSlot(p->slot);
+  PopActiveSnapshot();
+  index_close(p->index, NoLock);
+  table_close(p->table, NoLock);
+}
+
+/// The issues of an item as a JSON array; null if the first says it all.
+std::string issues_json(const Item& item) {
+  std::string json = "[";
+  for (const Issue* issue = item.issues; issue; issue = issue->next) {
+    if (json.size() > 1) json += ", ";
+    json += "{\"rule\": " + json_quoted(issue->rule) + ", \"sqlstate\": " + json_quoted(issue->sqlstate);
+    if (!issue->column.empty()) json += ", \"column\": " + json_quoted(issue->column);
+    if (!issue->constraint.empty()) json += ", \"constraint\": " + json_quoted(issue->constraint);
+    json += ", \"message\": " + json_quoted(issue->message);
+    if (!issue->detail.empty()) json += ", \"detail\": " + json_quoted(issue->detail);
+    json += std::string(", \"severity\": ") + (issue->warning ? "\"warning\"" : "\"error\"") + "}";
+  }
+  return json + "]";
+}
+
+void write_items(const BatchRecord& record, const Item* items, size_t n, int revision) {
+  bridge::TableWriter rows("portage", "item_rows");
+  Datum* v = rows.values();
+  bool* null = rows.nulls();
+  Datum names[outcome_count];
+  for (int i = 0; i < outcome_count; i++) names[i] = text_datum(outcome_names[i]);
+  auto optional_text = [&](int column, std::string_view text) {
+    null[column] = text.empty();
+    v[column] = text.empty() ? 0 : text_datum(text);
+  };
+  for (size_t i = 0; i < n; i++) {
+    const Item& item = items[i];
+    if ((i & 255) == 0) bridge::check_interrupts();
+    memset(null, 0, sizeof(bool) * rows.natts());
+    v[0] = Int64GetDatum(record.run_id);
+    v[1] = Int64GetDatum(item.ordinal);
+    v[2] = Int32GetDatum(revision);
+    v[3] = Int32GetDatum(record.part);
+    v[4] = Int64GetDatum(static_cast<int64>(item.record.line));
+    v[5] = Int64GetDatum(static_cast<int64>(item.record.offset));
+    v[6] = Int64GetDatum(static_cast<int64>(item.record.length));
+    v[7] = names[static_cast<int>(item.outcome)];
+    null[8] = item.legacy_id.data() == nullptr;
+    v[8] = null[8] ? 0 : text_datum(item.legacy_id);
+    optional_text(9, item.target_key);
+    const Issue* first = item.issues;
+    while (first && first->warning && first->next) first = first->next;  // the cause before the remarks
+    for (int column = 10; column <= 16; column++) null[column] = true;
+    if (first) {
+      if (!first->warning) optional_text(10, error_class(first->rule, first->sqlstate));
+      optional_text(11, first->rule);
+      optional_text(12, first->sqlstate);
+      optional_text(13, first->column);
+      optional_text(14, first->message);
+      null[15] = false;
+      std::string json = issues_json(item);
+      v[15] = bridge::param_json(json).value;
+    }
+    bool landed = item.outcome == Outcome::inserted || item.outcome == Outcome::updated ||
+                  item.outcome == Outcome::unchanged;
+    if (!landed) {
+      null[16] = false;
+      v[16] = text_datum(item.record.raw.substr(0, max_kept_raw));
+    }
+    rows.add();
+  }
+  rows.finish();
+}
+
+void insert_mappings(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n) {
+  bridge::TableWriter rows("portage", "legacy_mappings");
+  Datum* v = rows.values();
+  memset(rows.nulls(), 0, sizeof(bool) * rows.natts());
+  Datum scope = text_datum(space.scope);
+  Datum origins[] = {text_datum("inserted"), text_datum("adopted"), text_datum("overwritten")};
+  for (size_t i = 0; i < n; i++) {
+    const Item& item = items[i];
+    if (!item.origin || item.mapped_before || item.legacy_id.data() == nullptr) continue;
+    v[0] = Int64GetDatum(space.pipeline_id);
+    v[1] = scope;
+    v[2] = text_datum(item.legacy_id);
+    v[3] = text_datum(item.target_key);
+    v[4] = origins[item.origin == 'i' ? 0 : item.origin == 'a' ? 1 : 2];
+    v[5] = Int64GetDatum(static_cast<int64>(item.source_hash));
+    v[6] = Int64GetDatum(static_cast<int64>(item.row_hash));
+    v[7] = Int64GetDatum(record.run_id);
+    v[8] = Int64GetDatum(item.ordinal);
+    rows.add();
+  }
+  rows.finish();
+}
+
+void update_mappings(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n) {
+  std::vector<std::string> ids, keys, origins;
+  std::vector<int64_t> source_hashes, row_hashes, ordinals;
+  for (size_t i = 0; i < n; i++) {
+    const Item& item = items[i];
+    if (!item.origin || !item.mapped_before) continue;
+    ids.emplace_back(item.legacy_id);
+    keys.emplace_back(item.target_key);
+    origins.emplace_back(origin_name(item.origin));
+    source_hashes.push_back(static_cast<int64_t>(item.source_hash));
+    row_hashes.push_back(static_cast<int64_t>(item.row_hash));
+    ordinals.push_back(item.ordinal);
+  }
+  if (ids.empty()) return;
+  AsLedger as;
+  static const bridge::Statement update(
+      "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = n.source_hash, "
+      "row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal FROM unnest($4::text[], $5::text[], $6::text[], "
+      "$7::bigint[], $8::bigint[], $9::bigint[]) AS n (legacy_id, target_key, origin, source_hash, row_hash, ordinal) "
+      "WHERE m.pipeline_id = $1 AND m.scope = $2 AND m.legacy_id = n.legacy_id COLLATE \"C\"");
+  update({param(space.pipeline_id), param(space.scope), param(record.run_id), bridge::param_text_array(ids),
+          bridge::param_text_array(keys), bridge::param_text_array(origins), bridge::param_int8_array(source_hashes),
+          bridge::param_int8_array(row_hashes), bridge::param_int8_array(ordinals)});
+}
+
+void write_undo(const BatchRecord& record, const std::vector<Undo>& undo, int revision) {
+  if (undo.empty()) return;
+  bridge::TableWriter rows("portage", "migration_undo");
+  Datum* v = rows.values();
+  bool* null = rows.nulls();
+  for (const Undo& one : undo) {
+    memset(null, 0, sizeof(bool) * rows.natts());
+    v[0] = Int64GetDatum(record.run_id);
+    v[1] = Int64GetDatum(one.item->ordinal);
+    v[2] = Int32GetDatum(revision);
+    v[3] = text_datum(one.target_key);
+    v[4] = one.columns;
+    v[5] = one.before;
+    null[4] = null[5] = one.columns == 0;
+    null[6] = !one.before_hash;
+    v[6] = Int64GetDatum(one.before_hash.value_or(0));
+    if (one.mapping.found) {
+      v[7] = text_datum(one.mapping.target_key);
+      v[8] = text_datum(origin_name(one.mapping.origin));
+      v[9] = Int64GetDatum(one.mapping.source_hash);
+      v[10] = Int64GetDatum(one.mapping.row_hash);
+      v[11] = Int64GetDatum(one.mapping.run_id);
+      v[12] = Int64GetDatum(one.mapping.ordinal);
+    } else {
+      for (int column = 7; column <= 12; column++) null[column] = true;
+    }
+    rows.add();
+  }
+  rows.finish();
+}
+
+}  // namespace
+
+std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<Item*>& items, formats::Arena& arena) {
+  std::vector<Mapping> found(items.size());
+  if (items.empty()) return found;
+  bridge::Memory memory("portage mapping probe");
+  bridge::InMemory in(memory.get());
+  Probe probe;
+  Probe* p = &probe;
+  Datum scope = text_datum(space.scope);
+  int64 pipeline_id = space.pipeline_id;
+  guarded(open_probe_raw, p, pipeline_id, scope);
+  for (size_t i = 0; i < items.size(); i++) {
+    if ((i & 255) == 0) bridge::check_interrupts();
+    if (items[i]->legacy_id.data() == nullptr) continue;
+    ProbeHit hit = guarded(probe_raw, p, text_datum(items[i]->legacy_id));
+    if (!hit.found) continue;
+    found[i] = {true, arena.copy({hit.key, static_cast<size_t>(hit.key_size)}), hit.origin, hit.source_hash,
+                hit.row_hash, hit.run_id, hit.ordinal};
+  }
+  guarded(close_probe_raw, p);
+  return found;
+}
+
+std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& space, int64_t run_id,
+                                                         const std::vector<std::string>& keys) {
+  std::unordered_map<std::string, int64_t> written;
+  if (keys.empty()) return written;
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT target_key, ordinal FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND run_id = $3 "
+      "AND target_key = ANY ($4 COLLATE \"C\")");
+  bridge::Result rows = select({param(space.pipeline_id), param(space.scope), param(run_id),
+                                bridge::param_text_array(keys)});
+  for (size_t i = 0; i < rows.size(); i++) written[rows.text(i, 1)] = rows.bigint(i, 2);
+  return written;
+}
+
+std::optional<RawItem> find_raw(int64_t run_id, int64_t ordinal) {
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT part, byte_offset, byte_length, raw FROM portage.item_rows WHERE run_id = $1 AND ordinal = $2 "
+      "AND raw IS NOT NULL ORDER BY revision DESC LIMIT 1");
+  bridge::Result rows = select.run(run_id, ordinal);
+  if (rows.empty()) return std::nullopt;
+  return RawItem{rows.integer(0, 1), rows.bigint(0, 2), rows.bigint(0, 3), bridge::string_of(rows.datum(0, 4))};
+}
+
+Counts count_outcomes(const Item* items, size_t n) {
+  Counts c;
+  c.read = static_cast<int64_t>(n);
+  for (size_t i = 0; i < n; i++) {
+    switch (items[i].outcome) {
+      case Outcome::inserted: c.inserted++; break;
+      case Outcome::updated: c.updated++; break;
+      case Outcome::unchanged: c.unchanged++; break;
+      case Outcome::skipped: c.skipped++; break;
+      case Outcome::conflicted: c.conflicted++; break;
+      case Outcome::parked: c.parked++; break;
+      case Outcome::invalid: c.invalid++; break;
+      case Outcome::failed: c.failed++; break;
+      case Outcome::pending:
+        throw bridge::Error(codes::unbalanced,
+                            bridge::format("item %lld has no outcome", static_cast<long long>(items[i].ordinal)))
+            .hint("This is an error of pg_portage; the batch was not committed.");
+    }
+  }
+  return c;
+}
+
+void write_batch(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n,
+                 const std::vector<Undo>& undo, int revision) {
+  bridge::Memory memory("portage ledger");
+  bridge::InMemory in(memory.get());
+  write_items(record, items, n, revision);
+  insert_mappings(record, space, items, n);
+  update_mappings(record, space, items, n);
+  write_undo(record, undo, revision);
+  AsLedger as;
+  const Counts& c = record.counts;
+  static const bridge::Statement insert(
+      "INSERT INTO portage.migration_batches (run_id, kind, part, range_no, first_ordinal, last_ordinal, read, inserted, "
+      "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings) VALUES "
+      "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::timestamptz, $18, $19::jsonb)");
+  int64_t first = n ? items[0].ordinal : 0, last = n ? items[n - 1].ordinal : -1;
+  insert.run(record.run_id, record.kind, record.part, record.range_no, first, last, c.read, c.inserted, c.updated,
+             c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed, record.epoch, record.started_at,
+             record.bytes, record.timings);
+}
+
+}  // namespace portage::ledger

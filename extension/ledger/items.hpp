@@ -1,0 +1,71 @@
+// The rows per item: item_rows, legacy_mappings, migration_undo, and the batch's own row. The only code that knows
+// their physical layout.
+#pragma once
+
+#include "ledger/runs.hpp"
+#include "pipeline/batch.hpp"
+
+namespace portage::ledger {
+
+/// What the ledger knows of a legacy id. Texts live in the batch's arena.
+struct Mapping {
+  bool found;
+  std::string_view target_key;
+  char origin;  ///< 'i', 'a', 'o'
+  int64_t source_hash, row_hash, run_id, ordinal;
+};
+
+/// Which mappings are meant: ids are per pipeline and, unless the pipeline shares them, per scope.
+struct MappingSpace {
+  int64_t pipeline_id;
+  std::string scope;
+};
+
+/// Looks up the legacy ids of `items` (those that have one); result[i] belongs to items[i].
+std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>& items, formats::Arena&);
+/// Which of these target keys were written by the run, and by which ordinal. For duplicates between batches.
+std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,
+                                                         const std::vector<std::string>& keys);
+
+/// The before-image of a row that an item changed: column names and output texts. Lives in the batch's memory.
+struct Undo {
+  Item* item;
+  std::string_view target_key;  ///< of the row before the change
+  Datum columns, before;        ///< text[]; 0 if only the mapping changed
+  std::optional<int64_t> before_hash;
+  Mapping mapping;              ///< the mapping before; found = false: there was none
+};
+
+/// What one batch leaves in the ledger.
+struct BatchRecord {
+  int64_t run_id;
+  const char* kind = "import";
+  int32_t part, range_no;
+  int64_t epoch;
+  Counts counts;
+  int64_t bytes = 0;
+  std::string started_at;  ///< timestamptz as text
+  std::string timings;     ///< JSON object, milliseconds
+};
+
+/// Counts the outcomes of items [0, n). An item without an outcome is an error of ours (PZ018).
+Counts count_outcomes(const Item* items, size_t n);
+
+/// Writes item rows, mappings and undo of items [0, n) at `revision`; then the batch row, whose CHECK proves that
+/// the books balance.
+void write_batch(const BatchRecord&, const MappingSpace&, const Item* items, size_t n, const std::vector<Undo>&,
+                 int revision = 0);
+
+/// Where the raw input of an item is.
+struct RawItem {
+  int32_t part;
+  int64_t offset, length;
+  std::string kept;  ///< what the ledger has of it
+};
+/// The newest revision of an item that did not land.
+std::optional<RawItem> find_raw(int64_t run_id, int64_t ordinal);
+
+/// Raw input of a reject: up to this many bytes are kept with the item.
+inline constexpr size_t max_kept_raw = 64 * 1024;
+
+}  // namespace portage::ledger

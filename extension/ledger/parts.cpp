@@ -1,0 +1,212 @@
+// See parts.hpp.
+#include "ledger/parts.hpp"
+
+#include "bridge/codes.hpp"
+#include "ledger/as_ledger.hpp"
+
+namespace portage::ledger {
+namespace {
+
+using bridge::param;
+using bridge::Result;
+using bridge::Statement;
+
+std::vector<std::string> names_of(const std::string& json) {
+  std::vector<std::string> names;
+  if (json.empty()) return names;
+  Result rows = bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
+  for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
+  return names;
+}
+
+}  // namespace
+
+int32_t insert_part(int64_t run_id, const Part& part) {
+  AsLedger as;
+  static const Statement insert(
+      "INSERT INTO portage.migration_parts (run_id, part, kind, name, path, query, key_columns, large_object, "
+      "byte_length, data_version, device, inode, modified_at, search_path) SELECT $1, coalesce(max(part), 0) + 1, $2, $3, "
+      "nullif($4, ''), nullif($5, ''), $6, nullif($7, 0::oid), $8, $9, $10, $11, $12::timestamptz, nullif($13, '') "
+      "FROM portage.migration_parts WHERE run_id = $1 RETURNING part");
+  return insert({param(run_id), param(part.kind), param(part.name), param(part.path), param(part.query),
+                 bridge::param_text_array(part.key_columns), bridge::param_oid(part.large_object),
+                 param(part.byte_length), param(part.data_version), param(part.device), param(part.inode),
+                 param(part.modified_at), param(part.search_path)})
+      .integer(0, 1);
+}
+
+std::vector<Part> parts_of(int64_t run_id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT part, kind, name, coalesce(path, ''), coalesce(query, ''), array_to_json(key_columns)::text, last_key, "
+      "coalesce(large_object, 0::oid), byte_length, data_version, device, inode, "
+      "(extract(epoch FROM modified_at) * 1000000)::bigint, skipped, coalesce(search_path, '') "
+      "FROM portage.migration_parts WHERE run_id = $1 ORDER BY part");
+  Result rows = select.run(run_id);
+  std::vector<Part> parts;
+  for (size_t i = 0; i < rows.size(); i++) {
+    Part part;
+    part.number = rows.integer(i, 1);
+    part.kind = rows.text(i, 2);
+    part.name = rows.text(i, 3);
+    part.path = rows.text(i, 4);
+    part.query = rows.text(i, 5);
+    part.key_columns = names_of(rows.text(i, 6));
+    part.last_key = rows.maybe_text(i, 7);
+    part.large_object = rows.oid(i, 8);
+    if (!rows.is_null(i, 9)) part.byte_length = rows.bigint(i, 9);
+    part.data_version = rows.maybe_text(i, 10);
+    if (!rows.is_null(i, 11)) part.device = rows.bigint(i, 11);
+    if (!rows.is_null(i, 12)) part.inode = rows.bigint(i, 12);
+    if (!rows.is_null(i, 13)) part.modified_us = rows.bigint(i, 13);
+    part.skipped = rows.maybe_text(i, 14);
+    part.search_path = rows.text(i, 15);
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
+void set_part_size(int64_t run_id, int32_t part, int64_t bytes) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_parts SET byte_length = $3 WHERE run_id = $1 AND part = $2");
+  update.run(run_id, part, bytes);
+}
+
+void set_part_sha256(int64_t run_id, int32_t part, const std::string& digest) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_parts SET sha256 = $3 WHERE run_id = $1 AND part = $2");
+  update({param(run_id), param(part), bridge::param_bytea(digest)});
+}
+
+void set_part_last_key(int64_t run_id, int32_t part, const std::optional<std::string>& key) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_parts SET last_key = $3 WHERE run_id = $1 AND part = $2");
+  update.run(run_id, part, key);
+}
+
+void set_part_skipped(int64_t run_id, int32_t part, const std::string& reason) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_parts SET skipped = $3 WHERE run_id = $1 AND part = $2");
+  update.run(run_id, part, reason);
+}
+
+std::optional<int32_t> find_payload_part(int64_t run_id, const std::string& name) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT part FROM portage.migration_parts WHERE run_id = $1 AND kind = 'payload' AND name = $2");
+  Result rows = select.run(run_id, name);
+  if (rows.empty()) return std::nullopt;
+  return rows.integer(0, 1);
+}
+
+std::optional<std::string> chunk_digest(int64_t run_id, int32_t part, int32_t chunk_no) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT sha256 FROM portage.migration_payloads WHERE run_id = $1 AND part = $2 AND chunk_no = $3");
+  Result rows = select.run(run_id, part, chunk_no);
+  if (rows.empty()) return std::nullopt;
+  return bridge::string_of(rows.datum(0, 1));
+}
+
+void insert_chunk(int64_t run_id, int32_t part, int32_t chunk_no, const std::string& digest, std::string_view bytes) {
+  AsLedger as;
+  static const Statement insert(
+      "INSERT INTO portage.migration_payloads (run_id, part, chunk_no, sha256, content) VALUES ($1, $2, $3, $4, $5)");
+  insert({param(run_id), param(part), param(chunk_no), bridge::param_bytea(digest), bridge::param_bytea(bytes)});
+}
+
+int32_t next_chunk(int64_t run_id, int32_t part) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT coalesce(max(chunk_no), 0) + 1 FROM portage.migration_payloads WHERE run_id = $1 AND part = $2");
+  return select.run(run_id, part).integer(0, 1);
+}
+
+std::vector<Chunk> chunks_of(int64_t run_id, int32_t part) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT chunk_no, octet_length(content)::bigint FROM portage.migration_payloads "
+      "WHERE run_id = $1 AND part = $2 ORDER BY chunk_no");
+  Result rows = select.run(run_id, part);
+  std::vector<Chunk> chunks;
+  for (size_t i = 0; i < rows.size(); i++) chunks.push_back({rows.integer(i, 1), rows.bigint(i, 2)});
+  return chunks;
+}
+
+std::string chunk_bytes(int64_t run_id, int32_t part, int32_t chunk_no) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT content FROM portage.migration_payloads WHERE run_id = $1 AND part = $2 AND chunk_no = $3");
+  Result rows = select.run(run_id, part, chunk_no);
+  if (rows.empty())
+    throw bridge::Error(ERRCODE_NO_DATA_FOUND, bridge::format("chunk %d of part %d is missing", chunk_no, part));
+  return bridge::string_of(rows.datum(0, 1));
+}
+
+void drop_payloads(int64_t run_id) {
+  AsLedger as;
+  static const Statement remove("DELETE FROM portage.migration_payloads WHERE run_id = $1");
+  remove.run(run_id);
+}
+
+std::optional<Range> find_range(int64_t run_id, int32_t part) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT range_no, first_ordinal, next_ordinal, cursor_ordinal, next_byte, next_line, reader_state, last_key, done, "
+      "epoch FROM portage.migration_ranges WHERE run_id = $1 AND part = $2 ORDER BY range_no LIMIT 1");
+  Result rows = select.run(run_id, part);
+  if (rows.empty()) return std::nullopt;
+  Range range;
+  range.part = part;
+  range.number = rows.integer(0, 1);
+  range.first_ordinal = rows.bigint(0, 2);
+  range.next_ordinal = rows.bigint(0, 3);
+  range.cursor_ordinal = rows.bigint(0, 4);
+  range.checkpoint.offset = static_cast<uint64_t>(rows.bigint(0, 5));
+  range.checkpoint.line = static_cast<uint64_t>(rows.bigint(0, 6));
+  range.checkpoint.state = rows.text(0, 7);
+  range.last_key = rows.maybe_text(0, 8);
+  range.done = rows.boolean(0, 9);
+  range.epoch = rows.bigint(0, 10);
+  return range;
+}
+
+Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal) {
+  AsLedger as;
+  static const Statement upsert(
+      "INSERT INTO portage.migration_ranges AS r (run_id, part, range_no, first_ordinal, next_ordinal, cursor_ordinal, "
+      "next_byte, next_line, owner_pid, owner_started_at, epoch, attempts) "
+      "VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), clock_timestamp(), 1, 1) "
+      "ON CONFLICT (run_id, part, range_no) DO UPDATE SET owner_pid = pg_backend_pid(), "
+      "owner_started_at = clock_timestamp(), epoch = r.epoch + 1, attempts = r.attempts + 1");
+  upsert.run(run_id, part, first_ordinal);
+  return *find_range(run_id, part);
+}
+
+void advance_range(int64_t run_id, const Range& range) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_ranges SET next_ordinal = $4, cursor_ordinal = $5, next_byte = $6, next_line = $7, "
+      "reader_state = $8, last_key = $9, done = $10 WHERE run_id = $1 AND part = $2 AND range_no = $3 AND epoch = $11");
+  uint64_t changed = update
+                         .run(run_id, range.part, range.number, range.next_ordinal, range.cursor_ordinal,
+                              static_cast<int64_t>(range.checkpoint.offset),
+                              static_cast<int64_t>(range.checkpoint.line), range.checkpoint.state, range.last_key,
+                              range.done, range.epoch)
+                         .processed();
+  if (changed != 1)
+    throw bridge::Error(codes::stale_owner,
+                        bridge::format("range %d of part %d has been taken over by another worker", range.number,
+                                       range.part))
+        .hint("Nothing of this batch was kept; the other worker goes on.");
+}
+
+void record_range_error(int64_t run_id, int32_t part, const std::string& message) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_ranges SET last_error = $3 WHERE run_id = $1 AND part = $2");
+  update.run(run_id, part, message);
+}
+
+}  // namespace portage::ledger

@@ -1,0 +1,218 @@
+// See runs.hpp.
+#include "ledger/runs.hpp"
+
+#include "ledger/as_ledger.hpp"
+
+namespace portage::ledger {
+namespace {
+
+using bridge::param;
+using bridge::Result;
+using bridge::Statement;
+
+std::string user_name(Oid role) {
+  char* name = bridge::guarded([=] { return GetUserNameFromId(role, false); });
+  std::string copy(name);
+  pfree(name);
+  return copy;
+}
+
+constexpr const char* run_columns =
+    "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, r.role_name::text, "
+    "r.session_role::text, r.timezone, array_to_json(r.hash_columns)::text, r.owner_pid, "
+    "a.pid IS NOT NULL, coalesce(r.owner_pid = pg_backend_pid() AND a.pid IS NOT NULL, false), r.cancel_requested, "
+    "r.started_at IS NOT NULL";
+
+// A process id alone may have been given to somebody else since: the time at which the process began decides.
+constexpr const char* run_source =
+    " FROM portage.migration_runs r LEFT JOIN LATERAL (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s "
+    " WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at) a ON true ";
+
+std::vector<std::string> parse_names(const std::string& json) {
+  // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
+  std::vector<std::string> names;
+  if (json.empty()) return names;
+  Result rows = bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
+  for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
+  return names;
+}
+
+Run run_of(const Result& rows, size_t i) {
+  Run run;
+  run.id = rows.bigint(i, 1);
+  run.pipeline_id = rows.bigint(i, 2);
+  run.pipeline = rows.text(i, 3);
+  run.version = rows.integer(i, 4);
+  run.scope = rows.text(i, 5);
+  run.status = rows.text(i, 6);
+  run.options = rows.text(i, 7);
+  run.role_name = rows.text(i, 8);
+  run.session_role = rows.text(i, 9);
+  run.timezone = rows.text(i, 10);
+  run.hash_columns = parse_names(rows.text(i, 11));
+  if (!rows.is_null(i, 12)) run.owner_pid = rows.integer(i, 12);
+  run.owner_alive = rows.boolean(i, 13);
+  run.owner_is_me = rows.boolean(i, 14);
+  run.cancel_requested = rows.boolean(i, 15);
+  run.sealed = rows.boolean(i, 16);
+  return run;
+}
+
+}  // namespace
+
+void Counts::operator+=(const Counts& o) {
+  read += o.read;
+  inserted += o.inserted;
+  updated += o.updated;
+  unchanged += o.unchanged;
+  skipped += o.skipped;
+  conflicted += o.conflicted;
+  parked += o.parked;
+  invalid += o.invalid;
+  failed += o.failed;
+}
+
+int64_t insert_run(const NewRun& run) {
+  Oid role = GetUserId(), session = GetSessionUserId();
+  std::string role_name = user_name(role), session_name = user_name(session);
+  AsLedger as;
+  static const Statement insert(
+      "INSERT INTO portage.migration_runs (pipeline_id, pipeline, pipeline_version, scope, options, timezone, name, "
+      "metadata, role_oid, role_name, session_role_oid, session_role, requested_by, dry_run) "
+      "VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8::jsonb, $9, $10::name, $11, $12::name, $12, "
+      "coalesce(($5::jsonb->>'dry_run')::boolean, false)) RETURNING id");
+  Result rows = insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
+                        param(run.options), param(run.timezone), param(run.name), param(run.metadata),
+                        bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name)});
+  return rows.bigint(0, 1);
+}
+
+std::optional<Run> find_run(int64_t id) {
+  AsLedger as;
+  static const std::string sql = std::string("SELECT ") + run_columns + run_source + "WHERE r.id = $1";
+  Result rows = bridge::execute(sql, {param(id)});
+  if (rows.empty()) return std::nullopt;
+  return run_of(rows, 0);
+}
+
+std::optional<int64_t> latest_run_of_role() {
+  std::string role = user_name(GetUserId());
+  AsLedger as;
+  Result rows = bridge::execute(
+      "SELECT max(id) FROM portage.migration_runs WHERE role_name = $1::name", {param(role)});
+  if (rows.is_null(0, 1)) return std::nullopt;
+  return rows.bigint(0, 1);
+}
+
+std::optional<Run> find_active_run(int64_t pipeline_id, const std::string& scope, int64_t except) {
+  AsLedger as;
+  static const std::string sql =
+      std::string("SELECT ") + run_columns + run_source +
+      "WHERE r.pipeline_id = $1 AND r.scope = $2 COLLATE \"C\" AND r.id <> $3 AND "
+      "r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') ORDER BY r.id LIMIT 1";
+  Result rows = bridge::execute(sql, {param(pipeline_id), param(scope), param(except)});
+  if (rows.empty()) return std::nullopt;
+  return run_of(rows, 0);
+}
+
+bool set_status(int64_t id, const std::string& from, const std::string& to) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET status = $3 WHERE id = $1 AND status = $2");
+  return update.run(id, from, to).processed() == 1;
+}
+
+void take_run(int64_t id, const std::vector<std::string>& hash_columns) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', owner_pid = pg_backend_pid(), "
+      "owner_started_at = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), "
+      "started_at = coalesce(started_at, clock_timestamp()), first_xid = coalesce(first_xid, pg_current_xact_id()), "
+      "hash_columns = coalesce(hash_columns, $2), completed_at = NULL, error = NULL, error_class = NULL, "
+      "error_code = NULL, cancel_requested = false WHERE id = $1");
+  update({param(id), bridge::param_text_array(hash_columns)});
+}
+
+void release_run(int64_t id) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET owner_pid = NULL, owner_started_at = NULL WHERE id = $1");
+  update.run(id);
+}
+
+void request_cancel(int64_t id) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_runs SET cancel_requested = true WHERE id = $1");
+  update.run(id);
+}
+
+bool still_mine(int64_t id, bool* cancel_requested) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT cancel_requested FROM portage.migration_runs "
+      "WHERE id = $1 AND status = 'running' AND owner_pid = pg_backend_pid()");
+  Result rows = select.run(id);
+  if (rows.empty()) return false;
+  *cancel_requested = rows.boolean(0, 1);
+  return true;
+}
+
+Counts sum_batches(int64_t id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT coalesce(sum(read), 0)::bigint, coalesce(sum(inserted), 0)::bigint, coalesce(sum(updated), 0)::bigint, "
+      "coalesce(sum(unchanged), 0)::bigint, coalesce(sum(skipped), 0)::bigint, coalesce(sum(conflicted), 0)::bigint, "
+      "coalesce(sum(parked), 0)::bigint, coalesce(sum(invalid), 0)::bigint, coalesce(sum(failed), 0)::bigint "
+      "FROM portage.migration_batches WHERE run_id = $1");
+  Result rows = select.run(id);
+  Counts counts;
+  int64_t* fields[] = {&counts.read,    &counts.inserted,   &counts.updated, &counts.unchanged, &counts.skipped,
+                       &counts.conflicted, &counts.parked, &counts.invalid, &counts.failed};
+  for (int i = 0; i < 9; i++) *fields[i] = rows.bigint(0, i + 1);
+  return counts;
+}
+
+void finish_run(int64_t id, const std::string& status, const std::string& error, const std::string& error_class,
+                const std::string& error_code) {
+  Counts sum = sum_batches(id);
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET status = $2, read = $3, inserted = $4, updated = $5, unchanged = $6, "
+      "skipped = $7, conflicted = $8, parked = $9, invalid = $10, failed = $11, total_items = CASE WHEN $2 = 'completed' "
+      "THEN $3 ELSE total_items END, open_rejects = $10 + $11, open_conflicts = $8, open_parked = $9, "
+      "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, owner_started_at = NULL, current_step = NULL, "
+      "error = nullif($12, ''), error_class = nullif($13, ''), error_code = nullif($14, '') WHERE id = $1");
+  update.run(id, status, sum.read, sum.inserted, sum.updated, sum.unchanged, sum.skipped, sum.conflicted, sum.parked,
+             sum.invalid, sum.failed, error, error_class, error_code);
+}
+
+void set_step(int64_t id, const std::string& step) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_runs SET current_step = $2 WHERE id = $1");
+  update.run(id, step);
+}
+
+uint64_t first_xid_of(int64_t id) {
+  AsLedger as;
+  static const Statement select("SELECT first_xid::text FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(id);
+  return rows.empty() || rows.is_null(0, 1) ? 0 : std::strtoull(rows.text(0, 1).c_str(), nullptr, 10);
+}
+
+std::vector<std::string> hash_columns_of(int64_t id) {
+  AsLedger as;
+  static const Statement select("SELECT array_to_json(hash_columns)::text FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(id);
+  return rows.empty() ? std::vector<std::string>() : parse_names(rows.text(0, 1));
+}
+
+void add_event(int64_t run_id, const std::string& type, const std::string& details) {
+  std::string actor = user_name(GetSessionUserId());
+  AsLedger as;
+  static const Statement insert(
+      "INSERT INTO portage.migration_events (run_id, seq, event_type, actor, details) SELECT $1, "
+      "coalesce((SELECT max(seq) FROM portage.migration_events WHERE run_id = $1), 0) + 1, $2, $3, $4::jsonb");
+  insert.run(run_id, type, actor, details);
+}
+
+}  // namespace portage::ledger

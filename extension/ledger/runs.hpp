@@ -1,0 +1,65 @@
+// migration_runs: the row of a run, from its opening to its end. Who may change it is decided by the callers
+// (run/access.hpp); which change of state exists by run/states.hpp.
+#pragma once
+
+#include "bridge/spi.hpp"
+
+namespace portage::ledger {
+
+/// A run as it stands in the ledger.
+struct Run {
+  int64_t id = 0;
+  int64_t pipeline_id = 0;
+  std::string pipeline;
+  int version = 0;
+  std::string scope, status, options;
+  std::string role_name, session_role;
+  std::string timezone;
+  std::vector<std::string> hash_columns;
+  std::optional<int32_t> owner_pid;
+  bool owner_alive = false;      ///< the backend that took it still exists
+  bool owner_is_me = false;
+  bool cancel_requested = false;
+  bool sealed = false;           ///< it has been started: no more parts
+};
+
+/// What happened to the items of a run or batch, by outcome (Outcome's order, pending excluded), plus the sum.
+struct Counts {
+  int64_t read = 0, inserted = 0, updated = 0, unchanged = 0, skipped = 0, conflicted = 0, parked = 0, invalid = 0,
+          failed = 0;
+  void operator+=(const Counts& other);
+  int64_t rejects() const { return invalid + failed; }
+};
+
+struct NewRun {
+  int64_t pipeline_id;
+  std::string pipeline;
+  int version;
+  std::string scope, options, timezone;
+  std::optional<std::string> name, metadata;
+};
+
+int64_t insert_run(const NewRun&);                 ///< status pending, role and session role the current ones
+std::optional<Run> find_run(int64_t id);
+std::optional<int64_t> latest_run_of_role();       ///< the newest run whose role is the current user
+/// Another run of the pipeline and scope that is active (queued, running, paused, verifying, rolling_back).
+std::optional<Run> find_active_run(int64_t pipeline_id, const std::string& scope, int64_t except);
+/// Changes the state; returns false if the run was not in state `from` (somebody was faster).
+bool set_status(int64_t id, const std::string& from, const std::string& to);
+/// Status running with this backend as owner; remembers the first xid and when it started.
+void take_run(int64_t id, const std::vector<std::string>& hash_columns);
+void release_run(int64_t id);                      ///< no owner any more
+void request_cancel(int64_t id);
+bool still_mine(int64_t id, bool* cancel_requested);
+/// Writes the counters (sums over the batches) and the end of the run.
+void finish_run(int64_t id, const std::string& status, const std::string& error, const std::string& error_class,
+                const std::string& error_code);
+void set_step(int64_t id, const std::string& step);
+Counts sum_batches(int64_t id);
+uint64_t first_xid_of(int64_t id);
+std::vector<std::string> hash_columns_of(int64_t id);  ///< what row_hash covers in this run
+
+/// Appends an event; details is a JSON object.
+void add_event(int64_t run_id, const std::string& type, const std::string& details = "{}");
+
+}  // namespace portage::ledger

@@ -1,0 +1,473 @@
+// See loader.hpp. The order of decisions for one item: a duplicate within the input; known by its legacy id;
+// unchanged; its row by mapping, else by match; conflict policy; foreign keys; then the write itself.
+#include "load/loader.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/subxact.hpp"
+#include "pipeline/hash.hpp"
+
+extern "C" {
+#include "utils/datum.h"
+}
+
+namespace portage::load {
+
+using bridge::Error;
+using bridge::guarded;
+using ledger::Mapping;
+
+namespace {
+
+/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes half.
+constexpr int max_subtransactions = 32;
+
+long long shown(int64_t ordinal) { return static_cast<long long>(ordinal); }
+
+double now_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+size_t Loader::load(Batch& batch, size_t from) {
+  work_.clear();
+  undo_.clear();
+  subtransactions_ = 0;
+  std::vector<Item*> open;
+  std::vector<Item> before(batch.items.begin() + static_cast<std::ptrdiff_t>(from), batch.items.end());
+  for (size_t i = from; i < batch.items.size(); i++)
+    if (batch.items[i].outcome == Outcome::pending) open.push_back(&batch.items[i]);
+
+  double start = now_ms();
+  find_duplicates(batch, open);
+  open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }), open.end());
+  classify(batch, open);
+  check_parents(batch);
+  for (Work& work : work_)
+    for (Issue* issue = work.item->issues; issue; issue = issue->next) work.remarks = issue;
+  double looked_up = now_ms();
+  timings_.look_up += looked_up - start;
+
+  bool all = work_.empty() || settle(batch, 0, work_.size());
+  timings_.target += now_ms() - looked_up;
+  size_t settled = batch.items.size();
+  if (!all) {
+    settled = static_cast<size_t>(work_[stopped_at_].item - batch.items.data());
+    for (size_t i = settled; i < batch.items.size(); i++)
+      if (before[i - from].outcome == Outcome::pending) batch.items[i] = before[i - from];
+    work_.erase(work_.begin() + static_cast<std::ptrdiff_t>(stopped_at_), work_.end());
+    const Item* end = batch.items.data() + settled;
+    undo_.erase(std::remove_if(undo_.begin(), undo_.end(), [=](const ledger::Undo& u) { return u.item >= end; }),
+                undo_.end());
+  }
+  keep_undo(batch);
+  return settled;
+}
+
+void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
+  // Within the batch; between batches the mapping, or the row's writer, tells (classify).
+  std::unordered_map<std::string_view, Item*> by_id;
+  by_id.reserve(items.size());
+  for (Item* item : items) {
+    if (item->legacy_id.data() == nullptr) continue;
+    auto [it, fresh] = by_id.emplace(item->legacy_id, item);
+    if (fresh) continue;
+    item->outcome = Outcome::invalid;
+    batch.add_issue(*item, "duplicate", "23505", "",
+                    bridge::format("item %lld has the legacy id of item %lld", shown(item->ordinal),
+                                   shown(it->second->ordinal)),
+                    bridge::format("The legacy id is %s.", std::string(item->legacy_id).c_str()));
+  }
+  const std::vector<int>& match = plan_.match();
+  if (match.empty()) return;
+  // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart by the
+  // target's own index when they are written.
+  bridge::Memory memory("portage duplicates");
+  RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
+  const RowHasher* h = &hasher;
+  std::unordered_multimap<uint64_t, Item*> by_match;
+  by_match.reserve(items.size());
+  for (Item* item : items) {
+    if (item->outcome != Outcome::pending) continue;
+    bool has_null = false;
+    for (int attnum : match) has_null |= item->nulls[attnum - 1];
+    if (has_null) continue;
+    const Datum* values = item->values;
+    const bool* nulls = item->nulls;
+    uint64_t hash = guarded([=] { return (*h)(values, nulls); });
+    auto [first, last] = by_match.equal_range(hash);
+    Item* twin = nullptr;
+    for (auto it = first; it != last && !twin; ++it) {
+      bool same = true;
+      for (int attnum : match) {
+        const TargetColumn& column = plan_.target().column(attnum);
+        Datum a = values[attnum - 1], b = it->second->values[attnum - 1];
+        bool by_value = column.by_value;
+        int length = column.length;
+        same = same && guarded([=] { return datum_image_eq(a, b, by_value, length); });
+      }
+      if (same) twin = it->second;
+    }
+    if (!twin) {
+      by_match.emplace(hash, item);
+      continue;
+    }
+    item->outcome = Outcome::invalid;
+    batch.add_issue(*item, "duplicate", "23505", plan_.target().column(match[0]).name,
+                    bridge::format("item %lld has the match key of item %lld", shown(item->ordinal),
+                                   shown(twin->ordinal)));
+  }
+}
+
+void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
+  std::vector<Mapping> mappings = ledger::find_mappings(policy_.space, items, batch.arena);
+  std::vector<Row> rows(items.size());
+  std::vector<size_t> by_key_positions, by_match_positions;
+  std::vector<std::string_view> keys;
+  for (size_t i = 0; i < items.size(); i++) {
+    Item& item = *items[i];
+    const Mapping& mapping = mappings[i];
+    item.mapped_before = mapping.found;
+    if (!mapping.found) {
+      by_match_positions.push_back(i);
+    } else if (mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) {
+      item.outcome = Outcome::invalid;
+      item.target_key = mapping.target_key;
+      batch.add_issue(item, "duplicate", "23505", "",
+                      bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal),
+                                     shown(mapping.ordinal)),
+                      bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
+    } else if (policy_.incremental && mapping.source_hash == static_cast<int64_t>(item.source_hash)) {
+      item.outcome = Outcome::unchanged;
+      item.target_key = mapping.target_key;
+    } else {
+      by_key_positions.push_back(i);
+      keys.push_back(mapping.target_key);
+    }
+  }
+  std::vector<Row> by_key = writer_.find_by_key(batch, keys, false);
+  for (size_t j = 0; j < by_key.size(); j++) {
+    if (by_key[j].found) rows[by_key_positions[j]] = by_key[j];
+    else by_match_positions.push_back(by_key_positions[j]);  // deleted since: as if it had never been
+  }
+  std::sort(by_match_positions.begin(), by_match_positions.end());
+  std::vector<Item*> to_match;
+  for (size_t i : by_match_positions) to_match.push_back(items[i]);
+  std::vector<Row> by_match = writer_.find_by_match(batch, to_match);
+  std::vector<std::string> foreign_keys;  // keys of rows met by match: did this run write them?
+  for (size_t j = 0; j < by_match.size(); j++) {
+    rows[by_match_positions[j]] = by_match[j];
+    TransactionId xmin = by_match[j].xmin;
+    bool older = TransactionIdIsNormal(xmin) && policy_.first_xid &&
+                 TransactionIdPrecedes(xmin, static_cast<TransactionId>(policy_.first_xid));
+    if (by_match[j].found && !older) foreign_keys.emplace_back(by_match[j].key);
+  }
+  auto ours = ledger::keys_written_by(policy_.space, policy_.run_id, foreign_keys);
+  for (size_t i = 0; i < items.size(); i++) {
+    Item& item = *items[i];
+    if (item.outcome != Outcome::pending) continue;
+    if (rows[i].found && !mappings[i].found) {
+      auto it = ours.find(std::string(rows[i].key));
+      if (it != ours.end()) {
+        item.outcome = Outcome::invalid;
+        item.target_key = rows[i].key;
+        batch.add_issue(item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
+                        bridge::format("item %lld has the match key of item %lld", shown(item.ordinal),
+                                       shown(it->second)));
+        continue;
+      }
+    }
+    meet(batch, item, mappings[i], rows[i]);
+  }
+  // Rows to be changed are locked and looked at once more: what happened to them meanwhile counts.
+  std::vector<std::string_view> locked_keys;
+  std::vector<Work*> locked;
+  for (Work& work : work_)
+    if (work.is_update) {
+      locked_keys.push_back(work.update.before.key);
+      locked.push_back(&work);
+    }
+  std::vector<Row> fresh = writer_.find_by_key(batch, locked_keys, true);
+  std::vector<Work> again;
+  for (size_t j = 0; j < locked.size(); j++) {
+    Work& work = *locked[j];
+    if (fresh[j].found && fresh[j].row_hash == work.update.before.row_hash) {
+      work.update.before = fresh[j];
+      continue;
+    }
+    again.push_back(work);
+    again.back().update.before = fresh[j];
+    work.item->outcome = Outcome::unchanged;  // taken out of work_ below, then met anew
+  }
+  if (!again.empty()) {
+    work_.erase(std::remove_if(work_.begin(), work_.end(),
+                               [](const Work& w) { return w.item->outcome != Outcome::pending; }),
+                work_.end());
+    for (Work& work : again) {
+      work.item->outcome = Outcome::pending;
+      meet(batch, *work.item, work.mapping, work.update.before);
+    }
+  }
+  std::sort(work_.begin(), work_.end(), [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
+  std::vector<Item*> fresh_items;
+  for (Work& work : work_)
+    if (!work.is_update) fresh_items.push_back(work.item);
+  plan_.draw_key_defaults(batch, fresh_items.data(), fresh_items.size());
+  work_.erase(std::remove_if(work_.begin(), work_.end(),
+                             [](const Work& w) { return w.item->outcome != Outcome::pending; }),
+              work_.end());
+}
+
+/// Decides for an item that is no duplicate and not known to be unchanged; `row` may be "not found".
+void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& row) {
+  if (!row.found) {
+    work_.push_back({&item, mapping, false, {}});
+    item.origin = 'i';
+    return;
+  }
+  item.target_key = row.key;
+  item.row_hash = row.row_hash;
+  if (row.content_hash == item.source_hash) {
+    item.outcome = Outcome::unchanged;
+    // Identical content is no conflict: the row is adopted, or its mapping learns the new source hash.
+    if (!mapping.found) item.origin = 'a';
+    else if (mapping.source_hash != static_cast<int64_t>(item.source_hash)) {
+      item.origin = mapping.origin;
+      undo_.push_back({&item, row.key, 0, 0, std::nullopt, mapping});
+    }
+    return;
+  }
+  bool ours = mapping.found && mapping.row_hash == hash_as_in_run(mapping.run_id, row);
+  if ((ours || policy_.on_conflict == OnConflict::overwrite) && !policy_.may_update) {
+    item.outcome = Outcome::skipped;
+    batch.add_issue(item, "privilege", "42501", "",
+                    "the row has changed in the source, but the run's role may not update the target",
+                    "portage.plan(run) lists the missing GRANT.");
+    return;
+  }
+  if (ours || policy_.on_conflict == OnConflict::overwrite) {
+    work_.push_back({&item, mapping, true, {&item, row, {}}});
+    item.origin = mapping.found && mapping.origin == 'i' ? 'i' : 'o';
+    return;
+  }
+  std::string message = bridge::format(mapping.found ? "the row with key %s was changed since it was migrated"
+                                                     : "a row with key %s exists with different content",
+                                       std::string(row.key).c_str());
+  if (policy_.on_conflict == OnConflict::fail)
+    throw Error(codes::conflict_failed, bridge::format("item %lld: ", shown(item.ordinal)) + message)
+        .detail("The pipeline, or the run, says \"on_conflict\": \"fail\".")
+        .hint("Nothing of this batch was written. Choose \"skip\" or \"overwrite\", or settle the row by hand.");
+  item.outcome = Outcome::skipped;
+  batch.add_issue(item, "conflict", "PZ012", "", message);
+}
+
+/// The hash of a row over the columns that another run's hashes cover; 0 where these cannot be read any more.
+int64_t Loader::hash_as_in_run(int64_t run_id, const Row& row) {
+  auto known = hashers_.find(run_id);
+  if (known == hashers_.end()) {
+    RunHasher made;
+    std::vector<std::string> names = run_id == policy_.run_id ? policy_.hash_columns : ledger::hash_columns_of(run_id);
+    made.same = names == policy_.hash_columns;
+    for (const std::string& name : names) {
+      const TargetColumn* column = plan_.target().column(name);
+      bool readable = column && std::find(policy_.hash_columns.begin(), policy_.hash_columns.end(), name) !=
+                                    policy_.hash_columns.end();
+      if (readable) made.attnums.push_back(column->attnum);
+      else made.readable = false;
+    }
+    std::sort(made.attnums.begin(), made.attnums.end());
+    known = hashers_.emplace(run_id, std::move(made)).first;
+  }
+  const RunHasher& run = known->second;
+  if (run.same) return static_cast<int64_t>(row.row_hash);
+  if (!run.readable) return 0;
+  bridge::Memory memory("portage row hash");
+  RowHasher hasher = RowHasher::make(plan_.target().shape, run.attnums, memory.get());
+  const RowHasher* h = &hasher;
+  const Datum* values = row.values;
+  const bool* nulls = row.nulls;
+  return static_cast<int64_t>(guarded([=] { return (*h)(values, nulls); }));
+}
+
+void Loader::check_parents(Batch& batch) {
+  const Target& target = plan_.target();
+  if (target.triggers.insert_before_row || target.triggers.update_before_row) return;  // may supply the parent
+  for (const ForeignKey& key : target.foreign_keys) {
+    bool mapped = key.match == 's' && key.parent != target.oid;
+    for (int attnum : key.attnums)
+      mapped = mapped && std::binary_search(plan_.mapped().begin(), plan_.mapped().end(), attnum);
+    if (!mapped || work_.empty()) continue;
+    std::vector<Item*> items;
+    for (Work& work : work_) items.push_back(work.item);
+    for (size_t position : writer_.without_parent(batch, key, items)) {
+      Item& item = *items[position];
+      std::string columns, values;
+      for (int attnum : key.attnums) {
+        (columns += columns.empty() ? "" : ", ") += target.column(attnum).name;
+        (values += values.empty() ? "" : ", ") +=
+            bridge::output_text(target.column(attnum).type, item.values[attnum - 1]);
+      }
+      Oid parent = key.parent;
+      char* parent_name = guarded([=] { return get_rel_name(parent); });
+      item.outcome = Outcome::invalid;
+      item.origin = 0;
+      batch.add_issue(item, "foreign_key", "23503", target.column(key.attnums[0]).name,
+                      "insert or update on table \"" + target.name + "\" violates foreign key constraint \"" + key.name +
+                          "\"",
+                      "Key (" + columns + ")=(" + values + ") is not present in table \"" +
+                          (parent_name ? parent_name : "") + "\".",
+                      key.name);
+    }
+    work_.erase(std::remove_if(work_.begin(), work_.end(),
+                               [](const Work& w) { return w.item->outcome != Outcome::pending; }),
+                work_.end());
+  }
+}
+
+/// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says where.
+bool Loader::settle(Batch& batch, size_t low, size_t high) {
+  if (subtransactions_ >= max_subtransactions) {
+    stopped_at_ = low;
+    return false;
+  }
+  subtransactions_++;
+  bridge::check_interrupts();
+  std::optional<Error> error = bridge::attempt([&] { write(batch, low, high); });
+  if (!error) return true;
+  if (bridge::concerns_whole_batch(error->code())) throw *error;
+  if (high - low > 1) {
+    size_t middle = low + (high - low) / 2;
+    return settle(batch, low, middle) && settle(batch, middle, high);
+  }
+  Work& work = work_[low];
+  if (error->code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
+    // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the index's
+    // own rules: look again, once.
+    work.looked_again = true;
+    resolve_single(batch, work, *error);
+    if (work.item->outcome == Outcome::pending) return settle(batch, low, high);
+    return true;
+  }
+  work.forget_attempt();
+  batch.reject(*work.item,
+               ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_UNIQUE_VIOLATION) ||
+                       ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION)
+                   ? Outcome::invalid
+                   : Outcome::failed,
+               "", *error);
+  work.item->origin = 0;
+  work.item->target_key = {};
+  return true;
+}
+
+/// A unique violation of one item: if its row can be found now, it is a duplicate or a conflict; else a reject.
+void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
+  Item& item = *work.item;
+  Row row;
+  if (!work.is_update) row = writer_.find_by_match(batch, {&item})[0];
+  if (!row.found) {
+    work.forget_attempt();
+    batch.reject(item, Outcome::invalid, "unique", error);
+    item.origin = 0;
+    item.target_key = {};
+    return;
+  }
+  for (const Work& earlier : work_) {
+    if (earlier.item->ordinal >= item.ordinal) break;
+    if (earlier.item->origin && earlier.item->target_key == row.key && !earlier.is_update) {
+      item.outcome = Outcome::invalid;
+      item.origin = 0;
+      batch.add_issue(item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
+                      bridge::format("item %lld has the match key of item %lld", shown(item.ordinal),
+                                     shown(earlier.item->ordinal)));
+      return;
+    }
+  }
+  std::vector<Work> kept;
+  kept.swap(work_);  // meet() appends to work_: give it an empty one
+  Mapping mapping = work.mapping;
+  item.origin = 0;
+  meet(batch, item, mapping, row);
+  bool to_write = !work_.empty();
+  Work decided = to_write ? work_[0] : Work{};
+  kept.swap(work_);
+  if (to_write) {
+    Row fresh = writer_.find_by_key(batch, {row.key}, true)[0];
+    decided.looked_again = true;
+    if (fresh.found) decided.update.before = fresh;
+    work = decided;
+  }
+}
+
+void Loader::write(Batch& batch, size_t low, size_t high) {
+  std::vector<Item*> inserts;
+  std::vector<Update*> updates;
+  for (size_t i = low; i < high; i++) {
+    Work& work = work_[i];
+    work.forget_attempt();
+    if (work.is_update) updates.push_back(&work.update);
+    else inserts.push_back(work.item);
+  }
+  writer_.insert(batch, inserts);
+  writer_.update(batch, updates);
+  writer_.check_deferred();
+}
+
+/// After phase B: outcomes of what was written, and the before-images of what was overwritten.
+void Loader::keep_undo(Batch& batch) {
+  const Target& target = plan_.target();
+  bridge::InMemory in(batch.memory.get());
+  for (Work& work : work_) {
+    Item& item = *work.item;
+    if (item.outcome != Outcome::pending) {
+      if (item.outcome == Outcome::skipped) item.origin = 0;
+      continue;
+    }
+    item.outcome = work.is_update ? Outcome::updated : Outcome::inserted;
+    if (!work.is_update && !work.mapping.found) continue;
+    ledger::Undo undo{&item, work.is_update ? work.update.before.key : item.target_key, 0, 0, std::nullopt, work.mapping};
+    if (work.is_update) {
+      std::vector<std::string> names;
+      std::vector<int> changed;
+      for (const TargetColumn& column : target.columns) {
+        if (column.dropped || column.generated) continue;
+        int i = column.attnum - 1;
+        const Row &before = work.update.before, &after = work.update.after;
+        bool differs = before.nulls[i] != after.nulls[i];
+        if (!differs && !before.nulls[i]) {
+          Datum a = before.values[i], b = after.values[i];
+          bool by_value = column.by_value;
+          int length = column.length;
+          differs = !guarded([=] { return datum_image_eq(a, b, by_value, length); });
+        }
+        if (!differs) continue;
+        names.push_back(column.name);
+        changed.push_back(i);
+      }
+      int count = static_cast<int>(changed.size());
+      auto* texts = batch.arena.make_array<Datum>(changed.size() + 1);
+      auto* nulls = batch.arena.make_array<bool>(changed.size() + 1);
+      {
+        bridge::Settings plain;
+        plain.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
+        plain.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
+        for (int j = 0; j < count; j++) {
+          int i = changed[static_cast<size_t>(j)];
+          nulls[j] = work.update.before.nulls[i];
+          if (!nulls[j])
+            texts[j] = bridge::text_datum(bridge::output_text(target.columns[static_cast<size_t>(i)].type,
+                                                              work.update.before.values[i]));
+        }
+      }
+      undo.columns = bridge::param_text_array(names).value;
+      undo.before = guarded([=] {
+        int dims[1] = {count}, lower[1] = {1};
+        return PointerGetDatum(construct_md_array(texts, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
+      });
+      undo.before_hash = static_cast<int64_t>(work.update.before.row_hash);
+    }
+    undo_.push_back(undo);
+  }
+}
+
+}  // namespace portage::load

@@ -1,0 +1,85 @@
+// A batch of typed items into the target: duplicates, what is there already, conflicts, foreign keys, then phase B
+// of fault isolation: write, and halve what fails. Knows the mappings (ledger/) and one Writer; knows nothing of
+// files, transactions or the life of a run.
+#pragma once
+
+#include "ledger/items.hpp"
+#include "load/writer.hpp"
+
+namespace portage::load {
+
+/// What a run says about how its items are to land.
+struct Policy {
+  OnConflict on_conflict = OnConflict::skip;
+  bool incremental = true;       ///< unchanged items (source_hash) are not looked at again
+  int64_t run_id = 0;
+  ledger::MappingSpace space;
+  uint64_t first_xid = 0;        ///< rows written before it were not written by this run
+  bool may_update = true;        ///< the role has UPDATE on the mapped columns
+  std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
+};
+
+/// Milliseconds spent, for the report.
+struct Timings {
+  double look_up = 0, target = 0;
+};
+
+class Loader {
+ public:
+  Loader(Plan& plan, Writer& writer, Policy policy) : plan_(plan), writer_(writer), policy_(std::move(policy)) {}
+
+  /// Settles items [from, n) as far as the subtransactions of one transaction reach and returns the position up
+  /// to which all have an outcome; the rest is as before the call, for the next transaction. Raises what
+  /// concerns the whole batch. The current user is the run's role.
+  size_t load(Batch&, size_t from);
+
+  /// Before-images of what load() changed; valid until the next call.
+  const std::vector<ledger::Undo>& undo() const { return undo_; }
+  const Timings& timings() const { return timings_; }
+
+ private:
+  /// An item to be written, with the row and mapping that it meets.
+  struct Work {
+    Item* item;
+    ledger::Mapping mapping;
+    bool is_update;
+    Update update;
+    bool looked_again = false;
+    Issue* remarks = nullptr;  // the last issue that stood on the item before it was written
+
+    /// Forgets what a write that was rolled back said about the item.
+    void forget_attempt() {
+      item->outcome = Outcome::pending;
+      if (remarks) remarks->next = nullptr;
+      else item->issues = nullptr;
+    }
+  };
+
+  void find_duplicates(Batch&, const std::vector<Item*>&);
+  void classify(Batch&, const std::vector<Item*>&);
+  void meet(Batch&, Item&, const ledger::Mapping&, const Row&);
+  void check_parents(Batch&);
+  bool settle(Batch&, size_t low, size_t high);
+  void write(Batch&, size_t low, size_t high);
+  void resolve_single(Batch&, Work&, const bridge::Error&);
+  void keep_undo(Batch&);
+  int64_t hash_as_in_run(int64_t run_id, const Row&);
+
+  /// How rows written by another run are to be hashed.
+  struct RunHasher {
+    bool same = false, readable = true;
+    std::vector<int> attnums;
+  };
+
+  Plan& plan_;
+  Writer& writer_;
+  Policy policy_;
+  Timings timings_;
+  std::vector<Work> work_;
+  std::vector<ledger::Undo> undo_;
+  std::unordered_map<int64_t, RunHasher> hashers_;
+  int subtransactions_ = 0;
+  size_t stopped_at_ = 0;  // position in work_ of the first item that was not settled
+};
+
+}  // namespace portage::load

@@ -1,0 +1,405 @@
+// The writer for any target: set-based SQL over the batch (batch_relation.hpp), so that privileges, row level
+// security, triggers, rules and partitions are PostgreSQL's own business. Rows come back by RETURNING, in the
+// order in which they went in.
+#include "load/batch_relation.hpp"
+#include "load/writer.hpp"
+#include "pipeline/hash.hpp"
+
+extern "C" {
+#include "catalog/pg_constraint.h"
+#include "utils/datum.h"
+}
+
+namespace portage::load {
+namespace {
+
+using bridge::execute;
+using bridge::guarded;
+using bridge::Result;
+
+/// Plans over the batch that look rows up must use the index, however small the planner believes the table to be:
+/// one scan of the whole target per batch would make a run quadratic.
+class IndexOnly {
+ public:
+  explicit IndexOnly(bool on) {
+    if (on) settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
+  }
+
+ private:
+  bridge::Settings settings_;
+};
+
+/// Settings under which values become text: the same for every session, so that keys compare.
+class PlainText {
+ public:
+  PlainText() {
+    settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
+    settings_.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
+  }
+
+ private:
+  bridge::Settings settings_;
+};
+
+class SqlWriter final : public Writer {
+ public:
+  SqlWriter(Plan& plan, const std::vector<int>& hash_columns);
+
+  std::string_view name() const override { return "sql"; }
+  std::vector<Row> find_by_match(Batch&, const std::vector<Item*>&) override;
+  std::vector<Row> find_by_key(Batch&, const std::vector<std::string_view>& keys, bool lock) override;
+  void insert(Batch&, const std::vector<Item*>&) override;
+  void update(Batch&, std::vector<Update*>&) override;
+  std::vector<size_t> without_parent(Batch&, const ForeignKey&, const std::vector<Item*>&) override;
+  void check_deferred() override;
+
+ private:
+  std::string batch_column(int attnum) const { return "b.c" + std::to_string(attnum); }
+  std::string list(const std::vector<int>& attnums, const std::string& prefix) const;
+  /// `t.a = b.cN AND ...`; with `key`, over the old key's columns b.k1 ...
+  std::string same(const std::vector<int>& attnums, bool key) const;
+  Row read_row(Batch&, const Result&, size_t row, int first_column) const;
+  Datum* key_values(Batch&, std::string_view key) const;
+  void land(Batch&, Item&, const Row&) const;
+
+  Plan& plan_;
+  const Target& target_;
+  std::vector<int> read_, inserted_, settable_;
+  bool overriding_ = false, match_indexed_ = false, has_xmin_ = false, rehash_ = false;
+  bridge::Memory memory_;
+  RowHasher row_hasher_, content_hasher_;
+  std::string deferrable_, deferred_;
+  std::unique_ptr<BatchRelation> batch_;
+};
+
+std::string SqlWriter::list(const std::vector<int>& attnums, const std::string& prefix) const {
+  std::string text;
+  for (int attnum : attnums)
+    (text += text.empty() ? "" : ", ") += prefix + bridge::quoted(target_.column(attnum).name);
+  return text;
+}
+
+std::string SqlWriter::same(const std::vector<int>& attnums, bool key) const {
+  std::string text;
+  for (size_t i = 0; i < attnums.size(); i++) {
+    const TargetColumn& column = target_.column(attnums[i]);
+    std::string other = key ? "b.k" + std::to_string(i + 1) : batch_column(attnums[i]);
+    (text += text.empty() ? "" : " AND ") +=
+        "t." + bridge::quoted(column.name) + " " + operator_text(equality_of(column.type)) + " " + other;
+  }
+  return text;
+}
+
+SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
+    : plan_(plan), target_(plan.target()), memory_("portage sql writer", PortalContext ? PortalContext : CurrentMemoryContext) {
+  std::set<int> read(hash_columns.begin(), hash_columns.end());
+  read.insert(plan.key().begin(), plan.key().end());
+  read.insert(plan.mapped().begin(), plan.mapped().end());
+  read_.assign(read.begin(), read.end());
+
+  std::set<int> inserted(plan.mapped().begin(), plan.mapped().end());
+  inserted.insert(plan.early().begin(), plan.early().end());
+  for (int attnum : plan.key())
+    if (target_.column(attnum).has_default && !target_.column(attnum).generated) inserted.insert(attnum);
+  inserted_.assign(inserted.begin(), inserted.end());
+  for (int attnum : inserted_) overriding_ |= target_.column(attnum).identity == 'a';
+  for (int attnum : plan.mapped()) {
+    bool in_key = std::find(plan.key().begin(), plan.key().end(), attnum) != plan.key().end();
+    if (!in_key && target_.column(attnum).identity != 'a') settable_.push_back(attnum);
+  }
+
+  std::set<int> match(plan.match().begin(), plan.match().end());
+  for (const UniqueIndex& index : target_.unique_indexes) {
+    std::set<int> columns(index.attnums.begin(), index.attnums.end());
+    if (!index.partial && !index.expressions && index.valid && !columns.empty() &&
+        std::includes(match.begin(), match.end(), columns.begin(), columns.end()))
+      match_indexed_ = true;
+  }
+
+  Oid oid = target_.oid;
+  has_xmin_ = target_.ordinary() &&
+              guarded([=] { return pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) == ACLCHECK_OK; });
+  // What an AFTER trigger does to the row is not in RETURNING: such rows are read again before they are hashed.
+  rehash_ = target_.triggers.insert_after_row || target_.triggers.insert_after_statement ||
+            target_.triggers.update_after_row || target_.triggers.update_after_statement;
+
+  row_hasher_ = RowHasher::make(target_.shape, hash_columns, memory_.get());
+  content_hasher_ = RowHasher::make(target_.shape, plan.mapped(), memory_.get());
+
+  Result deferrable = execute(
+      "SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', '), "
+      "string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred) "
+      "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace "
+      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1)",
+      {bridge::param_oid(target_.oid)});
+  deferrable_ = deferrable.text(0, 1);
+  deferred_ = deferrable.text(0, 2);
+
+  std::set<int> visible(inserted);
+  visible.insert(plan.match().begin(), plan.match().end());
+  visible.insert(plan.key().begin(), plan.key().end());
+  batch_ = std::make_unique<BatchRelation>(target_, std::vector<int>(visible.begin(), visible.end()), plan.key());
+}
+
+/// A row from columns first_column.. of a result (in the order of read_), copied into the batch's memory.
+Row SqlWriter::read_row(Batch& batch, const Result& result, size_t index, int first_column) const {
+  Row row;
+  row.found = true;
+  row.values = batch.arena.make_array<Datum>(target_.natts);
+  row.nulls = batch.arena.make_array<bool>(target_.natts);
+  memset(row.nulls, true, target_.natts);
+  bridge::InMemory in(batch.memory.get());
+  HeapTuple tuple = result.tuple(index);
+  TupleDesc shape = result.shape();
+  Datum* values = row.values;
+  bool* nulls = row.nulls;
+  const int* read = read_.data();
+  int count = static_cast<int>(read_.size());
+  const RowHasher* row_hasher = &row_hasher_;
+  const RowHasher* content_hasher = &content_hasher_;
+  struct Hashes { uint64_t row, content; };
+  Hashes hashes = guarded([=] {
+    for (int i = 0; i < count; i++) {
+      bool null;
+      Datum value = heap_getattr(tuple, first_column + i, shape, &null);
+      nulls[read[i] - 1] = null;
+      Form_pg_attribute attribute = TupleDescAttr(shape, first_column + i - 1);
+      values[read[i] - 1] = null ? 0 : datumCopy(value, attribute->attbyval, attribute->attlen);
+    }
+    return Hashes{(*row_hasher)(values, nulls), (*content_hasher)(values, nulls)};
+  });
+  row.row_hash = hashes.row;
+  row.content_hash = hashes.content;
+  row.key = batch.arena.copy(plan_.key_text(values, nulls));
+  return row;
+}
+
+std::vector<Row> SqlWriter::find_by_match(Batch& batch, const std::vector<Item*>& items) {
+  std::vector<Row> found(items.size());
+  if (items.empty() || plan_.match().empty()) return found;
+  std::string sql = "SELECT b.o, " + std::string(has_xmin_ ? "t.xmin" : "'0'::pg_catalog.xid") + ", " +
+                    list(read_, "t.") + " FROM portage_batch b JOIN " + target_.quoted_name() + " t ON " +
+                    same(plan_.match(), false);
+  std::vector<BatchRow> rows;
+  for (Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
+  IndexOnly index_only(match_indexed_);
+  Result result = batch_->run(sql, rows);
+  PlainText plain;
+  for (size_t i = 0; i < result.size(); i++) {
+    Row& row = found[result.integer(i, 1)];
+    if (row.found) continue;  // without a unique index several rows may match: the first stands for all
+    row = read_row(batch, result, i, 3);
+    row.xmin = DatumGetTransactionId(result.datum(i, 2));
+  }
+  return found;
+}
+
+/// The key's values from its text: through the input functions of the key's types.
+Datum* SqlWriter::key_values(Batch& batch, std::string_view key) const {
+  auto* values = batch.arena.make_array<Datum>(plan_.key().size());
+  std::vector<std::string> texts;
+  if (plan_.key().size() == 1) {
+    texts.emplace_back(key);
+  } else {
+    Result parts = execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY "
+                           "ORDER BY ordinality", {bridge::param(key)});
+    for (size_t i = 0; i < parts.size(); i++) texts.push_back(parts.text(i, 1));
+  }
+  if (texts.size() != plan_.key().size())
+    throw bridge::Error(ERRCODE_DATA_EXCEPTION, "the recorded key \"" + std::string(key) +
+                                                    "\" does not fit the key of " + target_.quoted_name());
+  bridge::InMemory in(batch.memory.get());
+  for (size_t i = 0; i < texts.size(); i++) {
+    const TargetColumn& column = target_.column(plan_.key()[i]);
+    const char* text = texts[i].c_str();
+    Oid type = column.type;
+    int32_t typmod = column.typmod;
+    values[i] = guarded([=] {
+      Oid input, io_param;
+      getTypeInputInfo(type, &input, &io_param);
+      return OidInputFunctionCall(input, const_cast<char*>(text), io_param, typmod);
+    });
+  }
+  return values;
+}
+
+std::vector<Row> SqlWriter::find_by_key(Batch& batch, const std::vector<std::string_view>& keys, bool lock) {
+  std::vector<Row> found(keys.size());
+  if (keys.empty()) return found;
+  std::vector<BatchRow> rows;
+  {
+    PlainText plain;
+    for (std::string_view key : keys) rows.push_back({nullptr, nullptr, key_values(batch, key)});
+  }
+  std::string sql = "SELECT b.o, " + list(read_, "t.") + " FROM portage_batch b JOIN " + target_.quoted_name() +
+                    " t ON " + same(plan_.key(), true) + (lock ? " FOR UPDATE OF t" : "");
+  IndexOnly index_only(OidIsValid(target_.key_index));
+  Result result = batch_->run(sql, rows);
+  PlainText plain;
+  for (size_t i = 0; i < result.size(); i++) found[result.integer(i, 1)] = read_row(batch, result, i, 2);
+  return found;
+}
+
+void SqlWriter::land(Batch&, Item& item, const Row& row) const {
+  item.target_key = row.key;
+  item.row_hash = row.row_hash;
+}
+
+void SqlWriter::insert(Batch& batch, const std::vector<Item*>& items) {
+  if (items.empty()) return;
+  std::string values;
+  for (int attnum : inserted_) (values += values.empty() ? "" : ", ") += batch_column(attnum);
+  std::string sql = "INSERT INTO " + target_.quoted_name() + " (" + list(inserted_, "") + ")" +
+                    (overriding_ ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + values +
+                    " FROM portage_batch b RETURNING " + list(read_, "");
+  std::vector<BatchRow> rows;
+  for (Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
+  Result result = batch_->run(sql, rows);
+  PlainText plain;
+  if (result.size() == items.size()) {
+    for (size_t i = 0; i < items.size(); i++) land(batch, *items[i], read_row(batch, result, i, 1));
+  } else {
+    // A trigger or a rule kept rows out. Which ones is known by the keys that we sent; where the target makes the
+    // key itself, only one item at a time can tell: the caller halves.
+    std::unordered_map<std::string_view, Row> by_key;
+    for (size_t i = 0; i < result.size(); i++) {
+      Row row = read_row(batch, result, i, 1);
+      by_key.emplace(row.key, row);
+    }
+    size_t matched = 0;
+    std::vector<Item*> cancelled;
+    for (Item* item : items) {
+      auto it = by_key.find(batch.arena.copy(plan_.key_text(item->values, item->nulls)));
+      if (it == by_key.end()) {
+        cancelled.push_back(item);
+      } else {
+        land(batch, *item, it->second);
+        matched++;
+      }
+    }
+    if (matched != result.size() && items.size() > 1)
+      throw bridge::Error(ERRCODE_TRIGGERED_ACTION_EXCEPTION, "a trigger kept rows out of " + target_.quoted_name());
+    for (Item* item : cancelled) {
+      item->outcome = Outcome::skipped;
+      batch.add_issue(*item, "cancelled_by_trigger", "09000", "",
+                      "a trigger or rule on " + target_.quoted_name() + " kept the row out");
+    }
+  }
+  if (!rehash_) return;
+  std::vector<std::string_view> keys;
+  std::vector<Item*> landed;
+  for (Item* item : items)
+    if (item->outcome != Outcome::skipped) {
+      keys.push_back(item->target_key);
+      landed.push_back(item);
+    }
+  std::vector<Row> again = find_by_key(batch, keys, false);
+  for (size_t i = 0; i < landed.size(); i++)
+    if (again[i].found) landed[i]->row_hash = again[i].row_hash;
+}
+
+void SqlWriter::update(Batch& batch, std::vector<Update*>& updates) {
+  if (updates.empty()) return;
+  // The key is set only where it changes: setting it to itself would ask for a privilege that nobody needs.
+  bool key_changes = false;
+  std::vector<int> mapped_key;
+  for (int attnum : plan_.key())
+    if (std::find(plan_.mapped().begin(), plan_.mapped().end(), attnum) != plan_.mapped().end())
+      mapped_key.push_back(attnum);
+  for (Update* update : updates)
+    for (int attnum : mapped_key) {
+      const TargetColumn& column = target_.column(attnum);
+      Datum incoming = update->item->values[attnum - 1], existing = update->before.values[attnum - 1];
+      bool by_value = column.by_value;
+      int length = column.length;
+      key_changes |= !guarded([=] { return datum_image_eq(incoming, existing, by_value, length); });
+    }
+  std::string set;
+  std::vector<int> columns = settable_;
+  if (key_changes) columns.insert(columns.end(), mapped_key.begin(), mapped_key.end());
+  for (int attnum : columns)
+    (set += set.empty() ? "" : ", ") += bridge::quoted(target_.column(attnum).name) + " = " + batch_column(attnum);
+  std::vector<BatchRow> rows;
+  for (Update* update : updates) {
+    auto* key = batch.arena.make_array<Datum>(plan_.key().size());
+    for (size_t k = 0; k < plan_.key().size(); k++) key[k] = update->before.values[plan_.key()[k] - 1];
+    rows.push_back({update->item->values, update->item->nulls, key});
+  }
+  if (set.empty()) {
+    for (Update* update : updates) update->after = update->before;
+  } else {
+    std::string sql = "UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_batch b WHERE " +
+                      same(plan_.key(), true) + " RETURNING b.o, " + list(read_, "t.");
+    IndexOnly index_only(OidIsValid(target_.key_index));
+    Result result = batch_->run(sql, rows);
+    PlainText plain;
+    for (Update* update : updates) update->after = Row{};
+    for (size_t i = 0; i < result.size(); i++)
+      updates[result.integer(i, 1)]->after = read_row(batch, result, i, 2);
+  }
+  for (Update* update : updates) {
+    if (update->after.found) {
+      land(batch, *update->item, update->after);
+    } else {
+      update->item->outcome = Outcome::skipped;
+      batch.add_issue(*update->item, "cancelled_by_trigger", "09000", "",
+                      "a trigger or policy on " + target_.quoted_name() + " kept the row from being updated");
+    }
+  }
+  if (!rehash_) return;
+  std::vector<std::string_view> keys;
+  for (Update* update : updates) keys.push_back(update->after.found ? update->after.key : update->before.key);
+  std::vector<Row> again = find_by_key(batch, keys, false);
+  for (size_t i = 0; i < updates.size(); i++)
+    if (updates[i]->after.found && again[i].found) {
+      updates[i]->after = again[i];
+      land(batch, *updates[i]->item, again[i]);
+    }
+}
+
+std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key, const std::vector<Item*>& items) {
+  std::vector<size_t> missing;
+  // As the constraint's own trigger does it: as the owner of the parent table, past row level security.
+  struct Parent { Oid owner; char* schema; char* name; };
+  Oid parent_oid = key.parent;
+  Parent parent = guarded([=] {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(parent_oid));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", parent_oid);
+    auto* form = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
+    Parent found{form->relowner, get_namespace_name(form->relnamespace), pstrdup(NameStr(form->relname))};
+    ReleaseSysCache(tuple);
+    return found;
+  });
+  std::string same_key, not_null;
+  for (size_t i = 0; i < key.attnums.size(); i++) {
+    AttrNumber attnum = static_cast<AttrNumber>(key.parent_attnums[i]);
+    const char* column = guarded([=] { return get_attname(parent_oid, attnum, false); });
+    std::string ours = batch_column(key.attnums[i]);
+    (same_key += same_key.empty() ? "" : " AND ") +=
+        "p." + bridge::quoted(column) + " " + operator_text(key.equality[i]) + " " + ours;
+    (not_null += not_null.empty() ? "" : " AND ") += ours + " IS NOT NULL";
+  }
+  std::string sql = "SELECT b.o FROM portage_batch b WHERE " + not_null + " AND NOT EXISTS (SELECT 1 FROM " +
+                    bridge::quoted_name(parent.schema, parent.name) + " p WHERE " + same_key + ")";
+  std::vector<BatchRow> rows;
+  for (Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
+  IndexOnly index_only(true);
+  bridge::AsUser owner(parent.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+  Result result = batch_->run(sql, rows);
+  for (size_t i = 0; i < result.size(); i++) missing.push_back(result.integer(i, 1));
+  return missing;
+}
+
+void SqlWriter::check_deferred() {
+  if (deferrable_.empty()) return;
+  execute("SET CONSTRAINTS " + deferrable_ + " IMMEDIATE");
+  if (!deferred_.empty()) execute("SET CONSTRAINTS " + deferred_ + " DEFERRED");
+}
+
+}  // namespace
+
+std::unique_ptr<Writer> make_sql_writer(Plan& plan, const std::vector<int>& hash_columns) {
+  return std::make_unique<SqlWriter>(plan, hash_columns);
+}
+
+}  // namespace portage::load

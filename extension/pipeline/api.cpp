@@ -1,0 +1,136 @@
+// The SQL functions about pipelines: create, replace, drop, grant, revoke. Each checks ownership itself; none has a
+// SET clause, because the caller's search_path is what a version pins.
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/spi.hpp"
+#include "ledger/pipelines.hpp"
+
+namespace portage {
+namespace {
+
+using bridge::Error;
+using bridge::format;
+using ledger::Need;
+
+std::string text_argument(FunctionCallInfo fcinfo, int number) {
+  return bridge::string_of(PG_GETARG_DATUM(number));
+}
+
+std::string name_argument(FunctionCallInfo fcinfo, int number) { return NameStr(*PG_GETARG_NAME(number)); }
+
+std::string setting(const char* name) {
+  return bridge::guarded([=] { return GetConfigOption(name, false, false); });
+}
+
+/// Compiles the definition against its target, only to see whether it can be; fills in what is pinned.
+void check_and_pin(StoredPipeline& pipeline) {
+  pipeline.search_path = setting("search_path");
+  pipeline.timezone = setting("timezone");
+  std::string own_timezone;
+  try {
+    own_timezone = parse_definition(pipeline.definition).timezone;
+  } catch (const DefinitionFault&) {
+    // compile() will say so
+  }
+  if (!own_timezone.empty()) pipeline.timezone = own_timezone;
+  (void)Plan::compile(pipeline);
+}
+
+ledger::NewVersion version_of(const StoredPipeline& pipeline) {
+  return {pipeline.definition, pipeline.search_path,   pipeline.timezone,
+          pipeline.target,     pipeline.target_schema, pipeline.target_name};
+}
+
+std::string name_of_role(Oid role) {
+  return bridge::guarded([=] { return static_cast<const char*>(GetUserNameFromId(role, false)); });
+}
+
+void check_privilege(const std::string& privilege) {
+  if (privilege == "run" || privilege == "read") return;
+  Error error(ERRCODE_INVALID_PARAMETER_VALUE, format("unknown privilege \"%s\"", privilege.c_str()));
+  throw error.hint("Privileges are \"run\" and \"read\"; run includes read.");
+}
+
+}  // namespace
+}  // namespace portage
+
+using namespace portage;
+
+PORTAGE_FUNCTION(portage_create_pipeline) {
+  StoredPipeline pipeline;
+  pipeline.name = text_argument(fcinfo, 0);
+  pipeline.target = PG_GETARG_OID(1);
+  pipeline.definition = text_argument(fcinfo, 2);
+  pipeline.owner = GetUserId();
+  if (pipeline.name.empty())
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a pipeline must not be empty");
+  Oid table = pipeline.target;
+  struct Names { const char* schema; const char* name; };
+  Names names = bridge::guarded([=] {
+    char* name = get_rel_name(table);
+    return Names{name ? get_namespace_name(get_rel_namespace(table)) : nullptr, name};
+  });
+  if (!names.name || !names.schema)
+    throw Error(ERRCODE_UNDEFINED_TABLE, format("relation with OID %u does not exist", table));
+  pipeline.target_schema = names.schema;
+  pipeline.target_name = names.name;
+  check_and_pin(pipeline);
+  bridge::Spi spi;
+  int64_t id = ledger::insert_pipeline(pipeline.name, pipeline.owner, version_of(pipeline));
+  spi.finish();
+  return Int64GetDatum(id);
+}
+
+PORTAGE_FUNCTION(portage_replace_pipeline) {
+  bridge::Spi spi;
+  StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
+  // More than administration: what is written here will be evaluated with the owner's rights.
+  if (!ledger::acts_for(GetUserId(), pipeline.owner))
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, format("must be owner of pipeline \"%s\"", pipeline.name.c_str()))
+        .detail("A pipeline's expressions are evaluated as its owner.");
+  pipeline.definition = text_argument(fcinfo, 1);
+  check_and_pin(pipeline);
+  ledger::append_version(pipeline.id, GetUserId(), version_of(pipeline));
+  spi.finish();
+  return Int64GetDatum(pipeline.id);
+}
+
+PORTAGE_FUNCTION(portage_drop_pipeline) {
+  bridge::Spi spi;
+  StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
+  if (ledger::has_history(pipeline.id)) {
+    if (!PG_GETARG_BOOL(1))
+      throw Error(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST, format("pipeline \"%s\" has runs", pipeline.name.c_str()))
+          .detail("Their items, mappings and before-images would be lost, and with them the way back.")
+          .hint("Use drop_pipeline(name, with_history => true) to erase them, too; imported rows stay.");
+    ledger::erase_history(pipeline.id);
+  }
+  ledger::delete_pipeline(pipeline.id);
+  spi.finish();
+  return Int64GetDatum(pipeline.id);
+}
+
+PORTAGE_FUNCTION(portage_grant_pipeline) {
+  bridge::Spi spi;
+  StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
+  std::string role = name_argument(fcinfo, 1), privilege = text_argument(fcinfo, 2);
+  check_privilege(privilege);
+  Oid oid = role == "public" ? InvalidOid : ledger::role_named(role);
+  if (role != "public" && !OidIsValid(oid))
+    throw Error(ERRCODE_UNDEFINED_OBJECT, format("role \"%s\" does not exist", role.c_str()));
+  if (!OidIsValid(pipeline.owner))
+    throw Error(ERRCODE_UNDEFINED_OBJECT, format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
+  ledger::grant(pipeline.id, name_of_role(pipeline.owner), oid, role, privilege);
+  spi.finish();
+  return Int64GetDatum(pipeline.id);
+}
+
+PORTAGE_FUNCTION(portage_revoke_pipeline) {
+  bridge::Spi spi;
+  StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
+  std::string privilege = text_argument(fcinfo, 2);
+  check_privilege(privilege);
+  ledger::revoke(pipeline.id, name_argument(fcinfo, 1), privilege);
+  spi.finish();
+  return Int64GetDatum(pipeline.id);
+}

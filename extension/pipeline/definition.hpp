@@ -1,0 +1,105 @@
+// A pipeline's definition as its author wrote it: JSON text in, a checked structure out. Pure C++: it knows the
+// keys and their grammar, and nothing of tables, types or SQL; whether a column or an expression makes sense is
+// decided later, by plan.hpp.
+#pragma once
+
+#include <exception>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/path.hpp"
+#include "formats/record.hpp"
+
+namespace portage {
+
+/// What is wrong with a definition, and where.
+struct DefinitionFault : std::exception {
+  std::string path;     ///< JSON path of the fault: `columns.review_count.default`; "" for the whole
+  std::string message;  ///< PostgreSQL style
+  std::string hint;     ///< "" or a sentence
+  bool unsupported;     ///< understood but not supported: SQLSTATE 0A000 instead of PZ001
+
+  DefinitionFault(std::string path, std::string message, std::string hint = "", bool unsupported = false)
+      : path(std::move(path)), message(std::move(message)), hint(std::move(hint)), unsupported(unsupported) {}
+  const char* what() const noexcept override { return message.c_str(); }
+};
+
+enum class Format : uint8_t { json, ndjson, csv, rows };
+enum class Variable : uint8_t { scope, name, path, ordinal, line, mtime };
+enum class OnConflict : uint8_t { skip, overwrite, fail };
+
+/// A value written in the definition itself, in the form that a reader would have found it in.
+struct Constant {
+  formats::Kind kind = formats::Kind::null;
+  std::string text;
+};
+
+/// Where a value comes from: a path, a variable, a constant or an expression.
+struct ValueSource {
+  enum class Kind : uint8_t { path, variable, constant, sql };
+  Kind kind = Kind::path;
+  formats::Path path;
+  Variable variable = Variable::scope;
+  Constant constant;
+  std::string sql;
+  std::optional<Constant> fallback;  ///< "default": stands in for null and missing
+  std::string place;                 ///< JSON path in the definition, for messages: `columns.a.sql`
+};
+
+struct ColumnMapping {
+  std::string column;  ///< name in the target
+  ValueSource source;
+};
+
+struct Rule {
+  std::string name;
+  std::string sql;
+  std::string message;  ///< "" for the default message
+  bool warning = false;
+  bool null_fails = false;
+  std::string place;
+};
+
+struct CsvFormat {
+  char delimiter = ',';
+  std::optional<char> quote = '"';
+  std::optional<char> escape;  ///< none: the quote
+  bool header = true;
+  std::vector<std::string> columns;
+  std::optional<std::string> null_string;
+  std::string encoding = "UTF8";
+};
+
+struct DataVersion {
+  formats::Path from;                ///< in the document, not in the item
+  std::vector<std::string> accept;   ///< scalars as text
+};
+
+/// A definition, checked as far as that goes without a database.
+struct Definition {
+  Format format = Format::json;
+  formats::Path items;                   ///< no steps: the root
+  std::vector<ValueSource> legacy_id;    ///< one or more paths or variables, or one expression
+  std::vector<ColumnMapping> columns;    ///< in the order written
+  std::vector<Rule> rules;
+  std::string where;                     ///< "" or an expression: items for which it is not true are skipped
+  std::vector<std::string> match;        ///< column names
+  std::vector<std::string> key;          ///< column names; empty: the primary key
+  OnConflict on_conflict = OnConflict::skip;
+  std::optional<DataVersion> data_version;
+  std::string timezone;                  ///< "": the session's at creation
+  std::vector<formats::Path> sensitive;
+  bool scoped = true;
+  CsvFormat csv;
+};
+
+/// Reads a definition. Throws DefinitionFault.
+Definition parse_definition(std::string_view json);
+
+/// The words of `candidates` nearest to `word` by edit distance, as a hint: `Perhaps you meant "a" or "b".`;
+/// "" when none is near.
+std::string nearest_hint(std::string_view word, const std::vector<std::string>& candidates);
+
+}  // namespace portage

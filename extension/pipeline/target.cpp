@@ -1,0 +1,222 @@
+// See target.hpp. Reads the relation cache, which does the catalog work; what it hands out is copied at once.
+#include "pipeline/target.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/spi.hpp"
+#include "pipeline/target_reader.hpp"
+
+extern "C" {
+#include "utils/rls.h"
+}
+
+namespace portage {
+
+using bridge::Error;
+using bridge::format;
+using bridge::guarded;
+
+namespace {
+
+std::string column_list(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + bridge::quoted(name);
+  return list;
+}
+
+bool all_not_null(const Target& target, const std::vector<int>& attnums) {
+  return std::all_of(attnums.begin(), attnums.end(), [&](int attnum) { return target.column(attnum).not_null; });
+}
+
+bool usable_as_key(const Target& target, const UniqueIndex& index) {
+  return index.immediate && !index.partial && !index.expressions && index.valid && all_not_null(target, index.attnums);
+}
+
+std::vector<std::string> names_of(const Target& target, const std::vector<int>& attnums) {
+  std::vector<std::string> names;
+  for (int attnum : attnums) names.push_back(target.column(attnum).name);
+  return names;
+}
+
+/// What the user could do to get a usable key, as SQL or as a definition key.
+std::string key_hint(const Target& target, const std::vector<std::string>& wanted, bool named) {
+  std::string table = "ALTER TABLE " + target.quoted_name();
+  if (named) {
+    std::string hint = "Run: ";
+    for (const std::string& name : wanted)
+      if (auto* column = target.column(name); column && !column->not_null)
+        hint += table + " ALTER COLUMN " + bridge::quoted(name) + " SET NOT NULL; ";
+    return hint + table + " ADD UNIQUE (" + column_list(wanted) + ");";
+  }
+  std::string hint = "Run: " + table + " ADD PRIMARY KEY (" + (wanted.empty() ? "..." : column_list(wanted)) + ");";
+  for (const UniqueIndex& index : target.unique_indexes)
+    if (usable_as_key(target, index)) {
+      std::string list;
+      for (const std::string& name : names_of(target, index.attnums))
+        list += (list.empty() ? "\"" : ", \"") + name + "\"";
+      return hint + " Or name a unique constraint in the definition: \"key\": [" + list + "].";
+    }
+  return hint;
+}
+
+std::vector<int> attnums_of(const Target& target, const std::vector<std::string>& names) {
+  std::vector<int> attnums;
+  for (const std::string& name : names) {
+    auto* column = target.column(name);
+    if (!column)
+      throw Error(ERRCODE_UNDEFINED_COLUMN,
+                  format("column \"%s\" of relation \"%s\" does not exist", name.c_str(), target.name.c_str()));
+    attnums.push_back(column->attnum);
+  }
+  return attnums;
+}
+
+void choose_key(Target& target, const std::vector<std::string>& key_columns, const std::vector<std::string>& proposal) {
+  std::vector<int> wanted = attnums_of(target, key_columns);
+  if (target.relkind == RELKIND_VIEW || target.relkind == RELKIND_FOREIGN_TABLE) {
+    // Nothing can enforce a key there; the author's word is all there is.
+    if (wanted.empty())
+      throw Error(codes::unusable_target, format("\"%s\" has no key", target.name.c_str()))
+          .detail("Views and foreign tables cannot have a unique index.")
+          .hint("Name the identifying columns in the definition: \"key\": [...].");
+    target.key = wanted;
+    return;
+  }
+  std::vector<int> sorted = wanted;
+  std::sort(sorted.begin(), sorted.end());
+  std::string why = wanted.empty() ? "It has no primary key."
+                                   : "No unique constraint covers exactly (" + column_list(key_columns) + ").";
+  for (const UniqueIndex& index : target.unique_indexes) {
+    std::vector<int> covered = index.attnums;
+    std::sort(covered.begin(), covered.end());
+    if (wanted.empty() ? !index.primary : covered != sorted) continue;
+    if (usable_as_key(target, index)) {
+      target.key_index = index.oid;
+      target.key = index.attnums;
+      return;
+    }
+    const char* fault = !index.immediate     ? "is deferrable"
+                        : index.partial      ? "is partial"
+                        : !index.valid       ? "is not valid"
+                                             : "has columns that may be null";
+    why = "Unique index " + bridge::quoted(index.name) + " " + fault + ".";
+  }
+  throw Error(codes::unusable_target, format("table \"%s\" has no usable key", target.name.c_str()))
+      .detail(why)
+      .hint(key_hint(target, wanted.empty() ? proposal : key_columns, !wanted.empty()));
+}
+
+void check_kind(const Target& target) {
+  switch (target.relkind) {
+    case RELKIND_RELATION:
+    case RELKIND_PARTITIONED_TABLE:
+    case RELKIND_FOREIGN_TABLE:
+      return;
+    case RELKIND_VIEW:
+      if (target.triggers.insert_instead_row) return;
+      throw Error(codes::unusable_target, format("view \"%s\" has no INSTEAD OF INSERT trigger", target.name.c_str()))
+          .hint("Import into the table behind the view, or give the view an INSTEAD OF trigger.");
+    default:
+      throw Error(codes::unusable_target, format("\"%s\" is not a table", target.name.c_str()))
+          .hint("The target is a table, a partitioned table, a foreign table or a view with INSTEAD OF triggers.");
+  }
+}
+
+std::string type_name(const TargetColumn& column) {
+  Oid type = column.type;
+  int32_t typmod = column.typmod;
+  return guarded([=] { return static_cast<const char*>(format_type_with_typemod(type, typmod)); });
+}
+
+/// The differences of one column, each ended by "; ".
+std::string column_difference(const TargetColumn& before, const TargetColumn& now) {
+  std::string column = "column " + bridge::quoted(before.name);
+  if (now.dropped) return before.dropped ? "" : column + " was dropped; ";
+  std::string text;
+  if (now.name != before.name) text += column + " was renamed to " + bridge::quoted(now.name) + "; ";
+  if (now.type != before.type || now.typmod != before.typmod)
+    text += column + " was of type " + type_name(before) + " and is of type " + type_name(now) + "; ";
+  if (now.collation != before.collation) text += column + " has another collation; ";
+  if (now.not_null != before.not_null) text += column + (now.not_null ? " is now NOT NULL; " : " may now be null; ");
+  if (now.generated != before.generated || now.identity != before.identity || now.has_default != before.has_default)
+    text += column + " has another default; ";
+  return text;
+}
+
+template <class T>
+std::string set_difference(const std::vector<T>& before, const std::vector<T>& now, const char* what) {
+  auto same = [](const T& a, const T& b) {
+    if constexpr (std::is_same_v<T, TargetCheck>) return a.name == b.name && a.expression == b.expression;
+    else return a.oid == b.oid;
+  };
+  auto missing = [&](const std::vector<T>& from, const std::vector<T>& in, const char* fate) {
+    std::string text;
+    for (const T& one : from)
+      if (std::none_of(in.begin(), in.end(), [&](const T& other) { return same(one, other); }))
+        text += std::string(what) + " " + bridge::quoted(one.name) + fate;
+    return text;
+  };
+  return missing(before, now, " is gone; ") + missing(now, before, " is new; ");
+}
+
+}  // namespace
+
+std::string Target::quoted_name() const { return bridge::quoted_name(schema, name); }
+
+const TargetColumn* Target::column(std::string_view wanted) const {
+  for (const TargetColumn& column : columns)
+    if (!column.dropped && column.name == wanted) return &column;
+  return nullptr;
+}
+
+std::vector<std::string> Target::column_names() const {
+  std::vector<std::string> names;
+  for (const TargetColumn& column : columns)
+    if (!column.dropped) names.push_back(column.name);
+  return names;
+}
+
+Target describe_target(Oid table, const std::vector<std::string>& key_columns,
+                       const std::vector<std::string>& proposal) {
+  Target target = read_target(table);
+  check_kind(target);
+  choose_key(target, key_columns, proposal);
+  return target;
+}
+
+bool unchanged(const Target& target) { return still_same(target) || difference(target).empty(); }
+
+std::string difference(const Target& before) {
+  Target now;
+  try {
+    now = read_target(before.oid);
+  } catch (const Error& error) {
+    if (error.code() == ERRCODE_UNDEFINED_TABLE) return "table " + before.quoted_name() + " was dropped";
+    throw;
+  }
+  std::string text;
+  if (now.name != before.name || now.schema != before.schema)
+    text += "table " + before.quoted_name() + " is now " + now.quoted_name() + "; ";
+  for (int i = 0; i < std::min(before.natts, now.natts); i++)
+    text += column_difference(before.columns[i], now.columns[i]);
+  for (int i = before.natts; i < now.natts; i++)
+    if (!now.columns[i].dropped) text += "column " + bridge::quoted(now.columns[i].name) + " is new; ";
+  text += set_difference(before.unique_indexes, now.unique_indexes, "unique index");
+  text += set_difference(before.foreign_keys, now.foreign_keys, "foreign key");
+  text += set_difference(before.checks, now.checks, "check constraint");
+  if (now.triggers != before.triggers) text += "other triggers fire; ";
+  if (now.has_exclusion != before.has_exclusion) text += "exclusion constraints were added or dropped; ";
+  if (now.has_rules != before.has_rules) text += "rules were added or dropped; ";
+  if (now.row_security != before.row_security)
+    text += now.row_security ? "row level security is now on; " : "row level security is now off; ";
+  if (now.relkind != before.relkind || now.has_children != before.has_children)
+    text += "the kind of the table is another; ";
+  if (!text.empty()) text.resize(text.size() - 2);
+  return text;
+}
+
+bool row_security_active(const Target& target, Oid role) {
+  Oid table = target.oid;
+  return guarded([=] { return check_enable_rls(table, role, true) == RLS_ENABLED; });
+}
+
+}  // namespace portage

@@ -1,0 +1,14 @@
+// Copying a table's shape out of the relation cache; the raw material of target.hpp, without any judgement.
+#pragma once
+
+#include "pipeline/target.hpp"
+
+namespace portage {
+
+/// Everything but the choice of a key. Throws 42P01 when there is no such relation.
+Target read_target(Oid table);
+
+/// A quick comparison with the relation cache. False may be a false alarm; true is certain.
+bool still_same(const Target& target);
+
+}  // namespace portage

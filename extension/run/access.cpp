@@ -1,0 +1,89 @@
+// See access.hpp.
+#include "run/access.hpp"
+
+#include "bridge/codes.hpp"
+#include "settings.hpp"
+
+extern "C" {
+#include "common/hashfn.h"
+#include "utils/fmgrprotos.h"
+}
+
+namespace portage::run {
+namespace {
+
+using bridge::Error;
+
+Error unknown(int64_t id) {
+  return Error(codes::unknown_run, bridge::format("there is no run %lld", static_cast<long long>(id)))
+      .hint("SELECT run_id, pipeline, status FROM portage.progress; lists the runs that you may see.");
+}
+
+bool visible(int64_t id) {
+  // row level security of migration_runs says it, as the current user
+  static const bridge::Statement select("SELECT FROM portage.migration_runs WHERE id OPERATOR(pg_catalog.=) $1");
+  return !select.run(id).empty();
+}
+
+bool changes(const ledger::Run& run) {
+  Oid role = ledger::role_named(run.role_name), me = GetUserId();
+  return ledger::is_admin(me) || (OidIsValid(role) && ledger::acts_for(me, role));
+}
+
+}  // namespace
+
+ledger::Run run_to_read(int64_t id) {
+  std::optional<ledger::Run> run = ledger::find_run(id);
+  if (!run || !(changes(*run) || visible(id))) throw unknown(id);
+  require_scope(run->scope);
+  return *run;
+}
+
+ledger::Run run_to_change(int64_t id) {
+  ledger::Run run = run_to_read(id);
+  if (!changes(run))
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                bridge::format("permission denied for run %lld", static_cast<long long>(id)))
+        .detail("The run belongs to role \"" + run.role_name + "\".")
+        .hint("Only that role, its members and members of portage.admin_role may change it.");
+  return run;
+}
+
+Oid role_of(const ledger::Run& run) {
+  Oid role = ledger::role_named(run.role_name), me = GetUserId();
+  if (!OidIsValid(role))
+    throw Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.role_name + "\" of run " + std::to_string(run.id) +
+                                              " does not exist any more")
+        .hint("Open a new run as another role; what was committed stays in the ledger.");
+  if (role != me && !bridge::guarded([=] { return bridge::can_set_role(me, role); }))
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to act as role \"" + run.role_name + "\"")
+        .detail("A run accesses its sources and target as the role that opened it, whoever continues it.")
+        .hint("GRANT " + bridge::quoted(run.role_name) + " to yourself, or let that role continue the run.");
+  return role;
+}
+
+int64_t latest_run() {
+  std::optional<int64_t> id = ledger::latest_run_of_role();
+  if (!id)
+    throw Error(codes::unknown_run, "you have no run yet").hint("Open one: CALL portage.import(...).");
+  return *id;
+}
+
+void require_scope(const std::string& scope) {
+  if (!settings::scope || !*settings::scope || scope == settings::scope) return;
+  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "this session is limited to the scope \"" + std::string(settings::scope) + "\"")
+      .hint("The setting portage.scope says so.");
+}
+
+bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive) {
+  // One key of 64 bits; a collision of two scopes only makes one of them wait for its turn.
+  uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(scope.data()), static_cast<int>(scope.size()),
+                                    static_cast<uint64>(pipeline_id) ^ UINT64CONST(0x706f7274616765));
+  Datum key = Int64GetDatum(static_cast<int64>(hash));
+  return bridge::guarded([=] {
+    return DatumGetBool(exclusive ? DirectFunctionCall1(pg_try_advisory_xact_lock_int8, key)
+                                  : DirectFunctionCall1(pg_try_advisory_xact_lock_shared_int8, key));
+  });
+}
+
+}  // namespace portage::run

@@ -1,0 +1,25 @@
+// Who may do what with a run (DESIGN §9): the checks that every entry point makes before it touches anything.
+#pragma once
+
+#include "ledger/pipelines.hpp"
+#include "ledger/runs.hpp"
+
+namespace portage::run {
+
+/// The run, if the current user may change it: its role, members of it, or an administrator. PZ005 or 42501.
+ledger::Run run_to_change(int64_t id);
+/// The run, if the current user may see it. PZ005.
+ledger::Run run_to_read(int64_t id);
+/// The role of the run, as which its sources and target are accessed. 42501 if the current user cannot SET ROLE
+/// to it.
+Oid role_of(const ledger::Run&);
+/// The caller's latest run. PZ005 if there is none.
+int64_t latest_run();
+/// Raises 42501 if the session is limited to another scope (portage.scope).
+void require_scope(const std::string& scope);
+
+/// An advisory lock on (pipeline, scope), held until the transaction ends and never waited for: shared by the
+/// batches of the active run, exclusive for becoming it. False if somebody else has it.
+bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive);
+
+}  // namespace portage::run

@@ -1,0 +1,315 @@
+// The SQL-callable functions of runs (sql/30-runs.sql): they take their arguments apart and call run/ or ledger/.
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
+#include "ledger/pipelines.hpp"
+#include "pipeline/error_class.hpp"
+#include "run/access.hpp"
+#include "run/entry_points.hpp"
+#include "run/plan_report.hpp"
+#include "run/states.hpp"
+#include "settings.hpp"
+
+using namespace portage;
+using namespace portage::run;
+using portage::bridge::Error;
+
+namespace {
+
+/// Arguments of a call, null-aware. Texts are copied.
+class Arguments {
+ public:
+  explicit Arguments(FunctionCallInfo info) : info_(info) {}
+  bool null(int i) const { return info_->nargs <= i || info_->args[i].isnull; }
+  std::string text(int i, const char* name) const {
+    if (null(i))
+      throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string("argument \"") + name + "\" must not be null");
+    return bridge::string_of(info_->args[i].value);
+  }
+  std::optional<std::string> maybe_text(int i) const {
+    if (null(i)) return std::nullopt;
+    return bridge::string_of(info_->args[i].value);
+  }
+  std::optional<std::string> maybe_json(int i) const {
+    if (null(i)) return std::nullopt;
+    return bridge::output_text(JSONBOID, info_->args[i].value);
+  }
+  int64_t run(int i) const {
+    if (null(i)) throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the run must not be null");
+    return DatumGetInt64(info_->args[i].value);
+  }
+  int64_t run_or_latest(int i) const { return null(i) ? latest_run() : run(i); }
+  std::optional<int32_t> maybe_int(int i) const {
+    if (null(i)) return std::nullopt;
+    return DatumGetInt32(info_->args[i].value);
+  }
+  bool flag(int i) const { return !null(i) && DatumGetBool(info_->args[i].value); }
+  Oid oid(int i, const char* name) const {
+    if (null(i))
+      throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string("argument \"") + name + "\" must not be null");
+    return DatumGetObjectId(info_->args[i].value);
+  }
+
+ private:
+  FunctionCallInfo info_;
+};
+
+/// A procedure can commit only if it was called at the top, outside any transaction block.
+void require_nonatomic(FunctionCallInfo fcinfo, const char* name) {
+  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
+                castNode(CallContext, fcinfo->context)->atomic;
+  if (!atomic) return;
+  throw Error(ERRCODE_INVALID_TRANSACTION_TERMINATION, std::string("portage.") + name +
+                                                           "() commits after every batch and cannot run inside a transaction")
+      .hint("CALL it outside BEGIN ... COMMIT, or use portage.migrate() for small payloads.");
+}
+
+Datum inout_result(FunctionCallInfo fcinfo, int64_t run) {
+  Datum value = Int64GetDatum(run);
+  return bridge::guarded([=] {
+    TupleDesc shape;
+    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type");
+    Datum values[1] = {value};
+    bool nulls[1] = {false};
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
+  });
+}
+
+std::optional<std::string> decode_digest(const std::optional<std::string>& hex) {
+  if (!hex) return std::nullopt;
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex->size(); i += 2) {
+    unsigned value = 0;
+    auto [end, error] = std::from_chars(hex->data() + i, hex->data() + i + 2, value, 16);
+    if (error != std::errc() || end != hex->data() + i + 2) break;
+    bytes += static_cast<char>(value);
+  }
+  if (hex->size() != 64 || bytes.size() != 32)
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "a SHA-256 digest has 64 hexadecimal digits");
+  return bytes;
+}
+
+/// migrate(): everything in the caller's transaction. Returns the run.
+int64_t migrate(const std::string& pipeline, std::string_view payload, const std::string& scope,
+                const std::string& options_text) {
+  size_t limit = static_cast<size_t>(settings::migrate_limit) << 20;
+  if (payload.size() > limit)
+    throw Error(codes::payload_too_large, bridge::format("a payload of %zu bytes is too large for migrate()", payload.size()))
+        .detail(bridge::format("The limit is %d MB (portage.migrate_limit).", settings::migrate_limit))
+        .hint("Use portage.open_run() and portage.submit(), then CALL portage.run().");
+  int64_t id = open_run(pipeline, scope, options_text, std::nullopt, std::nullopt);
+  Options options = parse_options(options_text);
+  ledger::Run run = *ledger::find_run(id);
+  submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});
+  // Misuse (rights, an active run, a changed target) raises; a failure of the run itself is an answer.
+  Worker worker(run, Commits::no);
+  worker.begin();
+  std::optional<Error> error = bridge::attempt([&] {
+    worker.work();
+    worker.complete();
+  });
+  if (!error) return id;
+  if (bridge::concerns_whole_batch(error->code()) || options.raise) throw *error;
+  std::string code = error->sqlstate();
+  move(id, "running", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
+  ledger::finish_run(id, "failed", error->message(), std::string(error_class("", code)), code);
+  return id;
+}
+
+}  // namespace
+
+PORTAGE_FUNCTION(portage_open_run) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(1).value_or(""), a.maybe_json(2).value_or("{}"),
+                        a.maybe_text(3), a.maybe_json(4));
+  spi.finish();
+  return Int64GetDatum(id);
+}
+
+PORTAGE_FUNCTION(portage_submit) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  std::string bytes = a.text(1, "payload");
+  Submission submission{a.maybe_text(2).value_or("payload"), a.maybe_int(3), decode_digest(a.maybe_text(4)),
+                        a.maybe_text(5)};
+  int32_t part = submit(open_for_parts(a.run(0)), bytes, submission);
+  spi.finish();
+  return Int32GetDatum(part);
+}
+
+PORTAGE_FUNCTION(portage_attach_file) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = open_for_parts(a.run(0));
+  size_t before = ledger::parts_of(run.id).size();
+  attach_files(run, a.text(1, "path"));
+  size_t after = ledger::parts_of(run.id).size();
+  spi.finish();
+  return Int32GetDatum(static_cast<int32_t>(after - before));
+}
+
+PORTAGE_FUNCTION(portage_attach_query) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  std::vector<std::string> key;
+  if (!a.null(2)) {
+    bridge::Result rows = bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, fcinfo->args[2].value, false}});
+    for (size_t i = 0; i < rows.size(); i++) key.push_back(rows.text(i, 1));
+  }
+  int32_t part = attach_query(open_for_parts(a.run(0)), a.text(1, "query"), key, a.flag(3),
+                              a.maybe_text(4).value_or("query"));
+  spi.finish();
+  return Int32GetDatum(part);
+}
+
+PORTAGE_FUNCTION(portage_attach_table) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = open_for_parts(a.run(0));
+  Oid table = a.oid(1, "source");
+  bridge::Result name = bridge::execute(
+      "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c "
+      "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1", {bridge::param_oid(table)});
+  if (name.empty()) throw Error(ERRCODE_UNDEFINED_TABLE, "the source table does not exist");
+  bridge::Result key = bridge::execute(
+      "SELECT a.attname::text FROM pg_catalog.pg_index i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) "
+      "WITH ORDINALITY AS k (attnum, position) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND "
+      "a.attnum = k.attnum WHERE i.indrelid = $1 AND i.indisprimary ORDER BY k.position", {bridge::param_oid(table)});
+  std::vector<std::string> columns;
+  for (size_t i = 0; i < key.size(); i++) columns.push_back(key.text(i, 1));
+  if (columns.empty())
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "table " + name.text(0, 1) + " has no primary key to be read by")
+        .hint("Use portage.attach_query(run, 'SELECT * FROM " + name.text(0, 1) + "', key => ...), or snapshot => true.");
+  int32_t part = attach_query(run, "SELECT * FROM " + name.text(0, 1), columns, false, name.text(0, 1));
+  spi.finish();
+  return Int32GetDatum(part);
+}
+
+PORTAGE_FUNCTION(portage_attach_large_object) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = open_for_parts(a.run(0));
+  Oid oid = a.oid(1, "large_object");
+  ledger::Part part;
+  part.kind = "large_object";
+  part.name = "large object " + std::to_string(oid);
+  part.large_object = oid;
+  {
+    bridge::AsUser as(role_of(run));
+    bridge::execute("SELECT pg_catalog.lo_get($1, 0, 1)", {bridge::param_oid(oid)});
+  }
+  int32_t number = ledger::insert_part(run.id, part);
+  spi.finish();
+  return Int32GetDatum(number);
+}
+
+PORTAGE_FUNCTION(portage_run) {
+  Arguments a(fcinfo);
+  require_nonatomic(fcinfo, "run");
+  bridge::Spi spi(true);
+  run_here(a.run_or_latest(0), true);
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_import) {
+  Arguments a(fcinfo);
+  require_nonatomic(fcinfo, "import");
+  bridge::Spi spi(true);
+  int given = !a.null(1) + !a.null(2) + !a.null(3);
+  if (given != 1)
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "import() takes exactly one of file, query and payload")
+        .hint("For example: CALL portage.import('vocabulary', file => '/srv/export/*.json');");
+  int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(4).value_or(""), a.maybe_json(5).value_or("{}"),
+                        std::nullopt, std::nullopt);
+  ledger::Run run = open_for_parts(id);
+  if (!a.null(1)) {
+    attach_files(run, a.text(1, "file"));
+  } else if (!a.null(2)) {
+    std::vector<std::string> key;
+    if (!a.null(6)) key.push_back(a.text(6, "key"));
+    attach_query(run, a.text(2, "query"), key, key.empty(), "query");
+  } else {
+    submit(run, a.text(3, "payload"), {"payload", std::nullopt, std::nullopt, std::nullopt});
+  }
+  bridge::commit();
+  run_here(id, true);
+  print_summary(id);
+  spi.finish();
+  return inout_result(fcinfo, id);
+}
+
+PORTAGE_FUNCTION(portage_migrate) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  std::string payload = a.text(1, "payload");
+  int64_t id = migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""), a.maybe_json(3).value_or("{}"));
+  spi.finish();
+  return Int64GetDatum(id);
+}
+
+PORTAGE_FUNCTION(portage_cancel) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_change(a.run(0));
+  if (!may_become(run.status, "cancelled")) refuse_transition(run.id, run.status, "cancelled");
+  if (run.owner_alive && !run.owner_is_me) {
+    ledger::request_cancel(run.id);  // its owner ends it after the batch
+  } else {
+    move(run.id, run.status, "cancelled", "cancelled");
+    ledger::finish_run(run.id, "cancelled", "", "", "");
+  }
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_plan_run) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  std::string plan = plan_of(run_to_read(a.run_or_latest(0)));
+  Datum answer = bridge::param_json(plan).value;
+  spi.finish();
+  return answer;
+}
+
+PORTAGE_FUNCTION(portage_plan_payload) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  std::string plan;
+  {
+    bridge::Subtransaction rolled_back;  // a run only to be looked at
+    int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(2).value_or(""), "{}", std::nullopt, std::nullopt);
+    if (!a.null(1)) submit(*ledger::find_run(id), a.text(1, "payload"), {"payload", std::nullopt, std::nullopt, std::nullopt});
+    plan = plan_of(*ledger::find_run(id));
+  }
+  Datum answer = bridge::param_json(plan).value;
+  spi.finish();
+  return answer;
+}
+
+PORTAGE_FUNCTION(portage_reject_raw) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_read(a.run(0));
+  bridge::Result visible = bridge::execute("SELECT sensitive IS NULL FROM portage.visible_runs WHERE run_id = $1",
+                                           {bridge::param(run.id)});
+  if (visible.empty() || !visible.boolean(0, 1))
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "the raw input of this pipeline's items is for its owner only")
+        .detail("The definition names sensitive paths.")
+        .hint("portage.rejects shows the input with these masked.");
+  std::optional<ledger::RawItem> raw = ledger::find_raw(run.id, a.null(1) ? 0 : DatumGetInt64(fcinfo->args[1].value));
+  if (raw && static_cast<int64_t>(raw->kept.size()) < raw->length) {
+    for (const ledger::Part& part : ledger::parts_of(run.id)) {
+      if (part.number != raw->part || part.kind == "query") continue;
+      bridge::AsUser as(role_of(run));
+      raw->kept = read_span(run.id, part, static_cast<uint64_t>(raw->offset), static_cast<uint64_t>(raw->length));
+    }
+  }
+  spi.finish();
+  if (!raw) {
+    fcinfo->isnull = true;
+    return 0;
+  }
+  return bridge::text_datum(raw->kept);
+}

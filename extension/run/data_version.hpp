@@ -1,0 +1,13 @@
+// "data_version" of a definition: which versions of the application's data are understood. Unknown ones are
+// refused before the first write.
+#pragma once
+
+#include "ledger/parts.hpp"
+#include "pipeline/plan.hpp"
+
+namespace portage::run {
+
+/// Raises PZ016 if the part's version (given at submission, else found in the document) is not accepted.
+void check_data_version(int64_t run_id, const ledger::Part&, const Plan&);
+
+}  // namespace portage::run

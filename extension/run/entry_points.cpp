@@ -1,0 +1,158 @@
+// See entry_points.hpp.
+#include "run/entry_points.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "ledger/pipelines.hpp"
+#include "run/access.hpp"
+#include "run/states.hpp"
+
+extern "C" {
+#include "access/xact.h"
+}
+
+namespace portage::run {
+
+using bridge::Error;
+using bridge::format;
+
+namespace {
+
+constexpr size_t chunk_bytes = 1 << 20;
+
+std::string setting(const char* name) {
+  const char* value = bridge::guarded([=] { return GetConfigOption(name, false, false); });
+  return value ? value : "";
+}
+
+void require_format(const ledger::Run& run, Format wanted, const char* what) {
+  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
+  if (parse_definition(pipeline.definition).format == wanted) return;
+  throw Error(ERRCODE_INVALID_PARAMETER_VALUE, format("pipeline \"%s\" does not read rows", run.pipeline.c_str()))
+      .hint(std::string("To ") + what + ", the definition must say \"format\": \"rows\".");
+}
+
+}  // namespace
+
+int64_t open_run(const std::string& pipeline_name, const std::string& scope, const std::string& options,
+                 const std::optional<std::string>& name, const std::optional<std::string>& metadata) {
+  StoredPipeline pipeline = ledger::find_pipeline(pipeline_name, ledger::Need::run);
+  require_scope(scope);
+  parse_options(options);
+  ledger::NewRun run{pipeline.id, pipeline.name, pipeline.version, scope, options, pipeline.timezone, name, metadata};
+  int64_t id = ledger::insert_run(run);
+  ledger::add_event(id, "run_created");
+  return id;
+}
+
+ledger::Run open_for_parts(int64_t id) {
+  ledger::Run run = run_to_change(id);
+  if (run.sealed || run.status != "pending")
+    throw Error(codes::wrong_state, format("run %lld takes no more parts", static_cast<long long>(id)))
+        .detail("It is " + run.status + "; the first start seals a run.")
+        .hint("Open a new run: unchanged items are skipped there.");
+  return run;
+}
+
+int32_t submit(const ledger::Run& run, std::string_view bytes, const Submission& submission) {
+  std::string digest = sha256(bytes);
+  if (submission.sha256 && *submission.sha256 != digest)
+    throw Error(codes::payload_mismatch, "the SHA-256 of the submitted bytes is not the one that was announced")
+        .hint("The bytes were damaged on their way, or another digest was meant. Nothing was stored; submit again.");
+  std::optional<int32_t> part = ledger::find_payload_part(run.id, submission.name);
+  if (!part) {
+    ledger::Part fresh;
+    fresh.kind = "payload";
+    fresh.name = submission.name;
+    fresh.data_version = submission.data_version;
+    part = ledger::insert_part(run.id, fresh);
+  }
+  int32_t chunk = submission.chunk_no.value_or(1);
+  std::optional<std::string> known = ledger::chunk_digest(run.id, *part, chunk);
+  if (known && *known == digest) return *part;
+  if (known)
+    throw Error(codes::payload_mismatch, format("chunk %d of \"%s\" stands already with other content", chunk,
+                                                submission.name.c_str()))
+        .hint("Give further bytes of a part the next chunk_no, another payload another name.");
+  ledger::insert_chunk(run.id, *part, chunk, digest, bytes);
+  return *part;
+}
+
+void attach_files(const ledger::Run& run, const std::string& path_or_glob) {
+  Oid role = role_of(run);
+  std::vector<ledger::Part> parts;
+  {
+    bridge::AsUser as(role);
+    parts = files_of(path_or_glob);
+  }
+  for (const ledger::Part& part : parts) ledger::insert_part(run.id, part);
+}
+
+int32_t attach_query(const ledger::Run& run, const std::string& query, const std::vector<std::string>& key, bool snapshot,
+                     const std::string& name) {
+  require_format(run, Format::rows, "attach a query or table");
+  Oid role = role_of(run);
+  ledger::Part part;
+  part.name = name;
+  if (!snapshot) {
+    part.kind = "query";
+    part.query = query;
+    part.key_columns = key;
+    part.search_path = setting("search_path");
+    {
+      bridge::AsUser as(role);
+      check_query(part);
+    }
+    return ledger::insert_part(run.id, part);
+  }
+  // The result as it is now, in chunks of lines: read without a key, and unchanged by what comes later.
+  part.kind = "payload";
+  int32_t number = ledger::insert_part(run.id, part);
+  std::string chunk;
+  int32_t chunk_no = 1;
+  auto flush = [&] {
+    if (chunk.empty()) return;
+    ledger::insert_chunk(run.id, number, chunk_no++, sha256(chunk), chunk);
+    chunk.clear();
+  };
+  std::string sql = "SELECT pg_catalog.row_to_json(q)::text FROM (" + query + "\n) q";
+  const char* text = sql.c_str();
+  Portal portal;
+  {
+    bridge::AsUser as(role);
+    portal = bridge::guarded([=] {
+      return SPI_cursor_open_with_args(nullptr, text, 0, nullptr, nullptr, nullptr, false, 0);
+    });
+  }
+  for (;;) {
+    bridge::AsUser as(role);
+    bridge::guarded([=] { SPI_cursor_fetch(portal, true, 1000); });
+    bridge::Result rows(SPI_tuptable, SPI_processed);
+    SPI_tuptable = nullptr;
+    if (rows.empty()) break;
+    for (size_t i = 0; i < rows.size(); i++) {
+      chunk += rows.text(i, 1) + "\n";
+      if (chunk.size() >= chunk_bytes) flush();
+    }
+    bridge::check_interrupts();
+  }
+  bridge::guarded([=] { SPI_cursor_close(portal); });
+  flush();
+  return number;
+}
+
+void run_here(int64_t id, bool show_progress) {
+  ledger::Run run = run_to_change(id);
+  Worker worker(run, Commits::yes);
+  worker.show_progress(show_progress);
+  worker.begin();
+  worker.work();
+  worker.complete();
+}
+
+void print_summary(int64_t id) {
+  bridge::Result lines = bridge::execute("SELECT line FROM portage.summary($1) AS line", {bridge::param(id)});
+  for (size_t i = 0; i < lines.size(); i++) bridge::notice(lines.text(i, 1));
+}
+
+}  // namespace portage::run

@@ -1,0 +1,35 @@
+// What the SQL-callable functions of run/ share: opening a run, adding parts, and running it here and now.
+#pragma once
+
+#include "run/worker.hpp"
+
+namespace portage::run {
+
+/// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id.
+int64_t open_run(const std::string& pipeline, const std::string& scope, const std::string& options,
+                 const std::optional<std::string>& name, const std::optional<std::string>& metadata);
+
+/// What submit() is told about a chunk.
+struct Submission {
+  std::string name;
+  std::optional<int32_t> chunk_no;
+  std::optional<std::string> sha256;  ///< 32 bytes
+  std::optional<std::string> data_version;
+};
+/// Adds bytes to a part; the same chunk again changes nothing. Returns the part's number.
+int32_t submit(const ledger::Run&, std::string_view bytes, const Submission&);
+
+void attach_files(const ledger::Run&, const std::string& path_or_glob);
+int32_t attach_query(const ledger::Run&, const std::string& query, const std::vector<std::string>& key, bool snapshot,
+                     const std::string& name);
+
+/// The run, if it may still take parts.
+ledger::Run open_for_parts(int64_t id);
+
+/// CALL run(): works the run off in this session, committing per batch.
+void run_here(int64_t id, bool show_progress);
+
+/// The statement that prints the summary; NOTICE lines of it.
+void print_summary(int64_t id);
+
+}  // namespace portage::run

@@ -1,0 +1,140 @@
+// See plan_report.hpp. Reads a few items of each part for the estimate; writes nothing.
+#include <nlohmann/json.hpp>
+
+#include "run/plan_report.hpp"
+
+#include "bridge/subxact.hpp"
+#include "ledger/pipelines.hpp"
+#include "run/access.hpp"
+#include "run/preflight.hpp"
+#include "run/worker.hpp"
+
+namespace portage::run {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int sampled_items = 200;
+constexpr double assumed_rate = 50000;       // items per second, where the pipeline has no history
+constexpr double ledger_bytes_per_item = 260;  // item row, mapping and their index entries: measured
+
+struct Estimate {
+  int64_t items = 0;
+  bool known = true;
+};
+
+/// How many items a part has, from the mean size of its first ones.
+Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
+  if (part.kind == "query") {
+    bridge::Result rows = bridge::execute("SELECT count(*) FROM (" + part.query + "\n) q");
+    return {rows.bigint(0, 1), true};
+  }
+  int64_t bytes = part.byte_length.value_or(0);
+  if (part.kind == "payload") {
+    bytes = 0;
+    for (const ledger::Chunk& chunk : ledger::chunks_of(run_id, part.number)) bytes += chunk.length;
+  }
+  std::unique_ptr<OpenPart> open = open_part(run_id, part, plan, plan.reader_options(), nullptr);
+  formats::Arena arena;
+  formats::Record record;
+  int64_t count = 0;
+  while (count < sampled_items && open->reader().next(arena, record)) count++;
+  uint64_t read = open->reader().checkpoint().offset;
+  if (count < sampled_items) return {count, true};
+  return {static_cast<int64_t>(static_cast<double>(count) * static_cast<double>(bytes) / static_cast<double>(std::max<uint64_t>(read, 1))),
+          part.kind != "large_object"};
+}
+
+std::string interval(double seconds) {
+  if (seconds < 120) return bridge::format("%.0f s", std::ceil(seconds));
+  return bridge::format("%.0f min", std::ceil(seconds / 60));
+}
+
+}  // namespace
+
+std::string plan_of(const ledger::Run& run) {
+  Json plan;
+  Json blockers = Json::array(), breakdown = Json::array(), recommendations = Json::array();
+  auto block = [&](const Blocker& b) {
+    blockers.push_back({{"sqlstate", bridge::sqlstate_text(b.sqlstate)}, {"message", b.message}, {"detail", b.detail},
+                        {"remedy", b.remedy}});
+  };
+  std::optional<Worker> worker;
+  std::optional<bridge::Error> fault = bridge::attempt([&] { worker.emplace(run, Commits::no); });
+  int64_t items = 0, bytes = 0;
+  if (fault) {
+    if (bridge::concerns_whole_batch(fault->code()) && fault->code() != ERRCODE_UNDEFINED_TABLE) throw *fault;
+    block({fault->code(), fault->message(), fault->report().detail, fault->report().hint});
+  } else {
+    const Plan& compiled = worker->plan();
+    for (const Blocker& b : server_blockers(compiled, run.pipeline_id, run.scope, run.id)) block(b);
+    bridge::AsUser as(worker->role());
+    OnConflict policy = compiled.definition().on_conflict;
+    bool overwrites = worker->options().on_conflict ? *worker->options().on_conflict == "overwrite"
+                                                    : policy == OnConflict::overwrite;
+    for (const Blocker& b : missing_privileges(compiled, overwrites)) block(b);
+    for (const ledger::Part& part : ledger::parts_of(run.id)) {
+      Json entry = {{"part", part.number}, {"name", part.name}, {"kind", part.kind}};
+      Estimate known;
+      std::optional<bridge::Error> unreadable = bridge::attempt([&] { known = estimate(run.id, part, compiled); });
+      if (unreadable) {
+        block({unreadable->code(), unreadable->message(), unreadable->report().detail, unreadable->report().hint});
+      } else {
+        entry["items"] = known.items;
+        items += known.items;
+      }
+      if (part.byte_length) bytes += *part.byte_length;
+      entry["bytes"] = part.byte_length ? Json(*part.byte_length) : Json(nullptr);
+      breakdown.push_back(entry);
+    }
+    const Target& target = compiled.target();
+    std::string why = target.relkind != RELKIND_RELATION ? "the target is not an ordinary table"
+                      : row_security_active(target, worker->role()) ? "row level security applies to this role"
+                                                                    : "set-based SQL serves every kind of target";
+    plan["writer"] = {{"name", "sql"}, {"reason", why}};
+    if (row_security_active(target, worker->role()))
+      recommendations.push_back({{"code", "row_security"},
+                                 {"text", "Row level security applies to the run's role: rows that it may not see count as "
+                                          "not there, and rows that it may not write are rejects."},
+                                 {"sql", ""}});
+    if (!overwrites && !may_update(compiled))
+      recommendations.push_back({{"code", "no_update"},
+                                 {"text", "The role may not update the target: items that change after their first run will "
+                                          "be skipped."},
+                                 {"sql", "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role_name) + ";"}});
+    if (!compiled.match().empty()) {
+      bool indexed = false;
+      for (const UniqueIndex& index : target.unique_indexes)
+        indexed = indexed || std::all_of(index.attnums.begin(), index.attnums.end(), [&](int a) {
+                    return std::find(compiled.match().begin(), compiled.match().end(), a) != compiled.match().end();
+                  });
+      std::string columns;
+      for (int attnum : compiled.match())
+        (columns += columns.empty() ? "" : ", ") += bridge::quoted(target.column(attnum).name);
+      if (!indexed)
+        recommendations.push_back({{"code", "match_index"},
+                                   {"text", "No unique index covers the match columns: every batch reads the whole target."},
+                                   {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
+    }
+  }
+  bridge::Result history = bridge::execute(
+      "SELECT (sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), 0))::float8::text, "
+      "count(DISTINCT b.run_id)::text FROM portage.migration_batches b JOIN portage.migration_runs r ON r.id = b.run_id "
+      "WHERE r.pipeline_id = $1 AND r.status = 'completed' AND b.kind = 'import'", {bridge::param(run.pipeline_id)});
+  double rate = history.is_null(0, 1) ? assumed_rate : std::strtod(history.text(0, 1).c_str(), nullptr);
+  Json answer;
+  answer["can_proceed"] = blockers.empty();
+  answer["blockers"] = blockers;
+  answer["writer"] = plan.contains("writer") ? plan["writer"] : Json(nullptr);
+  answer["data_breakdown"] = breakdown;
+  answer["estimated_items"] = items;
+  answer["estimated_duration"] = interval(static_cast<double>(items) / std::max(rate, 1.0));
+  answer["estimated_duration_basis"] = history.is_null(0, 1) ? "no completed run yet: 50,000 items/s assumed"
+                                                             : history.text(0, 2) + " completed run(s) of this pipeline";
+  answer["estimated_ledger_bytes"] = static_cast<int64_t>(static_cast<double>(items) * ledger_bytes_per_item);
+  answer["estimated_wal_bytes"] = static_cast<int64_t>(static_cast<double>(items) * ledger_bytes_per_item * 2 + static_cast<double>(bytes));
+  answer["recommendations"] = recommendations;
+  return answer.dump();
+}
+
+}  // namespace portage::run

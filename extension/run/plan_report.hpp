@@ -1,0 +1,12 @@
+// plan(): what a run would meet, as JSON: blockers with their remedies, the writer and why, the parts, and an
+// estimate with its basis.
+#pragma once
+
+#include "ledger/runs.hpp"
+
+namespace portage::run {
+
+/// JSON object: can_proceed, blockers, writer, data_breakdown, estimated_*, recommendations.
+std::string plan_of(const ledger::Run&);
+
+}  // namespace portage::run

@@ -1,0 +1,155 @@
+// See preflight.hpp.
+#include "run/preflight.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/spi.hpp"
+
+extern "C" {
+#include "access/xlog.h"
+#include "catalog/pg_attribute.h"
+}
+
+namespace portage::run {
+namespace {
+
+using bridge::execute;
+using bridge::guarded;
+using bridge::param;
+using bridge::quoted;
+
+bool table_right(Oid table, AclMode mode) {
+  return guarded([=] { return pg_class_aclcheck(table, GetUserId(), mode) == ACLCHECK_OK; });
+}
+
+bool column_right(Oid table, int attnum, AclMode mode) {
+  return guarded([=] {
+    return pg_attribute_aclcheck(table, static_cast<AttrNumber>(attnum), GetUserId(), mode) == ACLCHECK_OK;
+  });
+}
+
+/// The columns for which the right is missing, as a quoted list.
+std::string lacking(const Target& target, const std::vector<int>& attnums, AclMode mode) {
+  if (table_right(target.oid, mode)) return "";
+  std::string columns;
+  for (int attnum : attnums)
+    if (!column_right(target.oid, attnum, mode))
+      (columns += columns.empty() ? "" : ", ") += quoted(target.column(attnum).name);
+  return columns;
+}
+
+std::string current_role() {
+  char* name = guarded([] { return GetUserNameFromId(GetUserId(), false); });
+  return quoted(name);
+}
+
+std::vector<int> written_columns(const Plan& plan) {
+  std::set<int> written(plan.mapped().begin(), plan.mapped().end());
+  written.insert(plan.early().begin(), plan.early().end());
+  for (int attnum : plan.key())
+    if (plan.target().column(attnum).has_default && !plan.target().column(attnum).generated) written.insert(attnum);
+  return {written.begin(), written.end()};
+}
+
+std::vector<int> settable_columns(const Plan& plan) {
+  std::vector<int> columns;
+  for (int attnum : plan.mapped())
+    if (std::find(plan.key().begin(), plan.key().end(), attnum) == plan.key().end() &&
+        plan.target().column(attnum).identity != 'a')
+      columns.push_back(attnum);
+  return columns;
+}
+
+}  // namespace
+
+bool may_update(const Plan& plan) {
+  std::vector<int> columns = settable_columns(plan);
+  if (columns.empty()) return table_right(plan.target().oid, ACL_UPDATE);
+  return lacking(plan.target(), columns, ACL_UPDATE).empty();
+}
+
+std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
+  std::vector<Blocker> blockers;
+  const Target& target = plan.target();
+  std::string table = target.quoted_name(), role = current_role();
+  auto add = [&](const std::string& what, const std::string& on, const std::string& grant) {
+    blockers.push_back({ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for " + on, "Role " + role + " lacks " + what + ".",
+                        "GRANT " + grant + " TO " + role + ";"});
+  };
+  const std::string& schema = target.schema;
+  if (!execute("SELECT pg_catalog.has_schema_privilege($1, 'USAGE')", {param(schema)}).boolean(0, 1))
+    add("USAGE on schema " + quoted(schema), "schema " + quoted(schema), "USAGE ON SCHEMA " + quoted(schema));
+  auto need = [&](const char* right, AclMode mode, const std::vector<int>& attnums) {
+    std::string columns = lacking(target, attnums, mode);
+    if (columns.empty()) return;
+    add(std::string(right) + " (" + columns + ")", "table " + table, std::string(right) + " (" + columns + ") ON " + table);
+  };
+  std::set<int> read(plan.mapped().begin(), plan.mapped().end());
+  read.insert(plan.key().begin(), plan.key().end());
+  read.insert(plan.match().begin(), plan.match().end());
+  need("INSERT", ACL_INSERT, written_columns(plan));
+  need("SELECT", ACL_SELECT, {read.begin(), read.end()});
+  if (overwrites) need("UPDATE", ACL_UPDATE, settable_columns(plan));
+  // Identity columns need no right on their sequence; serial ones do.
+  bridge::Result sequences = execute(
+      "SELECT DISTINCT s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
+      "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = a.oid "
+      "JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' "
+      "WHERE a.adrelid = $1 AND NOT pg_catalog.has_sequence_privilege(s.oid, 'USAGE, UPDATE')",
+      {bridge::param_oid(target.oid)});
+  for (size_t i = 0; i < sequences.size(); i++)
+    add("USAGE on sequence " + sequences.text(i, 1), "sequence " + sequences.text(i, 1),
+        "USAGE ON SEQUENCE " + sequences.text(i, 1));
+  return blockers;
+}
+
+std::vector<std::string> readable_columns(const Target& target) {
+  std::vector<std::string> names;
+  bool all = table_right(target.oid, ACL_SELECT);
+  for (const TargetColumn& column : target.columns)
+    if (!column.dropped && !column.generated && (all || column_right(target.oid, column.attnum, ACL_SELECT)))
+      names.push_back(column.name);
+  return names;
+}
+
+std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, const std::string& scope, int64_t run_id) {
+  std::vector<Blocker> blockers;
+  if (guarded([] { return RecoveryInProgress(); }))
+    blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the server is in recovery", "A standby takes no writes.",
+                        "Connect to the primary."});
+  else if (XactReadOnly)
+    blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the transaction is read-only", "",
+                        "SET TRANSACTION READ WRITE, or SET default_transaction_read_only = off."});
+  std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, scope, run_id);
+  if (active) {
+    long long id = static_cast<long long>(active->id);
+    if (active->owner_alive)
+      blockers.push_back({codes::run_in_progress, "a migration is in progress",
+                          bridge::format("Run %lld of this pipeline and scope is %s in process %d.", id,
+                                         active->status.c_str(), active->owner_pid.value_or(0)),
+                          bridge::format("Wait for it, or SELECT portage.cancel(%lld);", id)});
+    else
+      blockers.push_back({codes::run_in_progress, "a migration is in progress",
+                          bridge::format("Run %lld of this pipeline and scope is %s, but nobody works on it: it was "
+                                         "interrupted.", id, active->status.c_str()),
+                          bridge::format("CALL portage.run(%lld); resumes it, SELECT portage.cancel(%lld); ends it.", id, id)});
+  }
+  (void)plan;
+  return blockers;
+}
+
+void refuse(const std::vector<Blocker>& blockers) {
+  if (blockers.empty()) return;
+  bool same = true;
+  std::string details, remedies;
+  for (const Blocker& blocker : blockers) {
+    same = same && blocker.sqlstate == blockers[0].sqlstate;
+    (details += details.empty() ? "" : "\n") += same && blockers.size() == 1 ? blocker.detail
+                                                : blocker.message + (blocker.detail.empty() ? "" : ": " + blocker.detail);
+    if (!blocker.remedy.empty()) (remedies += remedies.empty() ? "" : "\n") += blocker.remedy;
+  }
+  throw bridge::Error(same ? blockers[0].sqlstate : codes::blocked, same ? blockers[0].message : "migration is blocked")
+      .detail(details)
+      .hint(remedies);
+}
+
+}  // namespace portage::run

@@ -1,0 +1,183 @@
+// See rows_part.hpp. The key decides: what was there when the run was sealed is read exactly once, because the
+// greatest key of that moment is the end.
+#include "run/rows_part.hpp"
+
+#include "bridge/codes.hpp"
+#include "formats/item_parser.hpp"
+
+namespace portage::run {
+namespace {
+
+using bridge::Error;
+using bridge::execute;
+using bridge::param;
+using bridge::Result;
+
+constexpr long page_rows = 2000;
+
+struct KeyColumn {
+  std::string name, type;
+};
+
+/// The key columns with their types; raises if the query does not have them.
+std::vector<KeyColumn> key_of(const ledger::Part& part) {
+  Result shape = execute("SELECT * FROM (" + part.query + "\n) q LIMIT 0", {}, true);
+  std::vector<KeyColumn> key;
+  std::string names;
+  for (int i = 0; i < shape.shape()->natts; i++)
+    (names += i ? ", " : "") += NameStr(TupleDescAttr(shape.shape(), i)->attname);
+  for (const std::string& name : part.key_columns) {
+    Oid type = InvalidOid;
+    int32_t typmod = -1;
+    for (int i = 0; i < shape.shape()->natts; i++)
+      if (name == NameStr(TupleDescAttr(shape.shape(), i)->attname)) {
+        type = TupleDescAttr(shape.shape(), i)->atttypid;
+        typmod = TupleDescAttr(shape.shape(), i)->atttypmod;
+      }
+    if (!OidIsValid(type))
+      throw Error(ERRCODE_UNDEFINED_COLUMN, "key column \"" + name + "\" is not in the query")
+          .detail("The query has the columns " + names + ".");
+    key.push_back({bridge::quoted(name), bridge::guarded([=] { return format_type_with_typemod(type, typmod); })});
+  }
+  return key;
+}
+
+std::string column_list(const std::vector<KeyColumn>& key) {
+  std::string text;
+  for (const KeyColumn& column : key) (text += text.empty() ? "" : ", ") += "q." + column.name;
+  return text;
+}
+
+/// The key as JSON array of texts: exact, whatever the types.
+std::string key_as_text(const std::vector<KeyColumn>& key) {
+  std::string text = "pg_catalog.json_build_array(";
+  for (size_t i = 0; i < key.size(); i++) (text += i ? ", " : "") += "q." + key[i].name + "::text";
+  return text + ")::text";
+}
+
+/// ROW(...) of a key given as parameter $n holding such a JSON array.
+std::string key_from_text(const std::vector<KeyColumn>& key, const char* parameter) {
+  std::string text;
+  for (size_t i = 0; i < key.size(); i++)
+    (text += i ? ", " : "") += "(" + std::string(parameter) + "::json ->> " + std::to_string(i) + ")::" + key[i].type;
+  return text;
+}
+
+/// Queries are read under the search_path with which they were attached, and under settings that make their
+/// values the same text in every session.
+class QuerySettings {
+ public:
+  explicit QuerySettings(const ledger::Part& part) {
+    if (!part.search_path.empty()) settings_.set("search_path", part.search_path);
+    settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
+    settings_.set("bytea_output", "hex");
+  }
+
+ private:
+  bridge::Settings settings_;
+};
+
+class RowsReader final : public formats::Reader {
+ public:
+  RowsReader(const ledger::Part& part, const formats::Options& options, const ledger::Range* resume)
+      : part_(part), want_item_(options.want_item), max_item_bytes_(options.max_item_bytes),
+        parser_(options.paths, options.max_depth) {
+    if (resume) {
+      last_ = resume->checkpoint.state;
+      line_ = resume->checkpoint.line;
+    }
+    done_ = !part.last_key.has_value();
+  }
+
+  bool next(formats::Arena& arena, formats::Record& record) override {
+    if (position_ >= page_.size()) fetch();
+    if (position_ >= page_.size()) return false;
+    auto& [text, key] = page_[position_++];
+    record = formats::Record{};
+    record.line = line_++;
+    record.offset = 0;
+    record.length = text.size();
+    if (text.size() > max_item_bytes_) {
+      record.raw = arena.copy(std::string_view(text).substr(0, formats::fault_head_bytes));
+      record.fault = formats::make_fault(arena, formats::FaultCode::item_too_large);
+    } else {
+      record.raw = arena.copy(text);
+      parser_.parse(record.raw, arena, record);
+      if (!record.fault && want_item_) record.item = record.raw;
+    }
+    last_ = std::move(key);
+    return true;
+  }
+
+  formats::Checkpoint checkpoint() const override { return {0, line_, last_}; }
+
+ private:
+  void fetch() {
+    page_.clear();
+    position_ = 0;
+    if (done_) return;
+    QuerySettings settings(part_);
+    std::vector<KeyColumn> key = key_of(part_);
+    std::string sql = "SELECT pg_catalog.row_to_json(q)::text, " + key_as_text(key) + " FROM (" + part_.query +
+                      "\n) q WHERE ROW(" + column_list(key) + ") <= ROW(" + key_from_text(key, "$1") + ")";
+    if (!last_.empty()) sql += " AND ROW(" + column_list(key) + ") > ROW(" + key_from_text(key, "$2") + ")";
+    sql += " ORDER BY " + column_list(key) + " LIMIT " + std::to_string(page_rows);
+    Result rows = execute(sql, {param(*part_.last_key), param(last_)}, false);
+    for (size_t i = 0; i < rows.size(); i++) page_.emplace_back(rows.text(i, 1), rows.text(i, 2));
+    done_ = rows.size() < page_rows;
+  }
+
+  const ledger::Part& part_;
+  bool want_item_;
+  size_t max_item_bytes_;
+  formats::ItemParser parser_;
+  std::vector<std::pair<std::string, std::string>> page_;
+  size_t position_ = 0;
+  std::string last_;
+  uint64_t line_ = 1;
+  bool done_ = false;
+};
+
+class RowsPart final : public OpenPart {
+ public:
+  RowsPart(const ledger::Part& part, const formats::Options& options, const ledger::Range* resume)
+      : part_(part), reader_(part_, options, resume) {}
+  formats::Reader& reader() override { return reader_; }
+
+ private:
+  ledger::Part part_;
+  RowsReader reader_;
+};
+
+}  // namespace
+
+std::unique_ptr<OpenPart> open_rows(const ledger::Part& part, formats::Options options, const ledger::Range* resume) {
+  return std::make_unique<RowsPart>(part, options, resume);
+}
+
+void check_query(ledger::Part& part) {
+  QuerySettings settings(part);
+  if (part.key_columns.empty())
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "a query needs a key to be read by pages")
+        .hint("Name a unique, not-null column: key => 'id'; or copy the result now: snapshot => true.");
+  key_of(part);
+}
+
+std::optional<std::string> last_key_of(const ledger::Part& part) {
+  QuerySettings settings(part);
+  std::vector<KeyColumn> key = key_of(part);
+  std::string order, nulls;
+  for (const KeyColumn& column : key) {
+    (order += order.empty() ? "" : ", ") += "q." + column.name + " DESC";
+    (nulls += nulls.empty() ? "" : " OR ") += "q." + column.name + " IS NULL";
+  }
+  Result null_key = execute("SELECT EXISTS (SELECT 1 FROM (" + part.query + "\n) q WHERE " + nulls + ")", {}, false);
+  if (null_key.boolean(0, 1))
+    throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the key of the query is null in some rows")
+        .hint("Take a key that is unique and not null, or copy the result: snapshot => true.");
+  Result rows = execute("SELECT " + key_as_text(key) + " FROM (" + part.query + "\n) q ORDER BY " + order + " LIMIT 1");
+  if (rows.empty()) return std::nullopt;
+  return rows.text(0, 1);
+}
+
+}  // namespace portage::run

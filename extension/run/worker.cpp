@@ -1,0 +1,417 @@
+// See worker.hpp.
+#include "run/worker.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
+#include "ledger/pipelines.hpp"
+#include "pipeline/error_class.hpp"
+#include "run/access.hpp"
+#include "run/data_version.hpp"
+#include "run/preflight.hpp"
+#include "run/states.hpp"
+#include "settings.hpp"
+
+extern "C" {
+#include "common/hashfn.h"
+}
+
+namespace portage::run {
+namespace {
+
+using bridge::Error;
+using bridge::format;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t least_batch = 100, greatest_batch = 20000, first_batch = 1000;
+constexpr uint64_t batch_bytes = 8 << 20;     // of raw input
+constexpr size_t batch_memory = 48 << 20;     // of everything that reading makes of it
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+std::string now_text() {
+  TimestampTz now = GetCurrentTimestamp();
+  return bridge::guarded([=] { return pstrdup(timestamptz_to_str(now)); });
+}
+
+std::string grouped(int64_t number) {
+  std::string digits = std::to_string(number);
+  for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
+  return digits;
+}
+
+bool is_interrupt(int code) {
+  int category = ERRCODE_TO_CATEGORY(code);
+  return category == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) || code == codes::stale_owner;
+}
+
+}  // namespace
+
+Worker::Worker(const ledger::Run& run, Commits commits)
+    : run_(run), commits_(commits), options_(parse_options(run.options)),
+      pipeline_(ledger::pipeline_version(run.pipeline_id, run.version)), role_(role_of(run)),
+      memory_("portage run", PortalContext ? PortalContext : CurrentMemoryContext) {
+  pipeline_.timezone = run.timezone;
+  bridge::AsUser as(role_);
+  plan_ = Plan::compile(pipeline_);
+  policy_.on_conflict = plan_->definition().on_conflict;
+  if (options_.on_conflict)
+    policy_.on_conflict = *options_.on_conflict == "overwrite" ? OnConflict::overwrite
+                          : *options_.on_conflict == "fail"    ? OnConflict::fail
+                                                               : OnConflict::skip;
+  policy_.incremental = options_.incremental;
+  policy_.run_id = run.id;
+  policy_.space = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
+  batch_size_ = options_.batch_size ? options_.batch_size : first_batch;
+}
+
+Worker::~Worker() = default;
+
+void Worker::check_blockers() {
+  refuse(server_blockers(*plan_, run_.pipeline_id, run_.scope, run_.id));
+  bridge::AsUser as(role_);
+  refuse(missing_privileges(*plan_, policy_.on_conflict == OnConflict::overwrite));
+}
+
+void Worker::begin() {
+  if (!try_lock(run_.pipeline_id, run_.scope, true))
+    throw Error(codes::run_in_progress, "a migration is in progress")
+        .detail("Another session works on this pipeline and scope at this moment.")
+        .hint("Try again; SELECT * FROM portage.progress WHERE is_running; shows who it is.");
+  check_blockers();
+  if (run_.status == "running" && run_.owner_alive && !run_.owner_is_me)
+    throw Error(codes::run_in_progress, "a migration is in progress")
+        .detail(format("Run %lld is being worked on by process %d.", static_cast<long long>(run_.id),
+                       run_.owner_pid.value_or(0)))
+        .hint("Wait for it, or SELECT portage.cancel(" + std::to_string(run_.id) + ");");
+  if (run_.status != "running" && !may_become(run_.status, "running")) refuse_transition(run_.id, run_.status, "running");
+  std::vector<std::string> columns;
+  {
+    bridge::AsUser as(role_);
+    columns = readable_columns(plan_->target());
+    if (!run_.sealed) check_data_versions();
+    if (!run_.sealed) seal_parts();
+    policy_.may_update = may_update(*plan_);
+  }
+  if (!run_.sealed) ledger::add_event(run_.id, "migration_started");
+  else if (run_.status != "running") ledger::add_event(run_.id, "retried");
+  else ledger::add_event(run_.id, "resumed");
+  ledger::take_run(run_.id, columns);
+  policy_.hash_columns = ledger::hash_columns_of(run_.id);
+  policy_.first_xid = ledger::first_xid_of(run_.id);
+  run_.status = "running";
+  counts_ = ledger::sum_batches(run_.id);
+  std::vector<int> attnums;
+  for (const std::string& name : policy_.hash_columns)
+    if (const TargetColumn* column = plan_->target().column(name)) attnums.push_back(column->attnum);
+  std::sort(attnums.begin(), attnums.end());
+  bridge::AsUser as(role_);
+  writer_ = load::make_sql_writer(*plan_, attnums);
+  loader_ = std::make_unique<load::Loader>(*plan_, *writer_, policy_);
+}
+
+void Worker::seal_parts() {
+  for (const ledger::Part& part : ledger::parts_of(run_.id)) {
+    if (part.kind == "query") {
+      ledger::set_part_last_key(run_.id, part.number, last_key_of(part));
+    } else if (part.kind == "payload") {
+      int64_t bytes = 0;
+      for (const ledger::Chunk& chunk : ledger::chunks_of(run_.id, part.number)) bytes += chunk.length;
+      ledger::set_part_size(run_.id, part.number, bytes);
+    }
+  }
+}
+
+void Worker::check_data_versions() {
+  const std::optional<DataVersion>& version = plan_->definition().data_version;
+  if (!version) return;
+  for (const ledger::Part& part : ledger::parts_of(run_.id)) check_data_version(run_.id, part, *plan_);
+}
+
+bool Worker::skip_part(const ledger::Part& part) {
+  if (part.skipped) return true;
+  if (!options_.max_part_bytes || part.byte_length.value_or(0) <= *options_.max_part_bytes) return false;
+  std::string reason = format("%lld bytes are more than max_part_bytes (%lld)",
+                              static_cast<long long>(part.byte_length.value_or(0)),
+                              static_cast<long long>(*options_.max_part_bytes));
+  if (!options_.skip_large_parts)
+    throw Error(codes::payload_too_large, "part \"" + part.name + "\" is too large").detail("Its " + reason + ".")
+        .hint("Raise max_part_bytes, or set skip_large_parts.");
+  ledger::set_part_skipped(run_.id, part.number, reason);
+  ledger::add_event(run_.id, "error_added", "{\"part\": " + std::to_string(part.number) + ", \"skipped\": \"" + reason + "\"}");
+  return true;
+}
+
+bool Worker::out_of_items() const { return options_.limit && counts_.read >= *options_.limit; }
+
+void Worker::work() {
+  started_ = last_told_ = Clock::now();
+  told_items_ = counts_.read;
+  if (commits_ == Commits::yes) bridge::commit();
+  parts_ = ledger::parts_of(run_.id);
+  for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
+  for (const ledger::Part& part : parts_) {
+    if (cancelled_ || out_of_items()) break;
+    work_off_part(part);
+  }
+}
+
+void Worker::work_off_part(const ledger::Part& part) {
+  std::unique_ptr<OpenPart> open;
+  ledger::Range range;
+  Batch batch;
+  bool at_end = false, finished = false;
+  size_t done = 0;  // items of the batch that are in the ledger already
+  while (!finished && !cancelled_) {
+    Clock::time_point start = Clock::now();
+    std::optional<Error> error = bridge::attempt([&] {
+      bridge::Memory scratch("portage batch scratch");
+      bridge::InMemory in(scratch.get());
+      if (!try_lock(run_.pipeline_id, run_.scope, false)) {
+        if (commits_ == Commits::yes)
+          throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
+              .hint("CALL portage.run(" + std::to_string(run_.id) + "); goes on from here.");
+      }
+      bool cancel = false;
+      if (!ledger::still_mine(run_.id, &cancel))
+        throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
+      if (cancel) {
+        cancelled_ = true;
+        return;
+      }
+      if (!open) {
+        std::optional<ledger::Range> known = ledger::find_range(run_.id, part.number);
+        if (known && known->done) {
+          next_ordinal_ = known->next_ordinal;
+          finished = true;
+          return;
+        }
+        if (!known && skip_part(part)) {
+          finished = true;
+          return;
+        }
+        range = ledger::claim_range(run_.id, part.number, next_ordinal_);
+        bridge::AsUser as(role_);
+        formats::Options reading = plan_->reader_options();
+        reading.max_item_bytes = static_cast<size_t>(options_.max_item_bytes);
+        open = open_part(run_.id, part, *plan_, reading, range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
+        if (range.cursor_ordinal == range.first_ordinal) check_header(open->reader(), part);
+      }
+      if (!unchanged(plan_->target())) {
+        std::string what = difference(plan_->target());
+        throw Error(codes::target_changed, "target " + plan_->target().quoted_name() + " has changed since the run began")
+            .detail(what)
+            .hint("Adapt the pipeline with portage.replace_pipeline(), then open a new run: what is migrated is known.");
+      }
+      bridge::AsUser as(role_);
+      open->check_unchanged();
+      if (batch.items.empty()) {
+        done = 0;
+        read_batch(*open, batch, range, &at_end);
+        read_ms_ = ms_since(start);
+        Clock::time_point convert = Clock::now();
+        std::optional<TimestampTz> mtime;
+        if (part.modified_us)
+          mtime = *part.modified_us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+        plan_->prepare(batch, {run_.scope, part.name, part.path, mtime});
+        sample(batch);
+        convert_ms_ = ms_since(convert);
+      }
+      load_batch(part, *open, batch, done, range, at_end);
+    });
+    if (error) fail(*error);
+    if (commits_ == Commits::yes) bridge::commit();
+    if (cancelled_ || finished) break;
+    if (done < batch.items.size()) {
+      adapt(ms_since(start));
+      continue;
+    }
+    batch.reset();
+    next_ordinal_ = range.next_ordinal;
+    adapt(ms_since(start));
+    finished = range.done;
+    if (finished) bytes_done_ += part.byte_length.value_or(0);
+    tell_progress(*open, range, false);
+    try {
+      check_rejects(false);
+      bridge::check_interrupts();
+    } catch (const Error& late) {
+      fail(late);
+    }
+  }
+}
+
+void Worker::check_header(formats::Reader& reader, const ledger::Part& part) {
+  const std::vector<std::string>* header = reader.columns();
+  if (!header || header->empty()) return;
+  for (const ColumnMapping& mapping : plan_->definition().columns) {
+    const ValueSource& source = mapping.source;
+    if (source.kind != ValueSource::Kind::path || source.fallback || source.path.steps.size() != 1) continue;
+    const std::string& name = source.path.steps[0].key;
+    if (std::find(header->begin(), header->end(), name) != header->end()) continue;
+    std::string names;
+    for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
+    throw Error(codes::missing_source_column, "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
+        .detail("The header has " + names + ".")
+        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default." : nearest_hint(name, *header));
+  }
+}
+
+size_t Worker::read_batch(OpenPart& part, Batch& batch, ledger::Range& range, bool* at_end) {
+  int64_t ordinal = range.cursor_ordinal;
+  int64_t room = options_.limit ? *options_.limit - counts_.read : batch_size_;
+  size_t wanted = static_cast<size_t>(std::min(batch_size_, room));
+  while (batch.items.size() < wanted && batch.raw_bytes < batch_bytes && batch.arena.used() < batch_memory) {
+    Item item;
+    memset(static_cast<void*>(&item), 0, sizeof item);
+    if (!part.reader().next(batch.arena, item.record)) {
+      *at_end = true;
+      break;
+    }
+    item.ordinal = ordinal++;
+    if (item.ordinal < range.next_ordinal) continue;  // already in the ledger: the cursor stands before it
+    if ((batch.items.size() & 255) == 0) bridge::check_interrupts();
+    batch.raw_bytes += item.record.length;
+    batch.items.push_back(item);
+  }
+  return batch.items.size();
+}
+
+void Worker::sample(Batch& batch) {
+  if (!options_.sample) return;
+  for (Item& item : batch.items) {
+    if (item.outcome != Outcome::pending || item.legacy_id.data() == nullptr) continue;
+    uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(item.legacy_id.data()),
+                                      static_cast<int>(item.legacy_id.size()), 0);
+    if (static_cast<double>(hash) / 18446744073709551616.0 < *options_.sample) continue;
+    item.outcome = Outcome::skipped;
+    batch.add_issue(item, "sample", "00000", "", "not in the sample", {}, {}, true);
+  }
+}
+
+void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, size_t& done, ledger::Range& range,
+                        bool at_end) {
+  Clock::time_point begin = Clock::now();
+  load::Timings before = loader_->timings();
+  std::string started = now_text();
+  size_t settled = loader_->load(batch, done);
+  Clock::time_point ledger_begin = Clock::now();
+  bool whole = settled == batch.items.size();
+  ledger::Range next = range;
+  if (settled > done) {
+    next.next_ordinal = batch.items[settled - 1].ordinal + 1;
+    ledger::BatchRecord record;
+    record.run_id = run_.id;
+    record.part = part.number;
+    record.range_no = range.number;
+    record.epoch = range.epoch;
+    record.counts = ledger::count_outcomes(batch.items.data() + done, settled - done);
+    for (size_t i = done; i < settled; i++) record.bytes += static_cast<int64_t>(batch.items[i].record.length);
+    record.started_at = started;
+    const load::Timings& after = loader_->timings();
+    record.timings = format("{\"read\": %.3f, \"convert\": %.3f, \"look_up\": %.3f, \"target\": %.3f}", read_ms_,
+                            convert_ms_, after.look_up - before.look_up, after.target - before.target);
+    ledger::write_batch(record, policy_.space, batch.items.data() + done, settled - done, loader_->undo());
+    counts_ += record.counts;
+  }
+  if (whole) {
+    next.checkpoint = open.reader().checkpoint();
+    next.cursor_ordinal = next.next_ordinal;
+    next.done = at_end;
+  }
+  ledger::advance_range(run_.id, next);
+  range = next;
+  done = settled;
+  read_ms_ = convert_ms_ = 0;
+  (void)begin;
+  (void)ledger_begin;
+}
+
+/// Towards portage.batch_target: doubling at first, then gently.
+void Worker::adapt(double milliseconds) {
+  batches_++;
+  if (options_.batch_size) return;
+  double ratio = settings::batch_target / std::max(milliseconds, 1.0);
+  double step = batches_ <= 5 ? std::clamp(ratio, 0.25, 4.0) : std::clamp(ratio, 0.5, 1.25);
+  batch_size_ = std::clamp(static_cast<int64_t>(static_cast<double>(batch_size_) * step), least_batch, greatest_batch);
+}
+
+void Worker::check_rejects(bool at_end) {
+  int64_t rejects = counts_.rejects();
+  bool beyond = options_.max_rejects && rejects > *options_.max_rejects;
+  // A share means little before some items have been read.
+  if (options_.max_reject_share && (at_end || counts_.read >= 1000))
+    beyond = beyond || static_cast<double>(rejects) > *options_.max_reject_share * static_cast<double>(counts_.read);
+  if (!beyond) return;
+  throw Error(codes::too_many_rejects, format("run %lld has too many rejects", static_cast<long long>(run_.id)))
+      .detail(format("%s of %s items were rejected, which is beyond max_rejects.", grouped(rejects).c_str(),
+                     grouped(counts_.read).c_str()))
+      .hint(format("SELECT * FROM portage.rejects WHERE run_id = %lld; what was committed stays.",
+                   static_cast<long long>(run_.id)));
+}
+
+void Worker::tell_progress(const OpenPart& part, const ledger::Range& range, bool force) {
+  if (commits_ == Commits::no) return;
+  double since = ms_since(last_told_);
+  if (!force && since < settings::progress_interval) return;
+  double rate = static_cast<double>(counts_.read - told_items_) * 1000 / std::max(since, 1.0);
+  last_told_ = Clock::now();
+  told_items_ = counts_.read;
+  std::string text = format("run %lld: %s items, %s/s", static_cast<long long>(run_.id), grouped(counts_.read).c_str(),
+                            grouped(static_cast<int64_t>(rate)).c_str());
+  int64_t position = bytes_done_ + (range.done ? 0 : static_cast<int64_t>(range.checkpoint.offset));
+  if (bytes_total_ > 0 && part.total_bytes()) {
+    double share = std::min(1.0, static_cast<double>(position) / static_cast<double>(bytes_total_));
+    double elapsed = ms_since(started_) / 1000;
+    text += format(", %.0f %%", share * 100);
+    if (share > 0.01 && share < 1) text += format(", about %.0f s left", elapsed * (1 - share) / share);
+  }
+  if (counts_.rejects() > 0) text += format(", %s rejects", grouped(counts_.rejects()).c_str());
+  if (notices_) bridge::notice(text);
+  std::string payload = format("{\"run\": %lld, \"status\": \"running\", \"done\": %lld}",
+                               static_cast<long long>(run_.id), static_cast<long long>(counts_.read));
+  bridge::execute("SELECT pg_catalog.pg_notify('portage', $1)", {bridge::param(payload)});
+  bridge::commit();
+}
+
+/// Records why the run stops, commits that, and raises the error. In a function there is nothing to record in: its
+/// caller's transaction decides.
+void Worker::fail(const Error& error) {
+  if (commits_ == Commits::no) throw error;
+  std::string code = error.sqlstate();
+  if (is_interrupt(error.code())) {
+    // Not the run's fault: it stays running without an owner, which is to say interrupted and resumable.
+    if (error.code() != codes::stale_owner) ledger::release_run(run_.id);
+  } else {
+    std::string text = error.message();
+    if (!error.report().detail.empty()) text += "\n" + error.report().detail;
+    bool changed = error.code() == codes::target_changed;
+    move(run_.id, "running", changed ? "paused" : "failed", changed ? "paused" : "migration_failed",
+         "{\"code\": \"" + code + "\"}");
+    ledger::finish_run(run_.id, changed ? "paused" : "failed", text, std::string(error_class("", code)), code);
+  }
+  bridge::commit();
+  throw error;
+}
+
+void Worker::complete() {
+  if (cancelled_) {
+    move(run_.id, "running", "cancelled", "cancelled");
+    ledger::finish_run(run_.id, "cancelled", "", "", "");
+    if (commits_ == Commits::yes) bridge::commit();
+    return;
+  }
+  try {
+    check_rejects(true);
+  } catch (const Error& error) {
+    fail(error);
+  }
+  move(run_.id, "running", "completed", "migration_completed");
+  ledger::finish_run(run_.id, "completed", "", "", "");
+  if (!options_.keep_payload) ledger::drop_payloads(run_.id);
+  if (commits_ == Commits::yes) bridge::commit();
+}
+
+}  // namespace portage::run

@@ -1,0 +1,77 @@
+// Works off one run: opens its parts in turn and takes them through read, prepare, load and ledger, a batch at a
+// time. The same code serves CALL run(), which commits after each batch, and migrate(), which cannot.
+#pragma once
+
+#include "ledger/items.hpp"
+#include "load/loader.hpp"
+#include "run/options.hpp"
+#include "run/source.hpp"
+
+namespace portage::run {
+
+/// Who commits: a procedure commits each batch; a function leaves that to its caller.
+enum class Commits : bool { no, yes };
+
+class Worker {
+ public:
+  /// `run` has been checked (access.hpp). Compiles the pipeline as the run's role.
+  Worker(const ledger::Run& run, Commits commits);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  const Plan& plan() const { return *plan_; }
+  const Options& options() const { return options_; }
+  Oid role() const { return role_; }
+
+  /// Raises what stands in the way of the run (preflight.hpp).
+  void check_blockers();
+  /// Takes the run: seals its parts, state running, this backend its owner.
+  void begin();
+  /// Reads everything. Returns normally when all is read or the run was cancelled. With Commits::yes an error has
+  /// been recorded (state failed, or interrupted) and committed before it is raised.
+  void work();
+  /// Counters, state completed, events.
+  void complete();
+
+  /// Shows progress by NOTICE while it works.
+  void show_progress(bool on) { notices_ = on; }
+
+ private:
+  void seal_parts();
+  void check_data_versions();
+  bool skip_part(const ledger::Part&);
+  void work_off_part(const ledger::Part&);
+  void check_header(formats::Reader&, const ledger::Part&);
+  size_t read_batch(OpenPart&, Batch&, ledger::Range&, bool* at_end);
+  void load_batch(const ledger::Part&, OpenPart&, Batch&, size_t& done, ledger::Range&, bool at_end);
+  void sample(Batch&);
+  void adapt(double milliseconds);
+  void check_rejects(bool at_end);
+  void tell_progress(const OpenPart&, const ledger::Range&, bool force);
+  bool out_of_items() const;
+  void fail(const bridge::Error&);
+
+  ledger::Run run_;
+  Commits commits_;
+  Options options_;
+  StoredPipeline pipeline_;
+  Oid role_;
+  bridge::Memory memory_;
+  std::unique_ptr<Plan> plan_;
+  std::unique_ptr<load::Writer> writer_;
+  std::unique_ptr<load::Loader> loader_;
+  load::Policy policy_;
+  std::vector<ledger::Part> parts_;
+  ledger::Counts counts_;
+  int64_t batch_size_ = 1000;
+  int batches_ = 0;
+  int64_t next_ordinal_ = 1;
+  int64_t bytes_done_ = 0, bytes_total_ = 0;
+  bool notices_ = false, cancelled_ = false;
+  double read_ms_ = 0, convert_ms_ = 0;
+  std::chrono::steady_clock::time_point started_, last_told_;
+  int64_t told_items_ = 0;
+};
+
+}  // namespace portage::run

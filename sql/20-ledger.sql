@@ -1,0 +1,240 @@
+-- The ledger: what was done, item by item. Only the extension writes these tables (extension/ledger/); what a
+-- role may read of them is decided in 25-rights.sql. No foreign keys, no triggers: rows go in by multi-insert.
+
+CREATE TABLE portage.migration_runs (
+  id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  uuid             uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+  pipeline_id      bigint NOT NULL,
+  pipeline         text NOT NULL COLLATE "C",
+  pipeline_version integer NOT NULL,
+  scope            text NOT NULL DEFAULT '' COLLATE "C",
+  name             text,
+  metadata         jsonb,
+  status           text NOT NULL DEFAULT 'pending' CONSTRAINT run_status CHECK (status IN
+                     ('pending', 'queued', 'running', 'paused', 'awaiting_resolution', 'verifying', 'completed',
+                      'failed', 'cancelled', 'rolling_back', 'rolled_back')),
+  current_step     text CONSTRAINT run_step CHECK (current_step IN
+                     ('planning', 'validating', 'backing_up', 'importing', 'resolving', 'verifying', 'reporting',
+                      'rolling_back')),
+  options          jsonb NOT NULL DEFAULT '{}',
+  total_items      bigint,
+  read             bigint,
+  inserted         bigint,
+  updated          bigint,
+  unchanged        bigint,
+  skipped          bigint,
+  conflicted       bigint,
+  parked           bigint,
+  invalid          bigint,
+  failed           bigint,
+  open_rejects     bigint,
+  open_conflicts   bigint,
+  open_parked      bigint,
+  verified         boolean,
+  created_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  started_at       timestamptz,
+  completed_at     timestamptz,
+  expires_at       timestamptz,
+  session_role_oid oid NOT NULL,
+  session_role     name NOT NULL,
+  role_oid         oid NOT NULL,
+  role_name        name NOT NULL,
+  requested_by     text NOT NULL,
+  error            text,
+  error_class      text,
+  error_code       text,
+  redo_of          bigint,
+  dry_run          boolean NOT NULL DEFAULT false,
+  timezone         text NOT NULL,
+  hash_columns     text[],
+  first_xid        xid8,
+  owner_pid        integer,
+  owner_started_at timestamptz,
+  cancel_requested boolean NOT NULL DEFAULT false,
+  CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
+) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
+CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, scope, id);
+COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are written once, at completion';
+COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
+COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
+COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
+
+CREATE TABLE portage.migration_parts (
+  run_id       bigint NOT NULL,
+  part         integer NOT NULL,
+  kind         text NOT NULL CONSTRAINT part_kind CHECK (kind IN ('payload', 'file', 'query', 'large_object')),
+  name         text NOT NULL,
+  path         text,
+  query        text,
+  search_path  text,
+  key_columns  text[],
+  last_key     text,
+  large_object oid,
+  byte_length  bigint,
+  sha256       bytea,
+  data_version text,
+  device       bigint,
+  inode        bigint,
+  modified_at  timestamptz,
+  created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  skipped      text,
+  PRIMARY KEY (run_id, part)
+);
+COMMENT ON TABLE portage.migration_parts IS 'one payload, file, query or large object of a run, in order of submission';
+COMMENT ON COLUMN portage.migration_parts.last_key IS 'query: the greatest key when the run was sealed; what comes after it is the next run''s';
+COMMENT ON COLUMN portage.migration_parts.skipped IS 'why the whole part was not read, if it was not';
+
+CREATE TABLE portage.migration_payloads (
+  run_id   bigint NOT NULL,
+  part     integer NOT NULL,
+  chunk_no integer NOT NULL,
+  sha256   bytea NOT NULL,
+  content  bytea NOT NULL,
+  PRIMARY KEY (run_id, part, chunk_no)
+);
+COMMENT ON TABLE portage.migration_payloads IS 'the bytes that were submitted, in chunks; droppable by retention';
+DO $$
+BEGIN
+  ALTER TABLE portage.migration_payloads ALTER COLUMN content SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+  NULL;  -- a server built without lz4 compresses with pglz
+END $$;
+
+CREATE TABLE portage.migration_ranges (
+  run_id          bigint NOT NULL,
+  part            integer NOT NULL,
+  range_no        integer NOT NULL,
+  first_ordinal   bigint NOT NULL,
+  next_ordinal    bigint NOT NULL,
+  cursor_ordinal  bigint NOT NULL,
+  next_byte       bigint NOT NULL,
+  next_line       bigint NOT NULL,
+  reader_state    text NOT NULL DEFAULT '',
+  last_key        text,
+  done            boolean NOT NULL DEFAULT false,
+  owner_pid       integer,
+  owner_started_at timestamptz,
+  epoch           bigint NOT NULL DEFAULT 0,
+  attempts        integer NOT NULL DEFAULT 0,
+  last_error      text,
+  PRIMARY KEY (run_id, part, range_no)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE portage.migration_ranges IS 'a stretch of a part that one worker owns at a time, with its cursor';
+COMMENT ON COLUMN portage.migration_ranges.cursor_ordinal IS 'ordinal of the item at next_byte; items before next_ordinal are already in the ledger';
+
+CREATE TABLE portage.migration_batches (
+  id            bigint GENERATED ALWAYS AS IDENTITY,
+  run_id        bigint NOT NULL,
+  kind          text NOT NULL CONSTRAINT batch_kind CHECK (kind IN ('import', 'settle', 'replay', 'resolve', 'rollback', 'missing')),
+  part          integer,
+  range_no      integer,
+  first_ordinal bigint,
+  last_ordinal  bigint,
+  read          bigint NOT NULL DEFAULT 0,
+  inserted      bigint NOT NULL DEFAULT 0,
+  updated       bigint NOT NULL DEFAULT 0,
+  unchanged     bigint NOT NULL DEFAULT 0,
+  skipped       bigint NOT NULL DEFAULT 0,
+  conflicted    bigint NOT NULL DEFAULT 0,
+  parked        bigint NOT NULL DEFAULT 0,
+  invalid       bigint NOT NULL DEFAULT 0,
+  failed        bigint NOT NULL DEFAULT 0,
+  rolled_back   bigint NOT NULL DEFAULT 0,
+  deleted       bigint NOT NULL DEFAULT 0,
+  epoch         bigint NOT NULL DEFAULT 0,
+  xid           xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  started_at    timestamptz NOT NULL,
+  finished_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  bytes         bigint NOT NULL DEFAULT 0,
+  timings       jsonb,
+  PRIMARY KEY (run_id, id),
+  CONSTRAINT batch_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed),
+  CONSTRAINT batch_span CHECK (kind <> 'import' OR read = last_ordinal - first_ordinal + 1)
+);
+COMMENT ON TABLE portage.migration_batches IS 'a finished batch, inserted in the batch''s own transaction; what does not balance cannot commit';
+COMMENT ON COLUMN portage.migration_batches.timings IS 'milliseconds per phase: read, convert, look_up, target, ledger';
+
+CREATE TABLE portage.item_rows (
+  run_id      bigint NOT NULL,
+  ordinal     bigint NOT NULL,
+  revision    integer NOT NULL,
+  part        integer NOT NULL,
+  line        bigint NOT NULL,
+  byte_offset bigint NOT NULL,
+  byte_length bigint NOT NULL,
+  status      text NOT NULL COLLATE "C",
+  legacy_id   text COLLATE "C",
+  target_key  text COLLATE "C",
+  error_class text COLLATE "C",
+  rule        text COLLATE "C",
+  sqlstate    text COLLATE "C",
+  column_name text COLLATE "C",
+  message     text,
+  issues      jsonb,
+  raw         bytea,
+  PRIMARY KEY (run_id, ordinal, revision)
+);
+CREATE INDEX item_rows_rejects ON portage.item_rows (run_id, ordinal, revision)
+  WHERE status IN ('invalid', 'failed', 'skipped', 'conflicted', 'parked');
+COMMENT ON TABLE portage.item_rows IS 'an item and its outcome; never rewritten, later outcomes are new revisions; read it through migration_items';
+
+CREATE TABLE portage.legacy_mappings (
+  pipeline_id bigint NOT NULL,
+  scope       text NOT NULL COLLATE "C",
+  legacy_id   text NOT NULL COLLATE "C",
+  target_key  text NOT NULL COLLATE "C",
+  origin      text NOT NULL COLLATE "C" CONSTRAINT mapping_origin CHECK (origin IN ('inserted', 'adopted', 'overwritten')),
+  source_hash bigint NOT NULL,
+  row_hash    bigint NOT NULL,
+  run_id      bigint NOT NULL,
+  ordinal     bigint NOT NULL,
+  PRIMARY KEY (pipeline_id, scope, legacy_id)
+);
+COMMENT ON TABLE portage.legacy_mappings IS 'which target row a legacy id became';
+COMMENT ON COLUMN portage.legacy_mappings.source_hash IS 'hash of the incoming typed values: change detection';
+COMMENT ON COLUMN portage.legacy_mappings.row_hash IS 'hash of the stored row after triggers and defaults: drift detection';
+
+CREATE TABLE portage.migration_undo (
+  run_id             bigint NOT NULL,
+  ordinal            bigint NOT NULL,
+  revision           integer NOT NULL,
+  target_key         text NOT NULL COLLATE "C",
+  columns            text[],
+  before             text[],
+  before_hash        bigint,
+  mapping_target_key text COLLATE "C",
+  mapping_origin     text COLLATE "C",
+  mapping_source_hash bigint,
+  mapping_row_hash   bigint,
+  mapping_run_id     bigint,
+  mapping_ordinal    bigint,
+  PRIMARY KEY (run_id, ordinal, revision)
+);
+COMMENT ON TABLE portage.migration_undo IS 'before-images: the columns that an item changed in its row, and the mapping that it replaced';
+
+CREATE TABLE portage.migration_events (
+  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  run_id     bigint NOT NULL,
+  seq        bigint NOT NULL,
+  event_type text NOT NULL COLLATE "C",
+  actor      text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  details    jsonb NOT NULL DEFAULT '{}'
+);
+CREATE UNIQUE INDEX migration_events_run ON portage.migration_events (run_id, seq);
+COMMENT ON TABLE portage.migration_events IS 'what happened to a run, append-only: audit log, history and outbox in one';
+
+-- Dump and restore carry the ledger and its numbering.
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_runs_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_parts', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_payloads', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_ranges', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_events', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_events_id_seq', '');

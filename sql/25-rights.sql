@@ -1,0 +1,91 @@
+-- Who may read the ledger: row level security on the tables without raw data; everything else only through the
+-- views below, which apply the same rule. Nobody writes a ledger table by hand.
+
+CREATE FUNCTION portage.pipeline_readable(pipeline_id bigint) RETURNS boolean
+  LANGUAGE sql STABLE
+  AS $$
+    SELECT EXISTS (SELECT FROM portage.pipelines p WHERE p.id = $1 AND portage.acts_as(p.owner_name))
+        OR EXISTS (SELECT FROM portage.pipeline_grants g WHERE g.pipeline_id = $1 AND g.privilege = 'read'
+                   AND ((g.role_oid = 0 AND g.role_name = 'public') OR portage.acts_as(g.role_name)))
+  $$;
+COMMENT ON FUNCTION portage.pipeline_readable(bigint) IS 'true if the caller owns the pipeline or was granted "read" on it';
+
+CREATE FUNCTION portage.run_visible(pipeline_id bigint, scope text, role_name name) RETURNS boolean
+  LANGUAGE sql STABLE
+  AS $$
+    SELECT portage.in_scope(scope)
+       AND (portage.acts_as(role_name) OR portage.is_admin() OR portage.pipeline_readable(pipeline_id))
+  $$;
+COMMENT ON FUNCTION portage.run_visible(bigint, text, name) IS
+  'the rule of the ledger: runs of roles that the caller is a member of, and all runs of pipelines that it owns or may read';
+
+ALTER TABLE portage.migration_runs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_parts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_ranges ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_batches ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.legacy_mappings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_undo ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY runs_of_ours ON portage.migration_runs FOR SELECT
+  USING (portage.run_visible(pipeline_id, scope, role_name));
+CREATE POLICY parts_of_runs ON portage.migration_parts FOR SELECT
+  USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
+CREATE POLICY ranges_of_runs ON portage.migration_ranges FOR SELECT
+  USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
+CREATE POLICY batches_of_runs ON portage.migration_batches FOR SELECT
+  USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
+CREATE POLICY events_of_runs ON portage.migration_events FOR SELECT
+  USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
+CREATE POLICY mappings_of_runs ON portage.legacy_mappings FOR SELECT
+  USING (portage.in_scope(scope) AND run_id IN (SELECT r.id FROM portage.migration_runs r));
+
+GRANT SELECT ON portage.migration_runs, portage.migration_parts, portage.migration_ranges, portage.migration_batches,
+  portage.migration_events, portage.legacy_mappings TO PUBLIC;
+
+CREATE VIEW portage.visible_runs WITH (security_barrier) AS
+  SELECT r.id AS run_id, r.pipeline_id, r.pipeline, r.scope,
+         CASE WHEN portage.acts_as(p.owner_name) OR portage.is_admin() THEN NULL
+              ELSE (SELECT array_agg(path) FROM pg_catalog.json_array_elements_text(v.definition -> 'sensitive') AS path)
+         END AS sensitive
+    FROM portage.migration_runs r
+    LEFT JOIN portage.pipelines p ON p.id = r.pipeline_id
+    LEFT JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version
+   WHERE portage.run_visible(r.pipeline_id, r.scope, r.role_name);
+COMMENT ON VIEW portage.visible_runs IS
+  'the runs that the caller may see, with the paths that are masked from it (null: none, or the caller owns the pipeline)';
+GRANT SELECT ON portage.visible_runs TO PUBLIC;
+
+CREATE FUNCTION portage.raw_text(raw bytea) RETURNS text
+  AS 'MODULE_PATHNAME', 'portage_raw_text' LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION portage.raw_text(bytea) IS 'raw input as text: what is no valid text shows as \xNN';
+
+CREATE FUNCTION portage.masked_raw(raw bytea, sensitive text[]) RETURNS text
+  AS 'MODULE_PATHNAME', 'portage_masked_raw' LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION portage.masked_raw(bytea, text[]) IS
+  'raw JSON input with *** in place of the sensitive paths; wholly *** where it is no JSON object';
+
+CREATE VIEW portage.migration_items WITH (security_barrier) AS
+  SELECT i.run_id, i.ordinal, i.revision, i.part, i.line, i.status, i.legacy_id, i.target_key, i.error_class, i.rule,
+         i.sqlstate, i.column_name,
+         CASE WHEN v.sensitive IS NULL OR i.rule IS NULL THEN i.message ELSE '***' END AS message
+    FROM portage.item_rows i JOIN portage.visible_runs v USING (run_id);
+COMMENT ON VIEW portage.migration_items IS 'every item of the runs that the caller may see, one row per outcome';
+GRANT SELECT ON portage.migration_items TO PUBLIC;
+
+CREATE VIEW portage.rejects WITH (security_barrier) AS
+  SELECT i.run_id, i.ordinal, i.part, i.line, i.byte_offset, i.byte_length, i.legacy_id, i.status, i.error_class, i.rule,
+         i.sqlstate, i.column_name,
+         CASE WHEN v.sensitive IS NULL THEN i.message ELSE '***' END AS message,
+         CASE WHEN v.sensitive IS NULL THEN i.issues END AS issues,
+         CASE WHEN v.sensitive IS NULL THEN portage.raw_text(i.raw) ELSE portage.masked_raw(i.raw, v.sensitive) END AS raw,
+         NULL::bigint AS replayed_by
+    FROM portage.item_rows i JOIN portage.visible_runs v USING (run_id)
+   WHERE i.status IN ('invalid', 'failed', 'skipped')
+     AND i.rule IS DISTINCT FROM 'sample' AND i.rule IS DISTINCT FROM 'where'
+     AND NOT EXISTS (SELECT FROM portage.item_rows later
+                      WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision);
+COMMENT ON VIEW portage.rejects IS 'the items that did not land: where they stand, what was wrong, and their raw input';
+GRANT SELECT ON portage.rejects TO PUBLIC;

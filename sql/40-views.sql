@@ -1,0 +1,136 @@
+-- What a person or a program asks of a run: its state, its progress, its summary.
+
+CREATE TYPE portage.run_info AS (
+  run_id bigint, pipeline text, scope text, status text, is_running boolean, current_step text, percentage numeric,
+  processed_items bigint, total_items bigint, processed_parts integer, total_parts integer,
+  read bigint, inserted bigint, updated bigint, unchanged bigint, skipped bigint, conflicted bigint, parked bigint,
+  invalid bigint, failed bigint, open_rejects bigint, open_conflicts bigint, open_parked bigint,
+  success_rate numeric, error_rate numeric, items_per_second numeric, parts_per_minute numeric,
+  estimated_time_remaining interval, workers integer, batch_size bigint, hold_reason text, errors jsonb,
+  started_at timestamptz, completed_at timestamptz);
+COMMENT ON TYPE portage.run_info IS 'the state of a run; also the row of view progress';
+
+CREATE VIEW portage.progress WITH (security_barrier) AS
+  SELECT r.id AS run_id, r.pipeline, r.scope, r.status, o.alive AS is_running, r.current_step,
+         CASE WHEN r.status IN ('completed', 'rolled_back') THEN 100.0
+              WHEN p.bytes > 0 THEN round(least(100.0 * p.bytes_read / p.bytes, 100), 1) END AS percentage,
+         c.read AS processed_items, r.total_items, p.done AS processed_parts, p.total AS total_parts,
+         c.read, c.inserted, c.updated, c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed,
+         coalesce(r.open_rejects, c.invalid + c.failed) AS open_rejects,
+         coalesce(r.open_conflicts, c.conflicted) AS open_conflicts, coalesce(r.open_parked, c.parked) AS open_parked,
+         round((c.inserted + c.updated + c.unchanged)::numeric / nullif(c.read, 0), 4) AS success_rate,
+         round((c.invalid + c.failed)::numeric / nullif(c.read, 0), 4) AS error_rate,
+         round((c.read / nullif(t.seconds, 0))::numeric, 0) AS items_per_second,
+         round((60 * p.done / nullif(t.seconds, 0))::numeric, 1) AS parts_per_minute,
+         CASE WHEN o.alive AND p.bytes_read > 0 AND p.bytes > p.bytes_read
+              THEN make_interval(secs => round((t.seconds * (p.bytes - p.bytes_read) / p.bytes_read)::numeric, 0)::float8) END
+           AS estimated_time_remaining,
+         CASE WHEN o.alive THEN 1 ELSE 0 END AS workers,
+         b.size AS batch_size,
+         CASE WHEN r.status = 'running' AND NOT o.alive THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it' END
+           AS hold_reason,
+         CASE WHEN r.error IS NULL THEN '[]'::jsonb
+              ELSE jsonb_build_array(jsonb_build_object('time', r.completed_at, 'class', r.error_class, 'code', r.error_code,
+                                                        'message', r.error)) END AS errors,
+         r.started_at, r.completed_at
+    FROM portage.migration_runs r
+    CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back') AND EXISTS (
+             SELECT FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s
+              WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at) AS alive) o
+    CROSS JOIN LATERAL (SELECT coalesce(sum(b.read), 0)::bigint AS read, coalesce(sum(b.inserted), 0)::bigint AS inserted,
+             coalesce(sum(b.updated), 0)::bigint AS updated, coalesce(sum(b.unchanged), 0)::bigint AS unchanged,
+             coalesce(sum(b.skipped), 0)::bigint AS skipped, coalesce(sum(b.conflicted), 0)::bigint AS conflicted,
+             coalesce(sum(b.parked), 0)::bigint AS parked, coalesce(sum(b.invalid), 0)::bigint AS invalid,
+             coalesce(sum(b.failed), 0)::bigint AS failed
+        FROM portage.migration_batches b WHERE b.run_id = r.id AND r.read IS NULL
+       UNION ALL SELECT r.read, r.inserted, r.updated, r.unchanged, r.skipped, r.conflicted, r.parked, r.invalid, r.failed
+        WHERE r.read IS NOT NULL ORDER BY read DESC LIMIT 1) c
+    CROSS JOIN LATERAL (SELECT count(*)::integer AS total, count(*) FILTER (WHERE g.done OR m.skipped IS NOT NULL)::integer AS done,
+             sum(m.byte_length) AS bytes,
+             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length ELSE least(g.next_byte, m.byte_length) END) AS bytes_read
+        FROM portage.migration_parts m LEFT JOIN portage.migration_ranges g ON g.run_id = m.run_id AND g.part = m.part
+       WHERE m.run_id = r.id) p
+    CROSS JOIN LATERAL (SELECT extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds) t
+    LEFT JOIN LATERAL (SELECT b.read AS size FROM portage.migration_batches b WHERE b.run_id = r.id ORDER BY b.id DESC LIMIT 1) b
+      ON o.alive
+   WHERE portage.run_visible(r.pipeline_id, r.scope, r.role_name);
+COMMENT ON VIEW portage.progress IS 'the runs that the caller may see: state, counters, rate, and what is left';
+GRANT SELECT ON portage.progress TO PUBLIC;
+
+CREATE FUNCTION portage.status(run bigint) RETURNS portage.run_info
+  LANGUAGE sql VOLATILE
+  AS $$ SELECT ROW(p.*)::portage.run_info FROM portage.progress p WHERE p.run_id = $1 $$;
+COMMENT ON FUNCTION portage.status(bigint) IS 'the state of a run; null if there is none that the caller may see';
+
+CREATE FUNCTION portage.last_run(pipeline text, scope text DEFAULT '') RETURNS portage.run_info
+  LANGUAGE sql VOLATILE
+  AS $$ SELECT ROW(p.*)::portage.run_info FROM portage.progress p
+         WHERE p.pipeline = $1 AND p.scope = $2 ORDER BY p.run_id DESC LIMIT 1 $$;
+COMMENT ON FUNCTION portage.last_run(text, text) IS 'the state of the newest run of a pipeline and scope';
+
+CREATE FUNCTION portage.status(pipeline text, scope text) RETURNS portage.run_info
+  LANGUAGE sql VOLATILE
+  AS $$ SELECT portage.last_run($1, $2) $$;
+COMMENT ON FUNCTION portage.status(text, text) IS 'the state of the newest run of a pipeline and scope';
+
+CREATE FUNCTION portage.migrate_run(pipeline text, payload bytea, scope text, options jsonb) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'portage_migrate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.migrate_run(text, bytea, text, jsonb) IS 'what migrate() does; returns the run''s id';
+
+CREATE FUNCTION portage.migrate_run(pipeline text, payload text, scope text, options jsonb) RETURNS bigint
+  AS 'MODULE_PATHNAME', 'portage_migrate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.migrate_run(text, text, text, jsonb) IS 'what migrate() does; returns the run''s id';
+
+CREATE FUNCTION portage.migrate(pipeline text, payload text, scope text DEFAULT '', options jsonb DEFAULT '{}')
+  RETURNS portage.run_info LANGUAGE sql VOLATILE
+  AS $$ SELECT portage.status(portage.migrate_run($1, $2, $3, $4)) $$;
+COMMENT ON FUNCTION portage.migrate(text, text, text, jsonb) IS
+  'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
+
+CREATE FUNCTION portage.migrate(pipeline text, payload bytea, scope text DEFAULT '', options jsonb DEFAULT '{}')
+  RETURNS portage.run_info LANGUAGE sql VOLATILE
+  AS $$ SELECT portage.status(portage.migrate_run($1, $2, $3, $4)) $$;
+COMMENT ON FUNCTION portage.migrate(text, bytea, text, jsonb) IS
+  'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
+
+CREATE FUNCTION portage.migrate(pipeline text, payload jsonb, scope text DEFAULT '', options jsonb DEFAULT '{}')
+  RETURNS portage.run_info LANGUAGE sql VOLATILE
+  AS $$ SELECT portage.status(portage.migrate_run($1, $2::text, $3, $4)) $$;
+COMMENT ON FUNCTION portage.migrate(text, jsonb, text, jsonb) IS
+  'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
+
+CREATE FUNCTION portage.lookup(pipeline text, legacy_id text, scope text DEFAULT '') RETURNS text
+  LANGUAGE sql STABLE
+  AS $$ SELECT m.target_key FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id
+         WHERE p.name = $1 AND m.scope = $3 AND m.legacy_id = $2 $$;
+COMMENT ON FUNCTION portage.lookup(text, text, text) IS 'the key of the target row that a legacy id became; null if none';
+
+CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
+  LANGUAGE sql VOLATILE
+  AS $$
+    WITH info AS (SELECT * FROM portage.progress p WHERE p.run_id = $1)
+    SELECT line FROM (
+      SELECT 1 AS section, 0::bigint AS position, format('run %s of pipeline %s%s: %s', run_id, pipeline,
+               CASE WHEN scope <> '' THEN ' for ' || scope ELSE '' END, status) AS line FROM info
+      UNION ALL
+      SELECT 2, k.position, format('  %-10s %s', k.name, lpad(to_char(k.count, 'FM999,999,999,999'), 13))
+        FROM info CROSS JOIN LATERAL (VALUES (1, 'read', read), (2, 'inserted', inserted), (3, 'updated', updated),
+               (4, 'unchanged', unchanged), (5, 'skipped', skipped), (6, 'conflicted', conflicted), (7, 'parked', parked),
+               (8, 'invalid', invalid), (9, 'failed', failed)) AS k (position, name, count)
+       WHERE k.count > 0 OR k.name IN ('read', 'inserted')
+      UNION ALL
+      SELECT 3, 0, format('  %s s, %s items/s', round(extract(epoch FROM completed_at - started_at), 1),
+               to_char(items_per_second, 'FM999,999,999,990')) FROM info WHERE completed_at IS NOT NULL AND read > 0
+      UNION ALL
+      SELECT 4, row_number() OVER (ORDER BY count(*) DESC, coalesce(j.rule, '')),
+             format('  %s %s %s: %s (line %s)', lpad(to_char(count(*), 'FM999,999,999,999'), 8), j.sqlstate,
+                    rpad(concat_ws(' ', j.rule, j.column_name), 30), (array_agg(j.message ORDER BY j.ordinal))[1],
+                    min(j.line))
+        FROM portage.rejects j WHERE j.run_id = $1 GROUP BY j.rule, j.sqlstate, j.column_name
+      UNION ALL
+      SELECT 5, 0, '  error: ' || (errors -> 0 ->> 'message') FROM info WHERE errors <> '[]'
+      UNION ALL
+      SELECT 6, 0, format('  SELECT * FROM portage.rejects WHERE run_id = %s;', run_id) FROM info WHERE invalid + failed > 0
+    ) lines ORDER BY section, position
+  $$;
+COMMENT ON FUNCTION portage.summary(bigint) IS 'the result of a run for people, a line per row';
