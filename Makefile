@@ -55,7 +55,7 @@ PG_CXXFLAGS := -std=c++20 -O2 -g -fPIC -fno-semantic-interposition -fvisibility-
 ifneq ($(filter true 1,$(CI) $(WERROR)),)
 PG_CXXFLAGS += -Werror
 endif
-SHLIB_LINK := -Wl,--version-script=$(SRC)/extension/exports.map -lsimdjson -lstdc++
+SHLIB_LINK := -Wl,--version-script=$(SRC)/extension/exports.map -lsimdjson -lcrypto -lstdc++
 
 # No bitcode: there is nothing in import functions that the JIT could inline.
 override with_llvm := no

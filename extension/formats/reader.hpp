@@ -35,7 +35,7 @@ struct Checkpoint {
 /// What to read and how. The keys from `delimiter` on are for CSV only.
 struct Options {
   Path items;                                ///< json: where the array of items is; no steps: the root
-  bool scalar_items = false;  ///< json: a scalar at `items` is an item too, instead of a fault
+  bool scalar_items = false;                 ///< json: a scalar at `items` is an item too, instead of a fault
   std::vector<Path> paths;                   ///< what to extract; Record::fields has their order
   bool want_item = false;                    ///< fill Record::item
   size_t max_item_bytes = size_t{64} << 20;  ///< larger items are rejects, never buffered

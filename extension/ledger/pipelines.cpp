@@ -215,8 +215,4 @@ void revoke(int64_t id, const std::string& role_name, const std::string& privile
   remove.run(id, role_name, privilege);
 }
 
-// Stand-ins while the ledger has no runs; the ledger's history defines both for good.
-__attribute__((weak)) bool has_history(int64_t) { return false; }
-__attribute__((weak)) void erase_history(int64_t) {}
-
 }  // namespace portage::ledger

@@ -40,8 +40,8 @@ void delete_pipeline(int64_t id);
 void grant(int64_t id, const std::string& owner, Oid role, const std::string& role_name, const std::string& privilege);
 void revoke(int64_t id, const std::string& role_name, const std::string& privilege);
 
-// Supplied by the ledger's history once there are runs; pipelines.cpp has weak stand-ins for a ledger without any.
-bool has_history(int64_t pipeline_id);
-void erase_history(int64_t pipeline_id);
+// In history.cpp.
+bool has_history(int64_t pipeline_id);    ///< it has runs
+void erase_history(int64_t pipeline_id);  ///< erases its runs and all that hangs on them; imported rows stay. PZ007
 
 }  // namespace portage::ledger

@@ -21,6 +21,19 @@ namespace {
 /// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes half.
 constexpr int max_subtransactions = 32;
 
+/// The rule that a failed write broke: that of the constraint, else of the trigger that raised; "" where the SQLSTATE
+/// says all that is known.
+std::string_view rule_of(int code) {
+  switch (code) {
+    case ERRCODE_NOT_NULL_VIOLATION: return "not_null";
+    case ERRCODE_CHECK_VIOLATION: return "check";
+    case ERRCODE_UNIQUE_VIOLATION: return "unique";
+    case ERRCODE_FOREIGN_KEY_VIOLATION: return "foreign_key";
+    case ERRCODE_EXCLUSION_VIOLATION: return "exclusion";
+    default: return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_RAISE_EXCEPTION) ? "trigger" : "";
+  }
+}
+
 long long shown(int64_t ordinal) { return static_cast<long long>(ordinal); }
 
 double now_ms() {
@@ -62,6 +75,19 @@ size_t Loader::load(Batch& batch, size_t from) {
   }
   keep_undo(batch);
   return settled;
+}
+
+void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
+  bool any = false;
+  for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
+  if (!any) return;
+  if (!seen_) seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
+  seen_->remember(items, n);
+}
+
+void Loader::recall(int64_t expected_items) {
+  seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
+  seen_->recall();
 }
 
 void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
@@ -121,6 +147,7 @@ void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
 
 void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   std::vector<Mapping> mappings = ledger::find_mappings(policy_.space, items, batch.arena);
+  std::vector<int64_t> seen = seen_ ? seen_->find(items) : std::vector<int64_t>(items.size(), 0);
   std::vector<Row> rows(items.size());
   std::vector<size_t> by_key_positions, by_match_positions;
   std::vector<std::string_view> keys;
@@ -130,12 +157,12 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     item.mapped_before = mapping.found;
     if (!mapping.found) {
       by_match_positions.push_back(i);
-    } else if (mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) {
+    } else if ((mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i]) {
+      int64_t first = seen[i] ? seen[i] : mapping.ordinal;
       item.outcome = Outcome::invalid;
       item.target_key = mapping.target_key;
       batch.add_issue(item, "duplicate", "23505", "",
-                      bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal),
-                                     shown(mapping.ordinal)),
+                      bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal), shown(first)),
                       bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
     } else if (policy_.incremental && mapping.source_hash == static_cast<int64_t>(item.source_hash)) {
       item.outcome = Outcome::unchanged;
@@ -354,7 +381,7 @@ bool Loader::settle(Batch& batch, size_t low, size_t high) {
                        ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION)
                    ? Outcome::invalid
                    : Outcome::failed,
-               "", *error);
+               rule_of(error->code()), *error);
   work.item->origin = 0;
   work.item->target_key = {};
   return true;

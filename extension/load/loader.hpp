@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ledger/items.hpp"
+#include "load/seen_ids.hpp"
 #include "load/writer.hpp"
 
 namespace portage::load {
@@ -32,6 +33,11 @@ class Loader {
   /// to which all have an outcome; the rest is as before the call, for the next transaction. Raises what
   /// concerns the whole batch. The current user is the run's role.
   size_t load(Batch&, size_t from);
+
+  /// To be called with what has been settled when more batches follow in this run.
+  void remember(const Item* items, size_t n, int64_t expected_items);
+  /// To be called before the first batch of a run that is resumed.
+  void recall(int64_t expected_items);
 
   /// Before-images of what load() changed; valid until the next call.
   const std::vector<ledger::Undo>& undo() const { return undo_; }
@@ -75,6 +81,7 @@ class Loader {
   Writer& writer_;
   Policy policy_;
   Timings timings_;
+  std::unique_ptr<SeenIds> seen_;
   std::vector<Work> work_;
   std::vector<ledger::Undo> undo_;
   std::unordered_map<int64_t, RunHasher> hashers_;

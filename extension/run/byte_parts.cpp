@@ -4,16 +4,12 @@
 #include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
 #include "run/rows_part.hpp"
+#include "run/sha256.hpp"
 
 #include <fcntl.h>
 #include <glob.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-extern "C" {
-#include "common/cryptohash.h"
-#include "common/sha2.h"
-}
 
 namespace portage::run {
 namespace {
@@ -152,6 +148,27 @@ class LargeObjectSource final : public formats::ByteSource {
   int64_t offset_;
 };
 
+/// Passes bytes on and digests them.
+class DigestingSource final : public formats::ByteSource {
+ public:
+  explicit DigestingSource(formats::ByteSource& source) : source_(source) {}
+  size_t read(char* buffer, size_t capacity) override {
+    size_t got = source_.read(buffer, capacity);
+    at_end_ = got == 0;
+    if (!at_end_) hash_.add({buffer, got});
+    return got;
+  }
+  std::optional<std::string> digest() {
+    if (!at_end_) return std::nullopt;
+    return hash_.finish();
+  }
+
+ private:
+  formats::ByteSource& source_;
+  Sha256 hash_;
+  bool at_end_ = false;
+};
+
 std::unique_ptr<formats::ByteSource> open_source(int64_t run_id, const ledger::Part& part, uint64_t offset) {
   if (part.kind == "file") return std::make_unique<FileSource>(part, offset);
   if (part.kind == "large_object") return std::make_unique<LargeObjectSource>(part.large_object, offset);
@@ -165,23 +182,30 @@ class BytePart final : public OpenPart {
     uint64_t offset = resume ? resume->checkpoint.offset : 0;
     source_ = open_source(run_id, part_, offset);
     if (part_.kind == "file") file_ = static_cast<FileSource*>(source_.get());
+    formats::ByteSource* bytes = source_.get();
+    if (offset == 0) {
+      digesting_ = std::make_unique<DigestingSource>(*source_);
+      bytes = digesting_.get();
+    }
     const formats::Checkpoint* checkpoint = resume && offset > 0 ? &resume->checkpoint : nullptr;
     switch (format) {
-      case Format::json: reader_ = formats::open_json(*source_, std::move(options), checkpoint); break;
-      case Format::csv: reader_ = formats::open_csv(*source_, std::move(options), checkpoint); break;
+      case Format::json: reader_ = formats::open_json(*bytes, std::move(options), checkpoint); break;
+      case Format::csv: reader_ = formats::open_csv(*bytes, std::move(options), checkpoint); break;
       case Format::ndjson:
-      case Format::rows: reader_ = formats::open_ndjson(*source_, std::move(options), checkpoint); break;
+      case Format::rows: reader_ = formats::open_ndjson(*bytes, std::move(options), checkpoint); break;
     }
   }
   formats::Reader& reader() override { return *reader_; }
   void check_unchanged() override {
     if (file_) file_->check();
   }
+  std::optional<std::string> digest() override { return digesting_ ? digesting_->digest() : std::nullopt; }
   std::optional<int64_t> total_bytes() const override { return part_.byte_length; }
 
  private:
   ledger::Part part_;
   std::unique_ptr<formats::ByteSource> source_;
+  std::unique_ptr<DigestingSource> digesting_;  // reading from the first byte on
   FileSource* file_ = nullptr;
   std::unique_ptr<formats::Reader> reader_;
 };
@@ -247,21 +271,6 @@ std::vector<ledger::Part> files_of(const std::string& pattern) {
     parts.push_back(std::move(part));
   }
   return parts;
-}
-
-std::string sha256(std::string_view bytes) {
-  std::string digest(PG_SHA256_DIGEST_LENGTH, '\0');
-  const auto* data = reinterpret_cast<const uint8*>(bytes.data());
-  size_t size = bytes.size();
-  auto* out = reinterpret_cast<uint8*>(digest.data());
-  guarded([=] {
-    pg_cryptohash_ctx* context = pg_cryptohash_create(PG_SHA256);
-    if (!context || pg_cryptohash_init(context) < 0 || pg_cryptohash_update(context, data, size) < 0 ||
-        pg_cryptohash_final(context, out, PG_SHA256_DIGEST_LENGTH) < 0)
-      elog(ERROR, "could not compute a SHA-256 digest");
-    pg_cryptohash_free(context);
-  });
-  return digest;
 }
 
 }  // namespace portage::run

@@ -5,6 +5,7 @@
 #include "bridge/entry.hpp"
 #include "ledger/pipelines.hpp"
 #include "run/access.hpp"
+#include "run/sha256.hpp"
 #include "run/states.hpp"
 
 extern "C" {

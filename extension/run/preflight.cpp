@@ -94,7 +94,9 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
       "SELECT DISTINCT s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
       "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = a.oid "
       "JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' "
-      "WHERE a.adrelid = $1 AND NOT pg_catalog.has_sequence_privilege(s.oid, 'USAGE, UPDATE')",
+      // CASE: the planner may judge the privilege first, which is an error for what is no sequence
+      "WHERE a.adrelid = $1 AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(s.oid, "
+      "'USAGE, UPDATE') END",
       {bridge::param_oid(target.oid)});
   for (size_t i = 0; i < sequences.size(); i++)
     add("USAGE on sequence " + sequences.text(i, 1), "sequence " + sequences.text(i, 1),

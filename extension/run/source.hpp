@@ -15,6 +15,8 @@ class OpenPart {
   virtual formats::Reader& reader() = 0;
   /// Raises PZ010 if the source is not what it was when it was attached.
   virtual void check_unchanged() {}
+  /// SHA-256 of all bytes, if they have been read from the first to the last.
+  virtual std::optional<std::string> digest() { return std::nullopt; }
   /// Bytes of the whole part, if known: for progress.
   virtual std::optional<int64_t> total_bytes() const { return std::nullopt; }
 };
@@ -34,8 +36,5 @@ std::optional<std::string> last_key_of(const ledger::Part&);
 
 /// Bytes [offset, offset + length) of a part that is bytes; fewer at its end. The current user is the run's role.
 std::string read_span(int64_t run_id, const ledger::Part&, uint64_t offset, uint64_t length);
-
-/// SHA-256 of bytes, 32 bytes.
-std::string sha256(std::string_view bytes);
 
 }  // namespace portage::run

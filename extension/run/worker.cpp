@@ -3,6 +3,7 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
+#include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
 #include "pipeline/error_class.hpp"
@@ -110,6 +111,8 @@ void Worker::begin() {
   bridge::AsUser as(role_);
   writer_ = load::make_sql_writer(*plan_, attnums);
   loader_ = std::make_unique<load::Loader>(*plan_, *writer_, policy_);
+  // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on items.
+  if (commits_ == Commits::no) writer_->check_deferred();
 }
 
 void Worker::seal_parts() {
@@ -144,6 +147,13 @@ bool Worker::skip_part(const ledger::Part& part) {
   return true;
 }
 
+/// A guess, to size what remembers ids: items of the mean length so far, or of 100 bytes.
+int64_t Worker::expected_items() const {
+  double read = static_cast<double>(std::max<int64_t>(counts_.read, 1));
+  double bytes = counts_.read ? static_cast<double>(bytes_read_) : 100;
+  return static_cast<int64_t>(static_cast<double>(bytes_total_) * read / std::max(bytes, 1.0)) + counts_.read;
+}
+
 bool Worker::out_of_items() const { return options_.limit && counts_.read >= *options_.limit; }
 
 void Worker::work() {
@@ -152,6 +162,7 @@ void Worker::work() {
   if (commits_ == Commits::yes) bridge::commit();
   parts_ = ledger::parts_of(run_.id);
   for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
+  if (counts_.unchanged > 0) loader_->recall(expected_items());
   for (const ledger::Part& part : parts_) {
     if (cancelled_ || out_of_items()) break;
     work_off_part(part);
@@ -293,11 +304,9 @@ void Worker::sample(Batch& batch) {
 
 void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, size_t& done, ledger::Range& range,
                         bool at_end) {
-  Clock::time_point begin = Clock::now();
   load::Timings before = loader_->timings();
   std::string started = now_text();
   size_t settled = loader_->load(batch, done);
-  Clock::time_point ledger_begin = Clock::now();
   bool whole = settled == batch.items.size();
   ledger::Range next = range;
   if (settled > done) {
@@ -315,18 +324,41 @@ void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, 
                             convert_ms_, after.look_up - before.look_up, after.target - before.target);
     ledger::write_batch(record, policy_.space, batch.items.data() + done, settled - done, loader_->undo());
     counts_ += record.counts;
+    bytes_read_ += record.bytes;
+    tell_errors(record.counts, batch.items.data() + done, settled - done);
   }
   if (whole) {
     next.checkpoint = open.reader().checkpoint();
     next.cursor_ordinal = next.next_ordinal;
     next.done = at_end;
+    if (at_end)
+      if (std::optional<std::string> digest = open.digest()) ledger::set_part_sha256(run_.id, part.number, *digest);
   }
   ledger::advance_range(run_.id, next);
+  if (!whole || !at_end || part.number < parts_.back().number)
+    loader_->remember(batch.items.data() + done, settled - done, expected_items());
   range = next;
   done = settled;
   read_ms_ = convert_ms_ = 0;
-  (void)begin;
-  (void)ledger_begin;
+}
+
+/// One event per batch that had rejects: how many, and the first few.
+void Worker::tell_errors(const ledger::Counts& counts, const Item* items, size_t n) {
+  if (counts.rejects() == 0) return;
+  std::string first;
+  int shown = 0;
+  for (size_t i = 0; i < n && shown < 3; i++) {
+    if (items[i].outcome != Outcome::invalid && items[i].outcome != Outcome::failed) continue;
+    const Issue* issue = items[i].issues;
+    while (issue && issue->warning && issue->next) issue = issue->next;
+    if (!issue) continue;
+    // neither message nor input: events are read by more people than rejects are
+    first += format("%s{\"ordinal\": %lld, \"rule\": %s, \"sqlstate\": \"%s\"}", shown ? ", " : "",
+                    static_cast<long long>(items[i].ordinal), bridge::json_quoted(issue->rule).c_str(), issue->sqlstate);
+    shown++;
+  }
+  ledger::add_event(run_.id, "error_added", format("{\"count\": %lld, \"first\": [%s]}",
+                                                   static_cast<long long>(counts.rejects()), first.c_str()));
 }
 
 /// Towards portage.batch_target: doubling at first, then gently.

@@ -50,6 +50,8 @@ class Worker {
   void check_rejects(bool at_end);
   void tell_progress(const OpenPart&, const ledger::Range&, bool force);
   bool out_of_items() const;
+  int64_t expected_items() const;
+  void tell_errors(const ledger::Counts&, const Item* items, size_t n);
   void fail(const bridge::Error&);
 
   ledger::Run run_;
@@ -67,7 +69,7 @@ class Worker {
   int64_t batch_size_ = 1000;
   int batches_ = 0;
   int64_t next_ordinal_ = 1;
-  int64_t bytes_done_ = 0, bytes_total_ = 0;
+  int64_t bytes_done_ = 0, bytes_total_ = 0, bytes_read_ = 0;
   bool notices_ = false, cancelled_ = false;
   double read_ms_ = 0, convert_ms_ = 0;
   std::chrono::steady_clock::time_point started_, last_told_;

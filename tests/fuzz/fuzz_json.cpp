@@ -9,6 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FuzzInput input(data, size);
   Options options = fuzz_options(input);
   options.items = std::get<Path>(parse_path(item_paths[input.choose(5)]));
+  options.scalar_items = input.choose(2) == 1;
   require(property_violation(open_json, input.text, options, 8));
   return 0;
 }

@@ -23,6 +23,7 @@ import tempfile
 import time
 
 import psycopg2
+import psycopg2.extensions
 
 _STAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'stage.sh')
 _ROOT = os.geteuid() == 0
@@ -49,6 +50,16 @@ def _stage_settings():
 def _bindir():
     command = '. "$1"; "$PG_CONFIG" --bindir'
     return subprocess.run(['bash', '-c', command, '-', _STAGE], check=True, capture_output=True, text=True).stdout.strip()
+
+
+class _Connection(psycopg2.extensions.connection):
+    """`with` closes it; psycopg2's own `with` would open a transaction even in autocommit mode, where CALL fails."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 class Server:
@@ -143,7 +154,8 @@ class Server:
 
     def connect(self, dbname='postgres', user='postgres', **options):
         """A psycopg2 connection in autocommit mode, as CALL needs it."""
-        connection = psycopg2.connect(host=self.directory, port=5432, dbname=dbname, user=user, **options)
+        connection = psycopg2.connect(host=self.directory, port=5432, dbname=dbname, user=user,
+                                      connection_factory=_Connection, **options)
         connection.autocommit = True
         return connection
 

@@ -1,0 +1,37 @@
+// All that the ledger knows of a pipeline's runs, as a whole: whether there is any, and its erasure.
+#include "bridge/codes.hpp"
+#include "bridge/spi.hpp"
+#include "ledger/as_ledger.hpp"
+#include "ledger/pipelines.hpp"
+
+namespace portage::ledger {
+
+using bridge::param;
+
+bool has_history(int64_t pipeline_id) {
+  AsLedger as;
+  static const bridge::Statement select("SELECT FROM portage.migration_runs WHERE pipeline_id = $1 LIMIT 1");
+  return !select.run(pipeline_id).empty();
+}
+
+void erase_history(int64_t pipeline_id) {
+  AsLedger as;
+  bridge::Result active = bridge::execute(
+      "SELECT r.id FROM portage.migration_runs r JOIN pg_catalog.pg_stat_get_activity(r.owner_pid) s "
+      "ON s.backend_start = r.owner_started_at WHERE r.pipeline_id = $1 AND r.owner_pid IS NOT NULL "
+      "AND r.status = 'running' LIMIT 1",
+      {param(pipeline_id)});
+  if (!active.empty())
+    throw bridge::Error(codes::run_in_progress, "a migration is in progress")
+        .detail(bridge::format("Run %lld of this pipeline is being worked on.", static_cast<long long>(active.bigint(0, 1))))
+        .hint(bridge::format("Wait for it, or SELECT portage.cancel(%lld);", static_cast<long long>(active.bigint(0, 1))));
+  for (const char* table : {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches", "item_rows",
+                            "migration_undo", "migration_events"})
+    bridge::execute(std::string("DELETE FROM portage.") + table +
+                        " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
+                    {param(pipeline_id)});
+  bridge::execute("DELETE FROM portage.legacy_mappings WHERE pipeline_id = $1", {param(pipeline_id)});
+  bridge::execute("DELETE FROM portage.migration_runs WHERE pipeline_id = $1", {param(pipeline_id)});
+}
+
+}  // namespace portage::ledger
