@@ -3,19 +3,15 @@
 
 CREATE FUNCTION portage.pipeline_readable(pipeline_id bigint) RETURNS boolean
   LANGUAGE sql STABLE
-  AS $$
-    SELECT EXISTS (SELECT FROM portage.pipelines p WHERE p.id = $1 AND portage.acts_as(p.owner_name))
-        OR EXISTS (SELECT FROM portage.pipeline_grants g WHERE g.pipeline_id = $1 AND g.privilege = 'read'
-                   AND ((g.role_oid = 0 AND g.role_name = 'public') OR portage.acts_as(g.role_name)))
-  $$;
+  RETURN EXISTS (SELECT FROM portage.pipelines p WHERE p.id = $1 AND portage.acts_as(p.owner_name))
+      OR EXISTS (SELECT FROM portage.pipeline_grants g WHERE g.pipeline_id = $1 AND g.privilege = 'read'
+                 AND ((g.role_oid = 0 AND g.role_name = 'public') OR portage.acts_as(g.role_name)));
 COMMENT ON FUNCTION portage.pipeline_readable(bigint) IS 'true if the caller owns the pipeline or was granted "read" on it';
 
 CREATE FUNCTION portage.run_visible(pipeline_id bigint, scope text, role_name name) RETURNS boolean
   LANGUAGE sql STABLE
-  AS $$
-    SELECT portage.in_scope(scope)
-       AND (portage.acts_as(role_name) OR portage.is_admin() OR portage.pipeline_readable(pipeline_id))
-  $$;
+  RETURN portage.in_scope(scope)
+     AND (portage.acts_as(role_name) OR portage.is_admin() OR portage.pipeline_readable(pipeline_id));
 COMMENT ON FUNCTION portage.run_visible(bigint, text, name) IS
   'the rule of the ledger: runs of roles that the caller is a member of, and all runs of pipelines that it owns or may read';
 
@@ -47,7 +43,7 @@ GRANT SELECT ON portage.migration_runs, portage.migration_parts, portage.migrati
 
 CREATE VIEW portage.visible_runs WITH (security_barrier) AS
   SELECT r.id AS run_id, r.pipeline_id, r.pipeline, r.scope,
-         CASE WHEN portage.acts_as(p.owner_name) OR portage.is_admin() THEN NULL
+         CASE WHEN portage.acts_as(p.owner_name) THEN NULL
               ELSE (SELECT array_agg(path) FROM pg_catalog.json_array_elements_text(v.definition -> 'sensitive') AS path)
          END AS sensitive
     FROM portage.migration_runs r

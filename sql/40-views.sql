@@ -36,7 +36,8 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
     FROM portage.migration_runs r
     CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back') AND EXISTS (
              SELECT FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s
-              WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at) AS alive) o
+              WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at
+                AND s.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())) AS alive) o
     CROSS JOIN LATERAL (SELECT coalesce(sum(b.read), 0)::bigint AS read, coalesce(sum(b.inserted), 0)::bigint AS inserted,
              coalesce(sum(b.updated), 0)::bigint AS updated, coalesce(sum(b.unchanged), 0)::bigint AS unchanged,
              coalesce(sum(b.skipped), 0)::bigint AS skipped, coalesce(sum(b.conflicted), 0)::bigint AS conflicted,
@@ -59,18 +60,18 @@ GRANT SELECT ON portage.progress TO PUBLIC;
 
 CREATE FUNCTION portage.status(run bigint) RETURNS portage.run_info
   LANGUAGE sql VOLATILE
-  AS $$ SELECT ROW(p.*)::portage.run_info FROM portage.progress p WHERE p.run_id = $1 $$;
+  BEGIN ATOMIC SELECT ROW(p.*)::portage.run_info FROM portage.progress p WHERE p.run_id = $1; END;
 COMMENT ON FUNCTION portage.status(bigint) IS 'the state of a run; null if there is none that the caller may see';
 
 CREATE FUNCTION portage.last_run(pipeline text, scope text DEFAULT '') RETURNS portage.run_info
   LANGUAGE sql VOLATILE
-  AS $$ SELECT ROW(p.*)::portage.run_info FROM portage.progress p
-         WHERE p.pipeline = $1 AND p.scope = $2 ORDER BY p.run_id DESC LIMIT 1 $$;
+  BEGIN ATOMIC SELECT ROW(p.*)::portage.run_info FROM portage.progress p
+         WHERE p.pipeline = $1 AND p.scope = $2 ORDER BY p.run_id DESC LIMIT 1; END;
 COMMENT ON FUNCTION portage.last_run(text, text) IS 'the state of the newest run of a pipeline and scope';
 
 CREATE FUNCTION portage.status(pipeline text, scope text) RETURNS portage.run_info
   LANGUAGE sql VOLATILE
-  AS $$ SELECT portage.last_run($1, $2) $$;
+  BEGIN ATOMIC SELECT portage.last_run($1, $2); END;
 COMMENT ON FUNCTION portage.status(text, text) IS 'the state of the newest run of a pipeline and scope';
 
 CREATE FUNCTION portage.migrate_run(pipeline text, payload bytea, scope text, options jsonb) RETURNS bigint
@@ -83,54 +84,76 @@ COMMENT ON FUNCTION portage.migrate_run(text, text, text, jsonb) IS 'what migrat
 
 CREATE FUNCTION portage.migrate(pipeline text, payload text, scope text DEFAULT '', options jsonb DEFAULT '{}')
   RETURNS portage.run_info LANGUAGE sql VOLATILE
-  AS $$ SELECT portage.status(portage.migrate_run($1, $2, $3, $4)) $$;
+  BEGIN ATOMIC SELECT portage.status(portage.migrate_run($1, $2, $3, $4)); END;
 COMMENT ON FUNCTION portage.migrate(text, text, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 
 CREATE FUNCTION portage.migrate(pipeline text, payload bytea, scope text DEFAULT '', options jsonb DEFAULT '{}')
   RETURNS portage.run_info LANGUAGE sql VOLATILE
-  AS $$ SELECT portage.status(portage.migrate_run($1, $2, $3, $4)) $$;
+  BEGIN ATOMIC SELECT portage.status(portage.migrate_run($1, $2, $3, $4)); END;
 COMMENT ON FUNCTION portage.migrate(text, bytea, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 
 CREATE FUNCTION portage.migrate(pipeline text, payload jsonb, scope text DEFAULT '', options jsonb DEFAULT '{}')
   RETURNS portage.run_info LANGUAGE sql VOLATILE
-  AS $$ SELECT portage.status(portage.migrate_run($1, $2::text, $3, $4)) $$;
+  BEGIN ATOMIC SELECT portage.status(portage.migrate_run($1, $2::text, $3, $4)); END;
 COMMENT ON FUNCTION portage.migrate(text, jsonb, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 
 CREATE FUNCTION portage.lookup(pipeline text, legacy_id text, scope text DEFAULT '') RETURNS text
   LANGUAGE sql STABLE
-  AS $$ SELECT m.target_key FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id
-         WHERE p.name = $1 AND m.scope = $3 AND m.legacy_id = $2 $$;
+  BEGIN ATOMIC SELECT m.target_key FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id
+           JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version
+         WHERE p.name = $1 AND m.legacy_id = $2 AND portage.in_scope($3)
+           AND m.scope = CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $3 END; END;
 COMMENT ON FUNCTION portage.lookup(text, text, text) IS 'the key of the target row that a legacy id became; null if none';
 
 CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
   LANGUAGE sql VOLATILE
-  AS $$
-    WITH info AS (SELECT * FROM portage.progress p WHERE p.run_id = $1)
+  BEGIN ATOMIC
+    WITH info AS (
+      SELECT p.*, round(extract(epoch FROM p.completed_at - p.started_at), 1) AS seconds
+        FROM portage.progress p WHERE p.run_id = $1
+    ), kinds AS (
+      SELECT row_number() OVER (ORDER BY count(*) DESC, min(j.ordinal)) AS position, count(*) AS count, j.sqlstate,
+             concat_ws(' ', j.rule, j.column_name) AS name, min(j.ordinal) AS ordinal
+        FROM portage.rejects j WHERE j.run_id = $1 GROUP BY j.rule, j.sqlstate, j.column_name
+    ), shown AS (
+      SELECT k.*, j.part, j.line, pg_catalog.regexp_replace(j.message, '\s+', ' ', 'g') AS message
+        FROM kinds k JOIN portage.rejects j ON j.run_id = $1 AND j.ordinal = k.ordinal
+       WHERE k.position <= 10
+    )
     SELECT line FROM (
-      SELECT 1 AS section, 0::bigint AS position, format('run %s of pipeline %s%s: %s', run_id, pipeline,
+      SELECT 1 AS section, 0::bigint AS position, 0 AS part, format('run %s of pipeline %s%s: %s', run_id, pipeline,
                CASE WHEN scope <> '' THEN ' for ' || scope ELSE '' END, status) AS line FROM info
       UNION ALL
-      SELECT 2, k.position, format('  %-10s %s', k.name, lpad(to_char(k.count, 'FM999,999,999,999'), 13))
+      SELECT 2, k.position, 0, format('  %s %s', rpad(k.name, 10), lpad(to_char(k.count, 'FM999,999,999,990'), 15))
         FROM info CROSS JOIN LATERAL (VALUES (1, 'read', read), (2, 'inserted', inserted), (3, 'updated', updated),
                (4, 'unchanged', unchanged), (5, 'skipped', skipped), (6, 'conflicted', conflicted), (7, 'parked', parked),
                (8, 'invalid', invalid), (9, 'failed', failed)) AS k (position, name, count)
        WHERE k.count > 0 OR k.name IN ('read', 'inserted')
       UNION ALL
-      SELECT 3, 0, format('  %s s, %s items/s', round(extract(epoch FROM completed_at - started_at), 1),
-               to_char(items_per_second, 'FM999,999,999,990')) FROM info WHERE completed_at IS NOT NULL AND read > 0
+      SELECT 3, 0, 0, format('  %s s, %s items/s', seconds, to_char(items_per_second, 'FM999,999,999,990'))
+        FROM info WHERE read > 0 AND seconds IS NOT NULL
       UNION ALL
-      SELECT 4, row_number() OVER (ORDER BY count(*) DESC, coalesce(j.rule, '')),
-             format('  %s %s %s: %s (line %s)', lpad(to_char(count(*), 'FM999,999,999,999'), 8), j.sqlstate,
-                    rpad(concat_ws(' ', j.rule, j.column_name), 30), (array_agg(j.message ORDER BY j.ordinal))[1],
-                    min(j.line))
-        FROM portage.rejects j WHERE j.run_id = $1 GROUP BY j.rule, j.sqlstate, j.column_name
+      SELECT 4, 0, 0, '  rejects, by kind, with the first of each:' FROM info WHERE EXISTS (SELECT FROM kinds)
       UNION ALL
-      SELECT 5, 0, '  error: ' || (errors -> 0 ->> 'message') FROM info WHERE errors <> '[]'
+      SELECT 5, k.position, t.part, t.line
+        FROM shown k CROSS JOIN LATERAL (VALUES
+          (1, format('  %s  %s  %s  %s', lpad(to_char(k.count, 'FM999,999,990'), 9), k.sqlstate, rpad(k.name, 34),
+                     CASE WHEN k.part > 1 THEN 'part ' || k.part || ', ' ELSE '' END || 'line ' || k.line)),
+          (2, repeat(' ', 13) || CASE WHEN length(k.message) > 58 THEN left(k.message, 55) || '...' ELSE k.message END)
+        ) AS t (part, line)
       UNION ALL
-      SELECT 6, 0, format('  SELECT * FROM portage.rejects WHERE run_id = %s;', run_id) FROM info WHERE invalid + failed > 0
-    ) lines ORDER BY section, position
-  $$;
+      SELECT 6, 0, 0, format('  and %s more kinds', count(*) - 10) FROM kinds HAVING count(*) > 10
+      UNION ALL
+      SELECT 7, e.position, 0, CASE WHEN e.position = 1 THEN '  error: ' ELSE '         ' END || e.line
+        FROM info CROSS JOIN LATERAL pg_catalog.string_to_table(errors -> 0 ->> 'message', E'\n')
+             WITH ORDINALITY AS e (line, position)
+      UNION ALL
+      SELECT 8, 0, 0, '  ' || hold_reason FROM info WHERE hold_reason IS NOT NULL
+      UNION ALL
+      SELECT 9, 0, 0, format('  SELECT * FROM portage.rejects WHERE run_id = %s;', $1) FROM info WHERE EXISTS (SELECT FROM kinds)
+    ) lines ORDER BY section, position, part;
+  END;
 COMMENT ON FUNCTION portage.summary(bigint) IS 'the result of a run for people, a line per row';

@@ -36,6 +36,13 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 }
 
 // 18 added NOT ENFORCED.
+inline bool foreign_key_is_enforced([[maybe_unused]] const ForeignKeyCacheInfo& key) {
+#if PG_VERSION_NUM >= 180000
+  return key.conenforced;
+#else
+  return true;
+#endif
+}
 inline bool check_is_enforced([[maybe_unused]] const ConstrCheck& check) {
 #if PG_VERSION_NUM >= 180000
   return check.ccenforced;

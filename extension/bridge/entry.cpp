@@ -92,7 +92,10 @@ Datum enter(FunctionCallInfo fcinfo, Body body) {
 void notice(const std::string& message, const std::string& detail, int level) {
   const char* text = message.c_str();
   const char* more = detail.empty() ? nullptr : detail.c_str();
-  guarded([=] { ereport(level, (errmsg_internal("%s", text), more ? errdetail_internal("%s", more) : 0)); });
+  // In the server's log without the statement, which may hold a whole payload.
+  guarded([=] {
+    ereport(level, (errmsg_internal("%s", text), more ? errdetail_internal("%s", more) : 0, errhidestmt(level == LOG)));
+  });
 }
 
 }  // namespace portage::bridge

@@ -7,9 +7,10 @@
 
 namespace portage::bridge {
 
-/// Runs raw code. `f` may ereport; it must be trivially copyable and must not throw. A Postgres error comes
-/// out as bridge::Error, with the memory context, the error stacks and the interrupt holdoff as before the
-/// call. The error may be swallowed only after the enclosing subtransaction has been rolled back (subxact.hpp).
+/// Runs raw code. `f` may ereport; it must be trivially copyable and must not throw. The memory context is
+/// afterwards what it was before. A Postgres error comes out as bridge::Error, with the error stacks and the
+/// interrupt holdoff as before the call, too; it may be swallowed only after the enclosing subtransaction has
+/// been rolled back (subxact.hpp).
 template <class F, class... Args>
 auto guarded(F f, Args... args) -> std::invoke_result_t<F, Args...> {
   using Result = std::invoke_result_t<F, Args...>;
@@ -21,6 +22,8 @@ auto guarded(F f, Args... args) -> std::invoke_result_t<F, Args...> {
   MemoryContext const context = CurrentMemoryContext;
   sigjmp_buf* const jump = PG_exception_stack;
   ErrorContextCallback* const callbacks = error_context_stack;
+  uint32 const holdoff = InterruptHoldoffCount;  // raising sets both to zero
+  uint32 const cancel_holdoff = QueryCancelHoldoffCount;
   sigjmp_buf here;
   if (sigsetjmp(here, 0) == 0) {
     PG_exception_stack = &here;
@@ -31,16 +34,20 @@ auto guarded(F f, Args... args) -> std::invoke_result_t<F, Args...> {
       f(args...);
       PG_exception_stack = jump;
       error_context_stack = callbacks;
+      MemoryContextSwitchTo(context);  // SPI leaves its own, which would then collect what is allocated until its end
       return;
     } else {
       Result result = f(args...);
       PG_exception_stack = jump;
       error_context_stack = callbacks;
+      MemoryContextSwitchTo(context);
       return result;
     }
   }
   PG_exception_stack = jump;
   error_context_stack = callbacks;
+  InterruptHoldoffCount = holdoff;
+  QueryCancelHoldoffCount = cancel_holdoff;
   MemoryContextSwitchTo(context);
   throw Error(take_error_in_flight());
 }

@@ -33,20 +33,22 @@ class InMemory {
 };
 
 /// Acts as another role for a block. `flags`: SECURITY_LOCAL_USERID_CHANGE for plain access,
-/// with SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's.
+/// with SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's. That is added for a role that could
+/// not become the present one by itself: its triggers and functions must leave nothing behind (deferred triggers,
+/// cursors, settings) that would act with the present one's rights when the block is over.
 class AsUser {
  public:
-  explicit AsUser(Oid user, int flags = SECURITY_LOCAL_USERID_CHANGE) {
-    GetUserIdAndSecContext(&user_, &context_);
-    if (user != user_ || (context_ | flags) != context_) SetUserIdAndSecContext(user, context_ | flags);
+  explicit AsUser(Oid user, int flags = SECURITY_LOCAL_USERID_CHANGE);
+  ~AsUser() {
+    if (level_) AtEOXact_GUC(false, level_);
+    SetUserIdAndSecContext(user_, context_);
   }
-  ~AsUser() { SetUserIdAndSecContext(user_, context_); }
   AsUser(const AsUser&) = delete;
   AsUser& operator=(const AsUser&) = delete;
 
  private:
   Oid user_;
-  int context_;
+  int context_, level_ = 0;
 };
 
 /// Settings that hold for a block, as SET clauses of a function do. Must end before the subtransaction in which

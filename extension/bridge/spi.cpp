@@ -107,6 +107,7 @@ struct Arguments {
 }  // namespace
 
 Result Statement::operator()(std::initializer_list<Param> params, bool read_only) const {
+  MemoryContext context = CurrentMemoryContext;  // SPI leaves its own current
   Arguments arguments(params.begin(), params.size());
   Arguments* a = &arguments;
   if (!plan_) {
@@ -119,19 +120,24 @@ Result Statement::operator()(std::initializer_list<Param> params, bool read_only
     });
   }
   SPIPlanPtr plan = plan_;
-  check_spi(guarded([=] { return SPI_execute_plan(plan, a->values, a->nulls, read_only, 0); }));
+  int code = guarded([=] { return SPI_execute_plan(plan, a->values, a->nulls, read_only, 0); });
+  MemoryContextSwitchTo(context);
+  check_spi(code);
   Result result(SPI_tuptable, SPI_processed);
   SPI_tuptable = nullptr;
   return result;
 }
 
 Result execute(const std::string& sql, const std::vector<Param>& params, bool read_only, long limit) {
+  MemoryContext context = CurrentMemoryContext;
   Arguments arguments(params.data(), params.size());
   Arguments* a = &arguments;
   const char* text = sql.c_str();
-  check_spi(guarded([=] {
+  int code = guarded([=] {
     return SPI_execute_with_args(text, a->count, a->types, a->values, a->nulls, read_only, limit);
-  }));
+  });
+  MemoryContextSwitchTo(context);
+  check_spi(code);
   Result result(SPI_tuptable, SPI_processed);
   SPI_tuptable = nullptr;
   return result;

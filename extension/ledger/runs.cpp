@@ -23,10 +23,12 @@ constexpr const char* run_columns =
     "a.pid IS NOT NULL, coalesce(r.owner_pid = pg_backend_pid() AND a.pid IS NOT NULL, false), r.cancel_requested, "
     "r.started_at IS NOT NULL";
 
-// A process id alone may have been given to somebody else since: the time at which the process began decides.
+// A process id alone may have been given to somebody else since: the time at which the process began decides. A ledger
+// that was restored beside the one that it was dumped from must not believe in the other's workers.
 constexpr const char* run_source =
     " FROM portage.migration_runs r LEFT JOIN LATERAL (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s "
-    " WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at) a ON true ";
+    " WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at AND s.datid = "
+    "(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())) a ON true ";
 
 std::vector<std::string> parse_names(const std::string& json) {
   // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
@@ -56,6 +58,16 @@ Run run_of(const Result& rows, size_t i) {
   run.cancel_requested = rows.boolean(i, 15);
   run.sealed = rows.boolean(i, 16);
   return run;
+}
+
+/// The only value that the statement gives, of what is committed at this moment.
+const char* under_latest_snapshot_raw(const char* sql, Datum id, Datum text) {
+  Oid types[] = {INT8OID, TEXTOID};
+  Datum values[] = {id, text};
+  SPIPlanPtr plan = SPI_prepare(sql, 2, types);
+  if (!plan || SPI_execute_snapshot(plan, values, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1) < 0)
+    elog(ERROR, "SPI failed: %s", SPI_result_code_string(SPI_result));
+  return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
 }  // namespace
@@ -115,6 +127,19 @@ std::optional<Run> find_active_run(int64_t pipeline_id, const std::string& scope
   return run_of(rows, 0);
 }
 
+bool runs_changed_since_snapshot(int64_t pipeline_id, const std::string& scope) {
+  if (!IsolationUsesXactSnapshot()) return false;
+  AsLedger as;
+  // Beginning and ending a run writes its row: the same rows, in the same versions, are the same runs.
+  static constexpr const char* sql =
+      "SELECT count(*)::text || ' ' || coalesce(sum(xmin::text::bigint), 0)::text FROM portage.migration_runs "
+      "WHERE pipeline_id = $1 AND scope = $2 COLLATE \"C\"";
+  static const Statement select(sql);
+  std::string seen = select.run(pipeline_id, scope).text(0, 1);
+  Datum id = Int64GetDatum(pipeline_id), text = bridge::text_datum(scope);
+  return seen != bridge::guarded(under_latest_snapshot_raw, sql, id, text);
+}
+
 bool set_status(int64_t id, const std::string& from, const std::string& to) {
   AsLedger as;
   static const Statement update(
@@ -133,6 +158,14 @@ void take_run(int64_t id, const std::vector<std::string>& hash_columns) {
   update({param(id), bridge::param_text_array(hash_columns)});
 }
 
+void own_run(int64_t id) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET owner_pid = pg_backend_pid(), owner_started_at = "
+      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), cancel_requested = false WHERE id = $1");
+  update.run(id);
+}
+
 void release_run(int64_t id) {
   AsLedger as;
   static const Statement update(
@@ -146,12 +179,12 @@ void request_cancel(int64_t id) {
   update.run(id);
 }
 
-bool still_mine(int64_t id, bool* cancel_requested) {
+bool still_mine(int64_t id, const char* status, bool* cancel_requested) {
   AsLedger as;
   static const Statement select(
       "SELECT cancel_requested FROM portage.migration_runs "
-      "WHERE id = $1 AND status = 'running' AND owner_pid = pg_backend_pid()");
-  Result rows = select.run(id);
+      "WHERE id = $1 AND status = $2 AND owner_pid = pg_backend_pid()");
+  Result rows = select.run(id, status);
   if (rows.empty()) return false;
   *cancel_requested = rows.boolean(0, 1);
   return true;
@@ -184,6 +217,12 @@ void finish_run(int64_t id, const std::string& status, const std::string& error,
       "error = nullif($12, ''), error_class = nullif($13, ''), error_code = nullif($14, '') WHERE id = $1");
   update.run(id, status, sum.read, sum.inserted, sum.updated, sum.unchanged, sum.skipped, sum.conflicted, sum.parked,
              sum.invalid, sum.failed, error, error_class, error_code);
+}
+
+void set_verified(int64_t id, bool verified) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_runs SET verified = $2 WHERE id = $1");
+  update.run(id, verified);
 }
 
 void set_step(int64_t id, const std::string& step) {

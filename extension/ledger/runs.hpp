@@ -44,16 +44,21 @@ std::optional<Run> find_run(int64_t id);
 std::optional<int64_t> latest_run_of_role();       ///< the newest run whose role is the current user
 /// Another run of the pipeline and scope that is active (queued, running, paused, verifying, rolling_back).
 std::optional<Run> find_active_run(int64_t pipeline_id, const std::string& scope, int64_t except);
+/// True if the transaction has one snapshot for all its statements (REPEATABLE READ, SERIALIZABLE) and a run of the
+/// pipeline and scope has begun or ended since: its mappings and rows cannot be seen.
+bool runs_changed_since_snapshot(int64_t pipeline_id, const std::string& scope);
 /// Changes the state; returns false if the run was not in state `from` (somebody was faster).
 bool set_status(int64_t id, const std::string& from, const std::string& to);
 /// Status running with this backend as owner; remembers the first xid and when it started.
 void take_run(int64_t id, const std::vector<std::string>& hash_columns);
+void own_run(int64_t id);                          ///< this backend is its owner, whatever its state
 void release_run(int64_t id);                      ///< no owner any more
 void request_cancel(int64_t id);
-bool still_mine(int64_t id, bool* cancel_requested);
+bool still_mine(int64_t id, const char* status, bool* cancel_requested);
 /// Writes the counters (sums over the batches) and the end of the run.
 void finish_run(int64_t id, const std::string& status, const std::string& error, const std::string& error_class,
                 const std::string& error_code);
+void set_verified(int64_t id, bool verified);
 void set_step(int64_t id, const std::string& step);
 Counts sum_batches(int64_t id);
 uint64_t first_xid_of(int64_t id);

@@ -10,10 +10,9 @@ namespace portage::load {
 
 using bridge::guarded;
 
-static constexpr const char* relation_name = "portage_batch";
-
-BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std::vector<int> key)
+BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std::vector<int> key, const char* name)
     : memory_("portage batch relation", PortalContext ? PortalContext : CurrentMemoryContext),
+      name_(name),
       columns_(std::move(columns)),
       key_(std::move(key)) {
   bridge::InMemory in(memory_.get());
@@ -38,7 +37,7 @@ BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std
   }
   relation_ = guarded([=] {
     auto* enr = static_cast<EphemeralNamedRelation>(palloc0(sizeof(EphemeralNamedRelationData)));
-    enr->md.name = pstrdup(relation_name);
+    enr->md.name = pstrdup(name);
     enr->md.reliddesc = InvalidOid;
     enr->md.tupdesc = shape;
     enr->md.enrtype = ENR_NAMED_TUPLESTORE;
@@ -56,11 +55,37 @@ BatchRelation::~BatchRelation() {
       SPIPlanPtr p = plan;
       guarded([=] { SPI_freeplan(p); });
     }
-    guarded([] { (void)SPI_unregister_relation(relation_name); });
+    const char* name = name_;
+    guarded([=] { (void)SPI_unregister_relation(name); });
   } catch (...) {
     // On the way out of an error the SPI connection is going anyway.
   }
 }
+
+namespace {
+
+/// Ends the tuplestore after an error as well: halving a batch fails often, and each time with a large store.
+class StoreOfOneRun {
+ public:
+  StoreOfOneRun(EphemeralNamedRelation relation, Tuplestorestate* store) : relation_(relation), store_(store) {}
+  ~StoreOfOneRun() {
+    relation_->reldata = nullptr;
+    try {
+      Tuplestorestate* store = store_;
+      guarded([=] { tuplestore_end(store); });
+    } catch (...) {
+      // It could not write what nobody will read.
+    }
+  }
+  StoreOfOneRun(const StoreOfOneRun&) = delete;
+  StoreOfOneRun& operator=(const StoreOfOneRun&) = delete;
+
+ private:
+  EphemeralNamedRelation relation_;
+  Tuplestorestate* store_;
+};
+
+}  // namespace
 
 bridge::Result BatchRelation::run(const std::string& sql, const std::vector<BatchRow>& rows) {
   TupleDesc shape = relation_->md.tupdesc;
@@ -68,6 +93,7 @@ bridge::Result BatchRelation::run(const std::string& sql, const std::vector<Batc
   const int* columns = columns_.data();
   int column_count = static_cast<int>(columns_.size());
   auto* store = guarded([] { return tuplestore_begin_heap(false, false, std::max(work_mem, 64 * 1024)); });
+  StoreOfOneRun cleanup(relation_, store);
   const BatchRow* first = rows.data();
   int count = static_cast<int>(rows.size());
   guarded([=] {
@@ -105,8 +131,6 @@ bridge::Result BatchRelation::run(const std::string& sql, const std::vector<Batc
   int code = guarded([=] { return SPI_execute_plan(ready, nullptr, nullptr, false, 0); });
   bridge::Result result(SPI_tuptable, SPI_processed);
   SPI_tuptable = nullptr;
-  relation_->reldata = nullptr;
-  guarded([=] { tuplestore_end(store); });
   if (code < 0)
     throw bridge::Error(ERRCODE_INTERNAL_ERROR, bridge::format("SPI failed: %s", SPI_result_code_string(code)));
   return result;

@@ -1,4 +1,4 @@
-// The batch as a relation that SQL can see: an ephemeral named relation "portage_batch" with columns o (position),
+// The batch as a relation that SQL can see: an ephemeral named relation (mostly "portage_batch") with columns o (position),
 // k1.. (a row's old key) and c<attnum> (the items' values). Statements over it are prepared once and kept.
 #pragma once
 
@@ -22,7 +22,7 @@ struct BatchRow {
 class BatchRelation {
  public:
   /// `columns`: attnums that statements may mention; `key`: attnums of the key.
-  BatchRelation(const Target&, std::vector<int> columns, std::vector<int> key);
+  BatchRelation(const Target&, std::vector<int> columns, std::vector<int> key, const char* name = "portage_batch");
   ~BatchRelation();
   BatchRelation(const BatchRelation&) = delete;
   BatchRelation& operator=(const BatchRelation&) = delete;
@@ -32,6 +32,7 @@ class BatchRelation {
 
  private:
   bridge::Memory memory_;
+  const char* name_;  // a literal
   std::vector<int> columns_, key_;
   EphemeralNamedRelation relation_ = nullptr;
   std::unordered_map<std::string, SPIPlanPtr> plans_;

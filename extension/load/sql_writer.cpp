@@ -52,6 +52,7 @@ class SqlWriter final : public Writer {
   void update(Batch&, std::vector<Update*>&) override;
   std::vector<size_t> without_parent(Batch&, const ForeignKey&, const std::vector<Item*>&) override;
   void check_deferred() override;
+  void reread(Batch&, const std::vector<Item*>& inserts, const std::vector<Update*>& updates) override;
 
  private:
   std::string batch_column(int attnum) const { return "b.c" + std::to_string(attnum); }
@@ -126,6 +127,8 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   row_hasher_ = RowHasher::make(target_.shape, hash_columns, memory_.get());
   content_hasher_ = RowHasher::make(target_.shape, plan.mapped(), memory_.get());
 
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
   Result deferrable = execute(
       "SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', '), "
       "string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred) "
@@ -285,17 +288,6 @@ void SqlWriter::insert(Batch& batch, const std::vector<Item*>& items) {
                       "a trigger or rule on " + target_.quoted_name() + " kept the row out");
     }
   }
-  if (!rehash_) return;
-  std::vector<std::string_view> keys;
-  std::vector<Item*> landed;
-  for (Item* item : items)
-    if (item->outcome != Outcome::skipped) {
-      keys.push_back(item->target_key);
-      landed.push_back(item);
-    }
-  std::vector<Row> again = find_by_key(batch, keys, false);
-  for (size_t i = 0; i < landed.size(); i++)
-    if (again[i].found) landed[i]->row_hash = again[i].row_hash;
 }
 
 void SqlWriter::update(Batch& batch, std::vector<Update*>& updates) {
@@ -346,15 +338,29 @@ void SqlWriter::update(Batch& batch, std::vector<Update*>& updates) {
                       "a trigger or policy on " + target_.quoted_name() + " kept the row from being updated");
     }
   }
+}
+
+void SqlWriter::reread(Batch& batch, const std::vector<Item*>& inserts, const std::vector<Update*>& updates) {
   if (!rehash_) return;
   std::vector<std::string_view> keys;
-  for (Update* update : updates) keys.push_back(update->after.found ? update->after.key : update->before.key);
+  std::vector<std::pair<Item*, Update*>> landed;
+  for (Item* item : inserts)
+    if (item->outcome != Outcome::skipped) landed.emplace_back(item, nullptr);
+  for (Update* update : updates)
+    if (update->after.found) landed.emplace_back(update->item, update);
+  for (auto& [item, update] : landed) keys.push_back(item->target_key);
   std::vector<Row> again = find_by_key(batch, keys, false);
-  for (size_t i = 0; i < updates.size(); i++)
-    if (updates[i]->after.found && again[i].found) {
-      updates[i]->after = again[i];
-      land(batch, *updates[i]->item, again[i]);
+  for (size_t i = 0; i < landed.size(); i++) {
+    auto [item, update] = landed[i];
+    if (again[i].found) {
+      item->row_hash = again[i].row_hash;
+      if (update) update->after = again[i];
+    } else {
+      item->outcome = Outcome::skipped;
+      batch.add_issue(*item, "cancelled_by_trigger", "09000", "",
+                      "a trigger on " + target_.quoted_name() + " took the row away again");
     }
+  }
 }
 
 std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key, const std::vector<Item*>& items) {
@@ -393,7 +399,8 @@ std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key, con
 void SqlWriter::check_deferred() {
   if (deferrable_.empty()) return;
   execute("SET CONSTRAINTS " + deferrable_ + " IMMEDIATE");
-  if (!deferred_.empty()) execute("SET CONSTRAINTS " + deferred_ + " DEFERRED");
+  // Somebody else's triggers may not wait until we are who we were (bridge::AsUser): they stay immediate.
+  if (!deferred_.empty() && !InSecurityRestrictedOperation()) execute("SET CONSTRAINTS " + deferred_ + " DEFERRED");
 }
 
 }  // namespace

@@ -43,6 +43,9 @@ class Writer {
   virtual std::vector<size_t> without_parent(Batch&, const ForeignKey&, const std::vector<Item*>&) = 0;
   /// Judges deferred constraints of the target now.
   virtual void check_deferred() = 0;
+  /// To be called after that: what AFTER and deferred triggers made of the rows just written goes into row_hash and
+  /// `after`. An item whose row they took away again becomes skipped.
+  virtual void reread(Batch&, const std::vector<Item*>& inserts, const std::vector<Update*>& updates) = 0;
 };
 
 /// The writer for any target. `hash_columns`: attnums that row_hash covers.

@@ -56,6 +56,12 @@ void check_privilege(const std::string& privilege) {
 
 using namespace portage;
 
+// In C, so that portage.admin_role is ours when it is read: before the library is loaded anybody can set it.
+PORTAGE_FUNCTION(portage_is_admin) {
+  (void)fcinfo;
+  return BoolGetDatum(ledger::is_admin(GetUserId()));
+}
+
 PORTAGE_FUNCTION(portage_create_pipeline) {
   StoredPipeline pipeline;
   pipeline.name = text_argument(fcinfo, 0);

@@ -185,12 +185,12 @@ class Compiler {
     if (id.kind == ValueSource::Kind::sql)
       body_.legacy_expression = compile_expression(id.sql, item, {TEXTOID, -1, true, "\"legacy_id\""}, id.place, used);
     if (!definition_.where.empty())
-      body_.where = compile_expression(definition_.where, item, {BOOLOID, -1, false, "\"where\""}, "where", used);
+      body_.where = compile_expression(definition_.where, item, {BOOLOID, -1, false, "\"where\"", true}, "where", used);
     body_.uses_item = std::find(used.begin(), used.end(), static_cast<int>(item_json)) != used.end();
     for (const Rule& rule : definition_.rules) {
       std::vector<int> columns;
       Expression expression =
-          compile_expression(rule.sql, row, {BOOLOID, -1, false, "rule \"" + rule.name + "\""}, rule.place, columns);
+          compile_expression(rule.sql, row, {BOOLOID, -1, false, "rule \"" + rule.name + "\"", true}, rule.place, columns);
       for (int attnum : columns) note_early(attnum, rule.place);
       body_.rules.push_back({&rule, expression, bits_of(columns)});
     }

@@ -168,7 +168,7 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
       "foreign_key",      "exclusion",        "trigger",            "data_version",        "malformed_json",
       "invalid_encoding", "item_too_large",   "nesting_too_deep",   "empty_payload",       "items_not_found",
       "document_malformed", "document_incomplete", "ragged_row",    "malformed_row",       "unterminated_quote",
-      "duplicate_header"};
+      "duplicate_header", "conflict",         "privilege",          "sample",              "cancelled_by_trigger"};
   Rule rule;
   rule.name = name;
   rule.place = node.path;

@@ -27,7 +27,7 @@ constexpr Row by_rule[] = {
 // The longest prefix that fits stands first.
 constexpr Row by_sqlstate[] = {
     {"23514", "validation"}, {"PZ010", "processing"}, {"PZ014", "processing"}, {"PZ015", "processing"},
-    {"PZ016", "validation"}, {"PZ017", "processing"}, {"22P04", "processing"}, {"22021", "processing"},
+    {"PZ011", "validation"}, {"PZ016", "validation"}, {"PZ017", "processing"}, {"22P04", "processing"}, {"22021", "processing"},
     {"53", "system"},        {"57", "system"},        {"58", "system"},        {"08", "system"},
     {"54", "system"},        {"XX", "system"},        {"23", "database"},      {"25", "database"},
     {"40", "database"},      {"42", "database"},      {"44", "database"},      {"55", "database"},

@@ -28,6 +28,7 @@ struct Request {
   Oid type;
   int32 typmod;
   bool any_cast;
+  bool condition;
   const char* what;
   // results
   Bitmapset* used;
@@ -83,6 +84,10 @@ Node* parse_raw(const char* sql) {
 
 Node* coerce_raw(ParseState* parse, Node* node, const Request* request) {
   Oid type = exprType(node);
+  if (request->condition && type != BOOLOID && type != UNKNOWNOID)
+    ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                    errmsg("%s must be of type boolean, not type %s", request->what, format_type_be(type)),
+                    parser_errposition(parse, exprLocation(node))));
   Node* coerced = coerce_to_target_type(parse, node, type, request->type, request->typmod,
                                         request->any_cast ? COERCION_EXPLICIT : COERCION_ASSIGNMENT,
                                         request->any_cast ? COERCE_EXPLICIT_CAST : COERCE_IMPLICIT_CAST, -1);
@@ -146,6 +151,7 @@ Expression compile_expression(const std::string& sql, const Variables& variables
   request.type = wanted.type;
   request.typmod = wanted.typmod;
   request.any_cast = wanted.any_cast;
+  request.condition = wanted.condition;
   request.what = wanted.what.c_str();
   bridge::Memory scratch("portage expression parser");
   MemoryContext keep = CurrentMemoryContext;

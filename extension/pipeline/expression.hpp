@@ -26,6 +26,7 @@ struct Wanted {
   int32_t typmod = -1;
   bool any_cast = false;  ///< as by an explicit cast, else as in an assignment
   std::string what;       ///< for messages: `column "x"`
+  bool condition = false; ///< a boolean, without any cast
 };
 
 /// Compiles `sql` into the current memory context. `place` is its JSON path in the definition, `used` gets the

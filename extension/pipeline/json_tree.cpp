@@ -61,7 +61,7 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool open(bool is_array) {
-    if (open_.size() >= deepest) throw DefinitionFault(open_.back()->path, "definition is nested too deeply");
+    if (open_.size() >= deepest) throw DefinitionFault("", "definition is nested too deeply");
     // The pointer stays good: nothing is added to the parent's vectors before this node is closed.
     JsonNode& node = place();
     node.kind = formats::Kind::json;

@@ -64,7 +64,7 @@ void Plan::Body::pin_settings(bridge::Settings& settings, bool search_path) cons
 AsPipelineOwner::AsPipelineOwner(const Plan::Body& body) {
   if (body.is_foreign_owner())
     user_.emplace(body.pipeline.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-  body.pin_settings(settings_, true);
+  body.pin_settings(settings_.emplace(), true);
 }
 
 }  // namespace portage

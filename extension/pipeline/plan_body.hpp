@@ -98,7 +98,7 @@ class AsPipelineOwner {
 
  private:
   std::optional<bridge::AsUser> user_;
-  bridge::Settings settings_;
+  std::optional<bridge::Settings> settings_;  // begins after the change of user, and ends before
 };
 
 }  // namespace portage

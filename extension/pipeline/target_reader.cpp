@@ -99,12 +99,29 @@ void read_indexes(Target& target, Relation relation) {
   }
 }
 
+/// Raw code. False for constraints that are not ours to judge: not enforced, or the shadow, one per partition of the
+/// parent table, of a constraint that stands in the list itself.
+bool foreign_key_counts_raw(const ForeignKeyCacheInfo* info) {
+  if (!bridge::foreign_key_is_enforced(*info)) return false;
+  HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(info->conoid));
+  if (!HeapTupleIsValid(tuple)) return false;
+  Oid parent = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(tuple))->conparentid;
+  ReleaseSysCache(tuple);
+  if (!OidIsValid(parent)) return true;
+  tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(parent));
+  if (!HeapTupleIsValid(tuple)) return true;
+  bool shadow = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(tuple))->conrelid == info->conrelid;
+  ReleaseSysCache(tuple);
+  return !shadow;
+}
+
 void read_foreign_keys(Target& target, Relation relation) {
   // A copy: the cached list may go with any invalidation.
   List* keys = guarded([=] { return static_cast<List*>(copyObjectImpl(RelationGetFKeyList(relation))); });
   ListCell* cell;
   foreach (cell, keys) {
     auto* info = static_cast<ForeignKeyCacheInfo*>(lfirst(cell));
+    if (!guarded(foreign_key_counts_raw, static_cast<const ForeignKeyCacheInfo*>(info))) continue;
     struct Facts { char name[NAMEDATALEN]; char match; bool deferrable, deferred, found; };
     Oid oid = info->conoid;
     Facts facts = guarded([=] {
@@ -255,14 +272,17 @@ bool still_same(const Target& target) {
       if (matters) return false;
     }
     List* now = RelationGetFKeyList(relation);
-    if (static_cast<size_t>(list_length(now)) != key_count) return false;
+    size_t enforced = 0;
     for (int i = 0; i < list_length(now); i++) {
-      Oid oid = static_cast<ForeignKeyCacheInfo*>(list_nth(now, i))->conoid;
+      auto* info = static_cast<ForeignKeyCacheInfo*>(list_nth(now, i));
+      if (!foreign_key_counts_raw(info)) continue;
+      enforced++;
+      Oid oid = info->conoid;
       bool known = false;
       for (size_t j = 0; j < key_count; j++) known |= keys[j].oid == oid;
       if (!known) return false;
     }
-    return true;
+    return enforced == key_count;
   });
 }
 

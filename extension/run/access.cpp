@@ -25,6 +25,12 @@ bool visible(int64_t id) {
   return !select.run(id).empty();
 }
 
+/// One key of 64 bits; a collision of two scopes only makes one of them wait for its turn.
+uint64 lock_key(int64_t pipeline_id, const std::string& scope) {
+  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(scope.data()), static_cast<int>(scope.size()),
+                             static_cast<uint64>(pipeline_id) ^ UINT64CONST(0x706f7274616765));
+}
+
 bool changes(const ledger::Run& run) {
   Oid role = ledger::role_named(run.role_name), me = GetUserId();
   return ledger::is_admin(me) || (OidIsValid(role) && ledger::acts_for(me, role));
@@ -75,11 +81,28 @@ void require_scope(const std::string& scope) {
       .hint("The setting portage.scope says so.");
 }
 
+void refuse_second(int64_t pipeline_id, const std::string& scope) {
+  std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, scope, -1);
+  uint64 key = lock_key(pipeline_id, scope);
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
+  bridge::Result holder = bridge::execute(
+      "SELECT min(pid) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND "
+      "classid = ($1 >> 32 & 4294967295)::oid AND objid = ($1 & 4294967295)::oid AND pid <> pg_backend_pid() AND "
+      "database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
+      {bridge::param(static_cast<int64_t>(key))});
+  int pid = active && active->owner_pid ? *active->owner_pid : holder.is_null(0, 1) ? 0 : holder.integer(0, 1);
+  std::string detail = active ? bridge::format("Run %lld of this pipeline and scope is being worked on by process %d.",
+                                               static_cast<long long>(active->id), pid)
+                              : bridge::format("Process %d migrates this pipeline and scope at this moment.", pid);
+  throw Error(codes::run_in_progress, "a migration is in progress")
+      .detail(detail)
+      .hint(active ? bridge::format("Wait for it, or SELECT portage.cancel(%lld);", static_cast<long long>(active->id))
+                   : "Try again when its transaction has ended.");
+}
+
 bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive) {
-  // One key of 64 bits; a collision of two scopes only makes one of them wait for its turn.
-  uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(scope.data()), static_cast<int>(scope.size()),
-                                    static_cast<uint64>(pipeline_id) ^ UINT64CONST(0x706f7274616765));
-  Datum key = Int64GetDatum(static_cast<int64>(hash));
+  Datum key = Int64GetDatum(static_cast<int64>(lock_key(pipeline_id, scope)));
   return bridge::guarded([=] {
     return DatumGetBool(exclusive ? DirectFunctionCall1(pg_try_advisory_xact_lock_int8, key)
                                   : DirectFunctionCall1(pg_try_advisory_xact_lock_shared_int8, key));

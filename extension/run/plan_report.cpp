@@ -26,7 +26,7 @@ struct Estimate {
 /// How many items a part has, from the mean size of its first ones.
 Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
   if (part.kind == "query") {
-    bridge::Result rows = bridge::execute("SELECT count(*) FROM (" + part.query + "\n) q");
+    bridge::Result rows = bridge::execute("SELECT pg_catalog.count(*) FROM (" + part.query + "\n) q");
     return {rows.bigint(0, 1), true};
   }
   int64_t bytes = part.byte_length.value_or(0);
@@ -117,6 +117,8 @@ std::string plan_of(const ledger::Run& run) {
                                    {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
     }
   }
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result history = bridge::execute(
       "SELECT (sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), 0))::float8::text, "
       "count(DISTINCT b.run_id)::text FROM portage.migration_batches b JOIN portage.migration_runs r ON r.id = b.run_id "

@@ -90,6 +90,8 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
   need("SELECT", ACL_SELECT, {read.begin(), read.end()});
   if (overwrites) need("UPDATE", ACL_UPDATE, settable_columns(plan));
   // Identity columns need no right on their sequence; serial ones do.
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result sequences = execute(
       "SELECT DISTINCT s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
       "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = a.oid "

@@ -17,6 +17,7 @@ constexpr long page_rows = 2000;
 
 struct KeyColumn {
   std::string name, type;
+  bool builtin;
 };
 
 /// The key columns with their types; raises if the query does not have them.
@@ -37,7 +38,8 @@ std::vector<KeyColumn> key_of(const ledger::Part& part) {
     if (!OidIsValid(type))
       throw Error(ERRCODE_UNDEFINED_COLUMN, "key column \"" + name + "\" is not in the query")
           .detail("The query has the columns " + names + ".");
-    key.push_back({bridge::quoted(name), bridge::guarded([=] { return format_type_with_typemod(type, typmod); })});
+    key.push_back({bridge::quoted(name), bridge::guarded([=] { return format_type_with_typemod(type, typmod); }),
+                   type < FirstNormalObjectId});
   }
   return key;
 }
@@ -59,8 +61,15 @@ std::string key_as_text(const std::vector<KeyColumn>& key) {
 std::string key_from_text(const std::vector<KeyColumn>& key, const char* parameter) {
   std::string text;
   for (size_t i = 0; i < key.size(); i++)
-    (text += i ? ", " : "") += "(" + std::string(parameter) + "::json ->> " + std::to_string(i) + ")::" + key[i].type;
+    (text += i ? ", " : "") += "pg_catalog.json_array_element_text(" + std::string(parameter) + "::pg_catalog.json, " +
+                               std::to_string(i) + ")::" + key[i].type;
   return text;
+}
+
+/// A comparison of keys: PostgreSQL's own, whatever the search_path, where the types are its own.
+std::string compare(const std::vector<KeyColumn>& key, const char* op) {
+  bool builtin = std::all_of(key.begin(), key.end(), [](const KeyColumn& column) { return column.builtin; });
+  return builtin ? " OPERATOR(pg_catalog." + std::string(op) + ") " : " " + std::string(op) + " ";
 }
 
 /// Queries are read under the search_path with which they were attached, and under settings that make their
@@ -119,12 +128,23 @@ class RowsReader final : public formats::Reader {
     QuerySettings settings(part_);
     std::vector<KeyColumn> key = key_of(part_);
     std::string sql = "SELECT pg_catalog.row_to_json(q)::text, " + key_as_text(key) + " FROM (" + part_.query +
-                      "\n) q WHERE ROW(" + column_list(key) + ") <= ROW(" + key_from_text(key, "$1") + ")";
-    if (!last_.empty()) sql += " AND ROW(" + column_list(key) + ") > ROW(" + key_from_text(key, "$2") + ")";
-    sql += " ORDER BY " + column_list(key) + " LIMIT " + std::to_string(page_rows);
+                      "\n) q WHERE ROW(" + column_list(key) + ")" + compare(key, "<=") + "ROW(" +
+                      key_from_text(key, "$1") + ")";
+    if (!last_.empty())
+      sql += " AND ROW(" + column_list(key) + ")" + compare(key, ">") + "ROW(" + key_from_text(key, "$2") + ")";
+    // one more than the page: of two rows with one key, a later page would not see the second
+    sql += " ORDER BY " + column_list(key) + " LIMIT " + std::to_string(page_rows + 1);
     Result rows = execute(sql, {param(*part_.last_key), param(last_)}, false);
-    for (size_t i = 0; i < rows.size(); i++) page_.emplace_back(rows.text(i, 1), rows.text(i, 2));
-    done_ = rows.size() < page_rows;
+    for (size_t i = 0; i < rows.size(); i++) {
+      std::string at = rows.text(i, 2);
+      if (!page_.empty() && page_.back().second == at)
+        throw Error(ERRCODE_CARDINALITY_VIOLATION, "the key of the query is not unique")
+            .detail("Several rows have the key " + at + ".")
+            .hint("Take a key that is unique and not null, or copy the result: snapshot => true.");
+      page_.emplace_back(rows.text(i, 1), std::move(at));
+    }
+    done_ = rows.size() <= page_rows;
+    if (!done_) page_.pop_back();
   }
 
   const ledger::Part& part_;

@@ -77,10 +77,12 @@ void Worker::check_blockers() {
 }
 
 void Worker::begin() {
-  if (!try_lock(run_.pipeline_id, run_.scope, true))
-    throw Error(codes::run_in_progress, "a migration is in progress")
-        .detail("Another session works on this pipeline and scope at this moment.")
-        .hint("Try again; SELECT * FROM portage.progress WHERE is_running; shows who it is.");
+  if (!try_lock(run_.pipeline_id, run_.scope, true)) refuse_second(run_.pipeline_id, run_.scope);
+  run_ = *ledger::find_run(run_.id);  // as it is now that nobody else can take it
+  if (ledger::runs_changed_since_snapshot(run_.pipeline_id, run_.scope))
+    throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
+        .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
+        .hint("The transaction might succeed if retried.");
   check_blockers();
   if (run_.status == "running" && run_.owner_alive && !run_.owner_is_me)
     throw Error(codes::run_in_progress, "a migration is in progress")
@@ -180,13 +182,20 @@ void Worker::work_off_part(const ledger::Part& part) {
     std::optional<Error> error = bridge::attempt([&] {
       bridge::Memory scratch("portage batch scratch");
       bridge::InMemory in(scratch.get());
-      if (!try_lock(run_.pipeline_id, run_.scope, false)) {
+      // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's for long.
+      bool locked = try_lock(run_.pipeline_id, run_.scope, false);
+      for (int i = 0; !locked && i < 500 && commits_ == Commits::yes; i++) {
+        bridge::check_interrupts();
+        pg_usleep(10000);
+        locked = try_lock(run_.pipeline_id, run_.scope, false);
+      }
+      if (!locked) {
         if (commits_ == Commits::yes)
           throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
               .hint("CALL portage.run(" + std::to_string(run_.id) + "); goes on from here.");
       }
       bool cancel = false;
-      if (!ledger::still_mine(run_.id, &cancel))
+      if (!ledger::still_mine(run_.id, "running", &cancel))
         throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
       if (cancel) {
         cancelled_ = true;
@@ -210,6 +219,9 @@ void Worker::work_off_part(const ledger::Part& part) {
         open = open_part(run_.id, part, *plan_, reading, range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
         if (range.cursor_ordinal == range.first_ordinal) check_header(open->reader(), part);
       }
+      // What is going to be done to the table is waited for first, then compared: later it cannot change any more.
+      Oid target = plan_->target().oid;
+      bridge::guarded([=] { LockRelationOid(target, RowExclusiveLock); });
       if (!unchanged(plan_->target())) {
         std::string what = difference(plan_->target());
         throw Error(codes::target_changed, "target " + plan_->target().quoted_name() + " has changed since the run began")
@@ -217,6 +229,7 @@ void Worker::work_off_part(const ledger::Part& part) {
             .hint("Adapt the pipeline with portage.replace_pipeline(), then open a new run: what is migrated is known.");
       }
       bridge::AsUser as(role_);
+      if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
       open->check_unchanged();
       if (batch.items.empty()) {
         done = 0;
@@ -242,7 +255,7 @@ void Worker::work_off_part(const ledger::Part& part) {
     batch.reset();
     next_ordinal_ = range.next_ordinal;
     adapt(ms_since(start));
-    finished = range.done;
+    finished = range.done || out_of_items();
     if (finished) bytes_done_ += part.byte_length.value_or(0);
     tell_progress(*open, range, false);
     try {

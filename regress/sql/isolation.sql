@@ -259,7 +259,8 @@ SELECT pg_temp.refused($$SELECT portage.migrate('iso_deferred', '[{"id": 52}]', 
 INSERT INTO deferred VALUES (101);
 SELECT run_id AS run FROM portage.migrate('iso_deferred', '[{"id": 50, "before": 51}, {"id": 52}]', 'caller') \gset
 -- The constraints of the target are deferred again afterwards.
-INSERT INTO deferred VALUES (102, NULL, NULL, 103), (103);
+INSERT INTO deferred VALUES (102, NULL, NULL, 103);
+INSERT INTO deferred VALUES (103);
 COMMIT;
 SELECT pg_temp.books(:run);
 SELECT * FROM pg_temp.rejected(:run);

@@ -1,0 +1,122 @@
+// See undo.hpp.
+#include "ledger/undo.hpp"
+
+#include "ledger/as_ledger.hpp"
+
+namespace portage::ledger {
+namespace {
+
+using bridge::param;
+using bridge::Result;
+
+// A later revision means that the item was replayed, resolved or taken back since: that one counts.
+constexpr const char* landed_from =
+    " FROM portage.item_rows i LEFT JOIN portage.legacy_mappings m ON m.pipeline_id = $2 AND m.scope = $3 "
+    "AND m.legacy_id = i.legacy_id LEFT JOIN portage.migration_undo u ON u.run_id = i.run_id AND u.ordinal = i.ordinal "
+    "AND u.revision = i.revision WHERE i.run_id = $1 AND i.ordinal < $4 "
+    "AND (i.status IN ('inserted', 'updated') OR (i.status = 'unchanged' AND m.run_id = i.run_id AND m.ordinal = i.ordinal)) "
+    "AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal "
+    "AND later.revision > i.revision) ";
+
+std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row, int column) {
+  std::vector<std::optional<std::string>> texts;
+  bool null;
+  Datum array = rows.datum(row, column, &null);
+  if (null) return texts;
+  struct Parts { Datum* items; bool* nulls; int count; };
+  Parts parts = bridge::guarded([=] {
+    Parts p{};
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &p.items, &p.nulls, &p.count);
+    return p;
+  });
+  for (int i = 0; i < parts.count; i++)
+    texts.push_back(parts.nulls[i] ? std::nullopt : std::optional(bridge::string_of(parts.items[i])));
+  return texts;
+}
+
+std::vector<int64_t> ordinals_of(const std::vector<LandedItem*>& items) {
+  std::vector<int64_t> ordinals;
+  for (const LandedItem* item : items) ordinals.push_back(item->ordinal);
+  return ordinals;
+}
+
+}  // namespace
+
+int64_t count_landed(int64_t run_id, const MappingSpace& space) {
+  AsLedger as;
+  static const std::string sql = std::string("SELECT count(*)") + landed_from;
+  return bridge::execute(sql, {param(run_id), param(space.pipeline_id), param(space.scope), param(INT64_MAX)}).bigint(0, 1);
+}
+
+std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, int64_t below, int64_t limit,
+                                     formats::Arena& arena) {
+  AsLedger as;
+  static const std::string sql =
+      std::string("SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
+                  "m.source_hash, m.row_hash, m.run_id, m.ordinal, u.run_id IS NOT NULL, u.columns, u.before, "
+                  "u.before_hash, u.mapping_run_id IS NOT NULL") +
+      landed_from + "ORDER BY i.ordinal DESC LIMIT " + std::to_string(limit);
+  Result rows = bridge::execute(sql, {param(run_id), param(space.pipeline_id), param(space.scope), param(below)});
+  std::vector<LandedItem> items;
+  for (size_t i = 0; i < rows.size(); i++) {
+    LandedItem item;
+    item.ordinal = rows.bigint(i, 1);
+    item.revision = rows.integer(i, 2);
+    std::string status = rows.text(i, 3);
+    item.outcome = status == "inserted" ? Outcome::inserted : status == "updated" ? Outcome::updated : Outcome::unchanged;
+    if (std::optional<std::string> id = rows.maybe_text(i, 4)) item.legacy_id = arena.copy(*id);
+    item.target_key = arena.copy(rows.text(i, 5));
+    item.mapping = {};
+    if (!rows.is_null(i, 6))
+      item.mapping = {true, arena.copy(rows.text(i, 6)), rows.text(i, 7)[0], rows.bigint(i, 8), rows.bigint(i, 9),
+                      rows.bigint(i, 10), rows.bigint(i, 11)};
+    item.has_undo = rows.boolean(i, 12);
+    for (auto& name : texts_of(rows, i, 13)) item.columns.push_back(name.value_or(""));
+    item.before = texts_of(rows, i, 14);
+    if (!rows.is_null(i, 15)) item.before_hash = rows.bigint(i, 15);
+    item.mapping_before = rows.boolean(i, 16);
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
+                    const std::string& started_at) {
+  if (items.empty()) return;
+  bridge::Memory memory("portage rollback ledger");
+  bridge::InMemory in(memory.get());
+  AsLedger as;
+  std::vector<int64_t> ordinals = ordinals_of(items), with_before;
+  std::vector<std::string> dropped;
+  for (const LandedItem* item : items) {
+    if (item->legacy_id.data() == nullptr) continue;
+    if (item->mapping_before) with_before.push_back(item->ordinal);
+    else dropped.emplace_back(item->legacy_id);
+  }
+  static const bridge::Statement restore(
+      "UPDATE portage.legacy_mappings m SET target_key = u.mapping_target_key, origin = u.mapping_origin, "
+      "source_hash = u.mapping_source_hash, row_hash = u.mapping_row_hash, run_id = u.mapping_run_id, "
+      "ordinal = u.mapping_ordinal FROM portage.item_rows i JOIN portage.migration_undo u USING (run_id, ordinal, revision) "
+      "WHERE i.run_id = $1 AND i.ordinal = ANY ($4) AND u.mapping_run_id IS NOT NULL AND NOT EXISTS (SELECT FROM "
+      "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) "
+      "AND m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = i.legacy_id");
+  if (!with_before.empty())
+    restore({param(run_id), param(space.pipeline_id), param(space.scope), bridge::param_int8_array(with_before)});
+  static const bridge::Statement drop(
+      "DELETE FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND legacy_id = ANY ($3 COLLATE \"C\")");
+  if (!dropped.empty()) drop({param(space.pipeline_id), param(space.scope), bridge::param_text_array(dropped)});
+  static const bridge::Statement revise(
+      "INSERT INTO portage.item_rows (run_id, ordinal, revision, part, line, byte_offset, byte_length, status, legacy_id, "
+      "target_key) SELECT i.run_id, i.ordinal, i.revision + 1, i.part, i.line, i.byte_offset, i.byte_length, 'rolled_back', "
+      "i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal = ANY ($2) AND NOT EXISTS "
+      "(SELECT FROM portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND "
+      "later.revision > i.revision)");
+  revise({param(run_id), bridge::param_int8_array(ordinals)});
+  static const bridge::Statement insert(
+      "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, started_at) "
+      "VALUES ($1, 'rollback', $2, $3, $4, $5::timestamptz)");
+  auto [lowest, highest] = std::minmax_element(ordinals.begin(), ordinals.end());
+  insert.run(run_id, *lowest, *highest, static_cast<int64_t>(items.size()), started_at);
+}
+
+}  // namespace portage::ledger

@@ -1,0 +1,107 @@
+// The SQL-callable functions of rollback (sql/50-undo.sql).
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/json.hpp"
+#include "run/access.hpp"
+#include "run/states.hpp"
+#include "undo/rollback.hpp"
+
+using namespace portage;
+
+namespace {
+
+std::string text_argument(FunctionCallInfo fcinfo, int i, const char* fallback) {
+  return fcinfo->args[i].isnull ? fallback : bridge::string_of(fcinfo->args[i].value);
+}
+
+void roll_back(FunctionCallInfo fcinfo, int64_t id, int first_option) {
+  ledger::Run run = run::run_to_change(id);
+  undo::Rollback rollback(run, run::role_of(run), undo::parse_drifted(text_argument(fcinfo, first_option, "refuse")),
+                          !fcinfo->args[first_option + 1].isnull && DatumGetBool(fcinfo->args[first_option + 1].value));
+  rollback.begin();
+  rollback.work();
+}
+
+void require_nonatomic(FunctionCallInfo fcinfo) {
+  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
+                castNode(CallContext, fcinfo->context)->atomic;
+  if (atomic)
+    throw bridge::Error(ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                        "portage.rollback() commits after every batch and cannot run inside a transaction")
+        .hint("CALL it outside BEGIN ... COMMIT.");
+}
+
+/// The newest run of a pipeline and scope that is in a state to be rolled back.
+int64_t latest_run_of(const std::string& pipeline, const std::string& scope) {
+  bridge::Result latest = bridge::execute(
+      "SELECT id FROM portage.migration_runs WHERE pipeline OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) $2 "
+      "AND status OPERATOR(pg_catalog.=) ANY (ARRAY['completed', 'failed', 'cancelled', 'awaiting_resolution', "
+      "'rolling_back']::text[]) ORDER BY id DESC LIMIT 1",
+      {bridge::param(pipeline), bridge::param(scope)});
+  if (latest.empty())
+    throw bridge::Error(codes::unknown_run, "pipeline \"" + pipeline + "\" has no run for scope \"" + scope +
+                                                "\" that could be rolled back");
+  return latest.bigint(0, 1);
+}
+
+}  // namespace
+
+PORTAGE_FUNCTION(portage_rollback) {
+  require_nonatomic(fcinfo);
+  bridge::Spi spi(true);
+  if (fcinfo->args[0].isnull) throw bridge::Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the run must not be null");
+  roll_back(fcinfo, DatumGetInt64(fcinfo->args[0].value), 1);
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_rollback_latest) {
+  require_nonatomic(fcinfo);
+  bridge::Spi spi(true);
+  std::string pipeline = text_argument(fcinfo, 0, ""), scope = text_argument(fcinfo, 1, "");
+  roll_back(fcinfo, latest_run_of(pipeline, scope), 2);
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_can_rollback) {
+  bridge::Spi spi;
+  if (fcinfo->args[0].isnull) throw bridge::Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the run must not be null");
+  ledger::Run run = run::run_to_read(DatumGetInt64(fcinfo->args[0].value));
+  std::vector<std::string> reasons;
+  std::string dependants, privileges;
+  undo::Findings found;
+  bool possible = run::may_become(run.status, "rolling_back") || run.status == "rolling_back";
+  if (!possible) {
+    reasons.push_back("the run is " + run.status);
+  } else {
+    Oid role = run::role_of(run);
+    undo::Rollback rollback(run, role, undo::Drifted::keep, false);
+    found = rollback.examine();
+    if (found.drifted() > 0)
+      reasons.push_back(bridge::format("%lld rows have changed since: drifted => 'keep' or 'force'",
+                                       static_cast<long long>(found.drifted())));
+    for (const auto& [name, rows] : found.dependants) {
+      reasons.push_back(bridge::format("%lld rows of %s refer to rows of the run: cascade => true",
+                                       static_cast<long long>(rows), name.c_str()));
+      dependants += (dependants.empty() ? "" : ", ") + bridge::json_quoted(name) + ": " + std::to_string(rows);
+    }
+    for (const std::string& grant : rollback.missing_grants()) {
+      possible = false;
+      reasons.push_back("missing privilege: " + grant);
+      privileges += (privileges.empty() ? "" : ", ") + bridge::json_quoted(grant);
+    }
+  }
+  std::string list;
+  for (const std::string& reason : reasons) list += (list.empty() ? "" : ", ") + bridge::json_quoted(reason);
+  // about what an import of as many rows takes
+  std::string json = bridge::format(
+      "{\"possible\": %s, \"reasons\": [%s], \"rows\": %lld, \"drifted\": %lld, \"gone\": %lld, \"dependants\": {%s}, "
+      "\"missing_privileges\": [%s], \"estimated_seconds\": %.1f}",
+      possible && found.drifted() == 0 && found.dependants.empty() ? "true" : "false", list.c_str(),
+      static_cast<long long>(found.items), static_cast<long long>(found.drifted()), static_cast<long long>(found.gone),
+      dependants.c_str(), privileges.c_str(), static_cast<double>(found.items) / 40000);
+  Datum answer = bridge::param_json(json).value;
+  spi.finish();
+  return answer;
+}

@@ -1,0 +1,60 @@
+// Taking a run back: inserted rows go, overwritten values return, mappings are as before; what somebody changed
+// since is not touched unless asked. In batches of its own, each a transaction, resumable.
+#pragma once
+
+#include "ledger/runs.hpp"
+#include "ledger/undo.hpp"
+#include "undo/target_undo.hpp"
+
+namespace portage::undo {
+
+/// What to do with rows that are not as the run left them.
+enum class Drifted { refuse, keep, force };
+Drifted parse_drifted(const std::string&);  ///< 22023 for other words
+
+/// What stands in the way of a rollback, or would be spared by it.
+struct Findings {
+  int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0;
+  std::vector<std::string> examples;               ///< a few drifted rows, in words
+  std::map<std::string, int64_t> dependants;       ///< by "table (constraint)"
+  int64_t drifted() const { return changed + later_run + mapping_missing; }
+};
+
+class Rollback {
+ public:
+  /// Compiles the run's pipeline as its role.
+  Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool cascade);
+  ~Rollback();
+
+  /// Looks at everything, changes nothing.
+  Findings examine();
+  /// GRANT statements that the run's role lacks for it.
+  std::vector<std::string> missing_grants();
+  /// State rolling_back, with this backend as owner; with Drifted::refuse only if examine() finds nothing.
+  void begin();
+  /// Takes back batch by batch and commits each; ends in rolled_back.
+  void work();
+
+ private:
+  enum class Fate { take, spare };
+  struct Case;
+
+  std::vector<Case> judge(Batch&, std::vector<ledger::LandedItem>&, bool lock);
+  void take_back(Batch&, std::vector<Case*>& cases);
+  void attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
+  void fail(const bridge::Error&);
+  std::string report() const;
+
+  ledger::Run run_;
+  Oid role_;
+  Drifted drifted_;
+  bool cascade_;
+  std::unique_ptr<Plan> plan_;
+  ledger::MappingSpace space_;
+  std::unique_ptr<load::Writer> writer_;
+  std::unique_ptr<TargetUndo> target_;
+  int64_t taken_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0;
+  std::map<std::string, int64_t> spared_for_;
+};
+
+}  // namespace portage::undo

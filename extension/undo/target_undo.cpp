@@ -1,0 +1,192 @@
+// See target_undo.hpp.
+#include "undo/target_undo.hpp"
+
+extern "C" {
+#include "utils/datum.h"
+}
+
+namespace portage::undo {
+
+using bridge::execute;
+using bridge::guarded;
+using bridge::quoted;
+using bridge::Result;
+using load::BatchRow;
+using load::Row;
+
+namespace {
+
+/// Look-ups by key must use the index: see load/sql_writer.cpp.
+class ByIndex {
+ public:
+  ByIndex() { settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off"); }
+
+ private:
+  bridge::Settings settings_;
+};
+
+}  // namespace
+
+TargetUndo::TargetUndo(Plan& plan, load::Writer& writer, std::vector<int> readable)
+    : plan_(plan), target_(plan.target()), writer_(writer) {
+  Result keys = execute(
+      "SELECT c.conname::text, format('%I.%I', n.nspname, r.relname), r.oid, r.relowner, c.confdeltype::text, "
+      "(SELECT string_agg(format('c.%I OPERATOR(%I.%s) b.c%s', ca.attname, o.nspname, op.oprname, k.parent), ' AND ') "
+      " FROM ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), pg_catalog.unnest(c.conpfeqop)) "
+      "   AS k (child, parent, operator) "
+      " JOIN pg_catalog.pg_attribute ca ON ca.attrelid = c.conrelid AND ca.attnum = k.child "
+      " JOIN pg_catalog.pg_operator op ON op.oid = k.operator JOIN pg_catalog.pg_namespace o ON o.oid = op.oprnamespace) "
+      "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid "
+      "JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE c.contype = 'f' AND c.confrelid = $1 "
+      "AND c.conparentid = 0 ORDER BY c.conname",
+      {bridge::param_oid(target_.oid)});
+  std::set<int> columns(readable.begin(), readable.end());
+  for (size_t i = 0; i < keys.size(); i++)
+    referring_.push_back({keys.text(i, 1), keys.text(i, 2), keys.oid(i, 3), keys.oid(i, 4), keys.text(i, 5)[0], keys.text(i, 6)});
+  columns.insert(plan.key().begin(), plan.key().end());
+  batch_ = std::make_unique<load::BatchRelation>(target_, std::vector<int>(columns.begin(), columns.end()), plan.key(),
+                                                 "portage_undo");
+}
+
+std::vector<BatchRow> TargetUndo::batch_rows(Batch& batch, const std::vector<const Row*>& rows) const {
+  std::vector<BatchRow> result;
+  for (const Row* row : rows) {
+    auto* key = batch.arena.make_array<Datum>(plan_.key().size());
+    for (size_t k = 0; k < plan_.key().size(); k++) key[k] = row->values[plan_.key()[k] - 1];
+    result.push_back({row->values, row->nulls, key});
+  }
+  return result;
+}
+
+std::string TargetUndo::same_key(const std::string& table_alias, const std::string& batch_alias) const {
+  std::string text;
+  for (size_t k = 0; k < plan_.key().size(); k++) {
+    const TargetColumn& column = target_.column(plan_.key()[k]);
+    (text += k ? " AND " : "") += table_alias + "." + quoted(column.name) + " " +
+                                  load::operator_text(load::equality_of(column.type)) + " " + batch_alias + ".k" +
+                                  std::to_string(k + 1);
+  }
+  return text;
+}
+
+std::vector<Dependants> TargetUndo::dependants(Batch& batch, const std::vector<const Row*>& rows) {
+  std::vector<Dependants> all;
+  if (rows.empty()) return all;
+  for (const ForeignKeyToUs& key : referring_) {
+    std::string sql = "SELECT b.o, count(*) FROM portage_undo b JOIN " + key.table + " c ON " + key.columns_equal;
+    if (key.relation == target_.oid)
+      sql += " WHERE NOT EXISTS (SELECT 1 FROM portage_undo b2 WHERE " + same_key("c", "b2") + ")";
+    sql += " GROUP BY b.o";
+    Dependants found{key.name, key.table, key.on_delete, {}, 0};
+    {
+      bridge::AsUser owner(key.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+      Result result = batch_->run(sql, batch_rows(batch, rows));
+      for (size_t i = 0; i < result.size(); i++) {
+        found.positions.push_back(static_cast<size_t>(result.integer(i, 1)));
+        found.rows += result.bigint(i, 2);
+      }
+    }
+    if (found.rows > 0) all.push_back(std::move(found));
+  }
+  return all;
+}
+
+int64_t TargetUndo::delete_dependants(Batch& batch, const std::vector<const Row*>& rows) {
+  int64_t deleted = 0;
+  for (const ForeignKeyToUs& key : referring_) {
+    if (key.on_delete != 'a' && key.on_delete != 'r') continue;  // the constraint itself acts
+    if (key.relation == target_.oid) continue;
+    deleted += static_cast<int64_t>(
+        batch_->run("DELETE FROM " + key.table + " c USING portage_undo b WHERE " + key.columns_equal, batch_rows(batch, rows))
+            .processed());
+  }
+  return deleted;
+}
+
+std::vector<bool> TargetUndo::remove(Batch& batch, const std::vector<const Row*>& rows) {
+  std::vector<bool> removed(rows.size(), false);
+  if (rows.empty()) return removed;
+  ByIndex by_index;
+  Result result = batch_->run("DELETE FROM " + target_.quoted_name() + " t USING portage_undo b WHERE " +
+                                  same_key("t", "b") + " RETURNING b.o",
+                              batch_rows(batch, rows));
+  for (size_t i = 0; i < result.size(); i++) removed[static_cast<size_t>(result.integer(i, 1))] = true;
+  return removed;
+}
+
+void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
+  // One statement per set of columns that changed together.
+  std::map<std::vector<std::string>, std::vector<Restore*>> groups;
+  for (Restore& row : rows) groups[*row.columns].push_back(&row);
+  for (auto& [names, members] : groups) {
+    std::vector<const TargetColumn*> columns;
+    std::string set;
+    for (const std::string& name : names) {
+      const TargetColumn* column = target_.column(name);
+      if (!column)
+        throw bridge::Error(ERRCODE_UNDEFINED_COLUMN, "column \"" + name + "\" of the before-images is gone from " +
+                                                          target_.quoted_name())
+            .hint("Add the column again to take the run back, or drop what remains of it with portage.cleanup().");
+      columns.push_back(column);
+      (set += set.empty() ? "" : ", ") += quoted(name) + " = b.c" + std::to_string(column->attnum);
+    }
+    std::vector<BatchRow> values;
+    std::vector<std::string_view> keys_after;
+    for (Restore* restore : members) {
+      auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
+      auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
+      memset(nulls, true, static_cast<size_t>(target_.natts));
+      bridge::Settings plain;  // the settings under which the before-images were written
+      plain.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("timezone", "UTC");
+      plain.set("search_path", "pg_catalog, pg_temp");
+      bridge::InMemory in(batch.memory.get());
+      for (size_t c = 0; c < columns.size(); c++) {
+        int index = columns[c]->attnum - 1;
+        const std::optional<std::string>& text = (*restore->before)[c];
+        nulls[index] = !text;
+        if (!text) continue;
+        const char* bytes = text->c_str();
+        Oid type = columns[c]->type;
+        int32_t typmod = columns[c]->typmod;
+        datums[index] = guarded([=] {
+          Oid input, io_param;
+          getTypeInputInfo(type, &input, &io_param);
+          return OidInputFunctionCall(input, const_cast<char*>(bytes), io_param, typmod);
+        });
+      }
+      auto* key = batch.arena.make_array<Datum>(plan_.key().size());
+      for (size_t k = 0; k < plan_.key().size(); k++) key[k] = restore->row->values[plan_.key()[k] - 1];
+      values.push_back({datums, nulls, key});
+    }
+    std::string returned;
+    for (int attnum : plan_.key()) (returned += ", t.") += quoted(target_.column(attnum).name);
+    ByIndex by_index;
+    Result result = batch_->run("UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_undo b WHERE " +
+                                    same_key("t", "b") + " RETURNING b.o" + returned,
+                                values);
+    std::vector<Restore*> updated;
+    for (size_t i = 0; i < result.size(); i++) {
+      Restore* restore = members[static_cast<size_t>(result.integer(i, 1))];
+      auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
+      auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
+      bridge::InMemory in(batch.memory.get());
+      for (size_t k = 0; k < plan_.key().size(); k++) {
+        const TargetColumn& column = target_.column(plan_.key()[k]);
+        Datum value = result.datum(i, static_cast<int>(k) + 2);
+        bool by_value = column.by_value;
+        int length = column.length;
+        datums[column.attnum - 1] = guarded([=] { return datumCopy(value, by_value, length); });
+      }
+      bridge::Settings plain;
+      plain.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
+      plain.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
+      keys_after.push_back(batch.arena.copy(plan_.key_text(datums, nulls)));
+      updated.push_back(restore);
+    }
+    // Read again: triggers may have had their say.
+    std::vector<Row> after = writer_.find_by_key(batch, keys_after, false);
+    for (size_t i = 0; i < updated.size(); i++) updated[i]->after = after[i];
+  }
+}
+
+}  // namespace portage::undo
