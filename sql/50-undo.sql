@@ -17,11 +17,11 @@ CREATE FUNCTION portage.can_rollback(run bigint, OUT possible boolean, OUT reaso
                                      OUT drifted bigint, OUT dependants jsonb, OUT missing_privileges text[],
                                      OUT estimated_duration interval)
   LANGUAGE sql VOLATILE
-  AS $$
+  BEGIN ATOMIC
     SELECT (f ->> 'possible')::boolean, ARRAY(SELECT jsonb_array_elements_text(f -> 'reasons')), (f ->> 'rows')::bigint,
            (f ->> 'drifted')::bigint, f -> 'dependants', ARRAY(SELECT jsonb_array_elements_text(f -> 'missing_privileges')),
            make_interval(secs => (f ->> 'estimated_seconds')::float8)
-      FROM portage.rollback_findings($1) AS f
-  $$;
+      FROM portage.rollback_findings($1) AS f;
+  END;
 COMMENT ON FUNCTION portage.can_rollback(bigint) IS
   'whether a run can be taken back as it is, and if not, why: drifted rows, dependants, missing privileges';

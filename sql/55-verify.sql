@@ -25,14 +25,14 @@ COMMENT ON FUNCTION portage.verify_checks(bigint) IS 'makes the checks of verify
 
 CREATE FUNCTION portage.checks_made(at timestamptz) RETURNS SETOF portage.data_integrity_checks
   LANGUAGE sql VOLATILE
-  AS $$ SELECT * FROM portage.data_integrity_checks c WHERE c.checked_at = $1 $$;
+  BEGIN ATOMIC SELECT * FROM portage.data_integrity_checks c WHERE c.checked_at = $1; END;
 COMMENT ON FUNCTION portage.checks_made(timestamptz) IS 'the checks of one verification';
 
 CREATE FUNCTION portage.verify(run bigint DEFAULT NULL) RETURNS SETOF portage.data_integrity_checks
   LANGUAGE sql VOLATILE
-  AS $$
+  BEGIN ATOMIC
     SELECT c.* FROM (SELECT portage.verify_checks($1) AS at) made
-    CROSS JOIN LATERAL portage.checks_made(made.at) AS c
-  $$;
+    CROSS JOIN LATERAL portage.checks_made(made.at) AS c;
+  END;
 COMMENT ON FUNCTION portage.verify(bigint) IS
   'checks a run against ledger, target and payload; records the result and returns it, a row per check';

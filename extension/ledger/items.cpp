@@ -265,25 +265,27 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
   return written;
 }
 
-std::vector<std::pair<int64_t, std::string>> unchanged_ids(int64_t run_id, int64_t after, int64_t limit) {
+std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_t limit) {
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT ordinal, legacy_id FROM portage.item_rows WHERE run_id = $1 AND ordinal > $2 AND status = 'unchanged' "
-      "AND legacy_id IS NOT NULL ORDER BY ordinal LIMIT $3");
+      "SELECT ordinal, legacy_id, target_key FROM portage.item_rows WHERE run_id = $1 AND ordinal > $2 "
+      "AND status = 'unchanged' AND legacy_id IS NOT NULL ORDER BY ordinal LIMIT $3");
   bridge::Result rows = select.run(run_id, after, limit);
-  std::vector<std::pair<int64_t, std::string>> page;
-  for (size_t i = 0; i < rows.size(); i++) page.emplace_back(rows.bigint(i, 1), rows.text(i, 2));
+  std::vector<UnchangedItem> page;
+  for (size_t i = 0; i < rows.size(); i++) page.push_back({rows.bigint(i, 1), rows.text(i, 2), rows.text(i, 3)});
   return page;
 }
 
-std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, const std::vector<std::string>& ids) {
+std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, const char* column,
+                                                            const std::vector<std::string>& values) {
   std::unordered_map<std::string, int64_t> ordinals;
-  if (ids.empty()) return ordinals;
+  if (values.empty()) return ordinals;
   AsLedger as;
-  static const bridge::Statement select(
-      "SELECT legacy_id, min(ordinal) FROM portage.item_rows WHERE run_id = $1 AND status = 'unchanged' "
-      "AND legacy_id = ANY ($2 COLLATE \"C\") GROUP BY legacy_id");
-  bridge::Result rows = select({param(run_id), bridge::param_text_array(ids)});
+  std::string name = column;
+  bridge::Result rows = bridge::execute(
+      "SELECT " + name + ", min(ordinal) FROM portage.item_rows WHERE run_id = $1 AND status = 'unchanged' AND " + name +
+          " = ANY ($2 COLLATE \"C\") GROUP BY 1",
+      {param(run_id), bridge::param_text_array(values)});
   for (size_t i = 0; i < rows.size(); i++) ordinals[rows.text(i, 1)] = rows.bigint(i, 2);
   return ordinals;
 }

@@ -27,10 +27,16 @@ std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,
                                                          const std::vector<std::string>& keys);
 
-/// Legacy ids of the run's unchanged items after an ordinal, in order: a page.
-std::vector<std::pair<int64_t, std::string>> unchanged_ids(int64_t run_id, int64_t after, int64_t limit);
-/// The lowest ordinals at which the run found these legacy ids unchanged. Reads the run's items once.
-std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, const std::vector<std::string>& ids);
+struct UnchangedItem {
+  int64_t ordinal;
+  std::string legacy_id, target_key;
+};
+/// The run's unchanged items after an ordinal, in order: a page.
+std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_t limit);
+/// The lowest ordinals at which the run found items with these values of a column (legacy_id or target_key)
+/// unchanged. Reads the run's items once.
+std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, const char* column,
+                                                            const std::vector<std::string>& values);
 
 /// The before-image of a row that an item changed: column names and output texts. Lives in the batch's memory.
 struct Undo {

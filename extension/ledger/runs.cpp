@@ -64,8 +64,9 @@ Run run_of(const Result& rows, size_t i) {
 const char* under_latest_snapshot_raw(const char* sql, Datum id, Datum text) {
   Oid types[] = {INT8OID, TEXTOID};
   Datum values[] = {id, text};
+  const char nulls[] = {' ', text ? ' ' : 'n', '\0'};
   SPIPlanPtr plan = SPI_prepare(sql, 2, types);
-  if (!plan || SPI_execute_snapshot(plan, values, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1) < 0)
+  if (!plan || SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot, true, false, 1) < 0)
     elog(ERROR, "SPI failed: %s", SPI_result_code_string(SPI_result));
   return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
@@ -116,27 +117,27 @@ std::optional<int64_t> latest_run_of_role() {
   return rows.bigint(0, 1);
 }
 
-std::optional<Run> find_active_run(int64_t pipeline_id, const std::string& scope, int64_t except) {
+std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope, int64_t except) {
   AsLedger as;
   static const std::string sql =
       std::string("SELECT ") + run_columns + run_source +
-      "WHERE r.pipeline_id = $1 AND r.scope = $2 COLLATE \"C\" AND r.id <> $3 AND "
+      "WHERE r.pipeline_id = $1 AND ($2 IS NULL OR r.scope = $2 COLLATE \"C\") AND r.id <> $3 AND "
       "r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') ORDER BY r.id LIMIT 1";
   Result rows = bridge::execute(sql, {param(pipeline_id), param(scope), param(except)});
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
 
-bool runs_changed_since_snapshot(int64_t pipeline_id, const std::string& scope) {
+bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope) {
   if (!IsolationUsesXactSnapshot()) return false;
   AsLedger as;
   // Beginning and ending a run writes its row: the same rows, in the same versions, are the same runs.
   static constexpr const char* sql =
       "SELECT count(*)::text || ' ' || coalesce(sum(xmin::text::bigint), 0)::text FROM portage.migration_runs "
-      "WHERE pipeline_id = $1 AND scope = $2 COLLATE \"C\"";
+      "WHERE pipeline_id = $1 AND ($2 IS NULL OR scope = $2 COLLATE \"C\")";
   static const Statement select(sql);
-  std::string seen = select.run(pipeline_id, scope).text(0, 1);
-  Datum id = Int64GetDatum(pipeline_id), text = bridge::text_datum(scope);
+  std::string seen = select({param(pipeline_id), param(scope)}).text(0, 1);
+  Datum id = Int64GetDatum(pipeline_id), text = scope ? bridge::text_datum(*scope) : 0;
   return seen != bridge::guarded(under_latest_snapshot_raw, sql, id, text);
 }
 

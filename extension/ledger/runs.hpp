@@ -43,10 +43,11 @@ int64_t insert_run(const NewRun&);                 ///< status pending, role and
 std::optional<Run> find_run(int64_t id);
 std::optional<int64_t> latest_run_of_role();       ///< the newest run whose role is the current user
 /// Another run of the pipeline and scope that is active (queued, running, paused, verifying, rolling_back).
-std::optional<Run> find_active_run(int64_t pipeline_id, const std::string& scope, int64_t except);
+/// Without a scope: of any.
+std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope, int64_t except);
 /// True if the transaction has one snapshot for all its statements (REPEATABLE READ, SERIALIZABLE) and a run of the
 /// pipeline and scope has begun or ended since: its mappings and rows cannot be seen.
-bool runs_changed_since_snapshot(int64_t pipeline_id, const std::string& scope);
+bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope);
 /// Changes the state; returns false if the run was not in state `from` (somebody was faster).
 bool set_status(int64_t id, const std::string& from, const std::string& to);
 /// Status running with this backend as owner; remembers the first xid and when it started.

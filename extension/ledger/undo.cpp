@@ -10,13 +10,18 @@ using bridge::param;
 using bridge::Result;
 
 // A later revision means that the item was replayed, resolved or taken back since: that one counts.
-constexpr const char* landed_from =
-    " FROM portage.item_rows i LEFT JOIN portage.legacy_mappings m ON m.pipeline_id = $2 AND m.scope = $3 "
-    "AND m.legacy_id = i.legacy_id LEFT JOIN portage.migration_undo u ON u.run_id = i.run_id AND u.ordinal = i.ordinal "
-    "AND u.revision = i.revision WHERE i.run_id = $1 AND i.ordinal < $4 "
-    "AND (i.status IN ('inserted', 'updated') OR (i.status = 'unchanged' AND m.run_id = i.run_id AND m.ordinal = i.ordinal)) "
-    "AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal "
-    "AND later.revision > i.revision) ";
+constexpr const char* landed =
+    "i.run_id = $1 AND i.ordinal < $2 AND i.status IN ('inserted', 'updated', 'unchanged') AND NOT EXISTS (SELECT FROM "
+    "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) ";
+
+/// A page is found by the indexes, whatever the planner knows of the tables: a scan per page would be quadratic.
+class ByIndex {
+ public:
+  ByIndex() { settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off"); }
+
+ private:
+  bridge::Settings settings_;
+};
 
 std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row, int column) {
   std::vector<std::optional<std::string>> texts;
@@ -42,21 +47,19 @@ std::vector<int64_t> ordinals_of(const std::vector<LandedItem*>& items) {
 
 }  // namespace
 
-int64_t count_landed(int64_t run_id, const MappingSpace& space) {
-  AsLedger as;
-  static const std::string sql = std::string("SELECT count(*)") + landed_from;
-  return bridge::execute(sql, {param(run_id), param(space.pipeline_id), param(space.scope), param(INT64_MAX)}).bigint(0, 1);
-}
-
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, int64_t below, int64_t limit,
                                      formats::Arena& arena) {
   AsLedger as;
+  ByIndex by_index;
   static const std::string sql =
       std::string("SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
                   "m.source_hash, m.row_hash, m.run_id, m.ordinal, u.run_id IS NOT NULL, u.columns, u.before, "
-                  "u.before_hash, u.mapping_run_id IS NOT NULL") +
-      landed_from + "ORDER BY i.ordinal DESC LIMIT " + std::to_string(limit);
-  Result rows = bridge::execute(sql, {param(run_id), param(space.pipeline_id), param(space.scope), param(below)});
+                  "u.before_hash, u.mapping_run_id IS NOT NULL FROM (SELECT * FROM portage.item_rows i WHERE ") +
+      landed + "ORDER BY i.run_id DESC, i.ordinal DESC LIMIT " + std::to_string(limit) +
+      ") i LEFT JOIN portage.legacy_mappings m ON m.pipeline_id = $3 AND m.scope = $4 AND m.legacy_id = i.legacy_id "
+      "LEFT JOIN portage.migration_undo u ON u.run_id = i.run_id AND u.ordinal = i.ordinal AND u.revision = i.revision "
+      "ORDER BY i.ordinal DESC";
+  Result rows = bridge::execute(sql, {param(run_id), param(below), param(space.pipeline_id), param(space.scope)});
   std::vector<LandedItem> items;
   for (size_t i = 0; i < rows.size(); i++) {
     LandedItem item;
@@ -70,6 +73,8 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
     if (!rows.is_null(i, 6))
       item.mapping = {true, arena.copy(rows.text(i, 6)), rows.text(i, 7)[0], rows.bigint(i, 8), rows.bigint(i, 9),
                       rows.bigint(i, 10), rows.bigint(i, 11)};
+    item.concerned = item.outcome != Outcome::unchanged ||
+                     (item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal);
     item.has_undo = rows.boolean(i, 12);
     for (auto& name : texts_of(rows, i, 13)) item.columns.push_back(name.value_or(""));
     item.before = texts_of(rows, i, 14);

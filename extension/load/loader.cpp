@@ -50,16 +50,88 @@ double now_ms() {
 }  // namespace
 
 size_t Loader::load(Batch& batch, size_t from) {
+  std::vector<Untouched> before;
+  for (size_t i = from; i < batch.items.size(); i++) {
+    Issue* last = batch.items[i].issues;
+    while (last && last->next) last = last->next;
+    before.push_back({batch.items[i], last});
+  }
+  size_t end = batch.items.size();
+  for (;;) {
+    std::vector<Item*> open;
+    for (size_t i = from; i < end; i++)
+      if (batch.items[i].outcome == Outcome::pending) open.push_back(&batch.items[i]);
+    followers_.clear();
+    duplicate_of_.clear();
+    double start = now_ms();
+    look_up_mappings(batch, open);
+    find_duplicates(open);
+    timings_.look_up += now_ms() - start;
+    // What repeats an item of this very batch is a duplicate only if that one lands, as it would be if a batch ended
+    // between the two. Where it does not, the batch ends there: the rest is the next transaction's.
+    std::optional<bridge::Subtransaction> whole;
+    if (!followers_.empty()) whole.emplace();
+    size_t settled = load_until(batch, from, end, open, before);
+    size_t orphan = judge_followers(batch, settled);
+    if (orphan == settled) {
+      if (whole) whole->release();
+      return settled;
+    }
+    whole->rollback();
+    restore(batch, from, from, end, before);
+    end = orphan;
+  }
+}
+
+/// Items [first, end) as they were before the call.
+void Loader::restore(Batch& batch, size_t from, size_t first, size_t end, const std::vector<Untouched>& before) {
+  for (size_t i = first; i < end; i++) {
+    const Untouched& untouched = before[i - from];
+    if (untouched.item.outcome != Outcome::pending) continue;
+    batch.items[i] = untouched.item;
+    if (untouched.last_issue) untouched.last_issue->next = nullptr;
+  }
+}
+
+/// Rejects the followers whose leader landed, or is a duplicate itself of the same kind. Position of the first other
+/// one, or `settled` if there is none.
+size_t Loader::judge_followers(Batch& batch, size_t settled) {
+  std::sort(followers_.begin(), followers_.end(), [](const Follower& a, const Follower& b) { return a.item < b.item; });
+  std::vector<int64_t> firsts;
+  for (const Follower& follower : followers_) {
+    size_t position = static_cast<size_t>(follower.item - batch.items.data());
+    if (position >= settled) break;
+    const Item& leader = *follower.leader;
+    bool landed = leader.outcome == Outcome::inserted || leader.outcome == Outcome::updated ||
+                  leader.outcome == Outcome::unchanged;
+    auto known = duplicate_of_.find({&leader, follower.by_id});
+    if (!landed && known == duplicate_of_.end()) return position;
+    int64_t first = landed ? leader.ordinal : known->second;
+    duplicate_of_[{follower.item, follower.by_id}] = first;
+    firsts.push_back(first);
+  }
+  for (size_t i = 0; i < firsts.size(); i++) add_duplicate(batch, *followers_[i].item, followers_[i].by_id, firsts[i]);
+  return settled;
+}
+
+void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) {
+  item.outcome = Outcome::invalid;
+  if (by_id)
+    batch.add_issue(item, "duplicate", "23505", "",
+                    bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal), shown(first)),
+                    bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
+  else
+    batch.add_issue(item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
+                    bridge::format("item %lld has the match key of item %lld", shown(item.ordinal), shown(first)));
+  duplicate_of_[{&item, by_id}] = first;
+}
+
+size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::vector<Item*>& open,
+                          const std::vector<Untouched>& before) {
   work_.clear();
   undo_.clear();
   subtransactions_ = 0;
-  std::vector<Item*> open;
-  std::vector<Item> before(batch.items.begin() + static_cast<std::ptrdiff_t>(from), batch.items.end());
-  for (size_t i = from; i < batch.items.size(); i++)
-    if (batch.items[i].outcome == Outcome::pending) open.push_back(&batch.items[i]);
-
   double start = now_ms();
-  find_duplicates(batch, open);
   open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }), open.end());
   classify(batch, open);
   check_parents(batch);
@@ -70,11 +142,10 @@ size_t Loader::load(Batch& batch, size_t from) {
 
   bool all = work_.empty() || settle(batch, 0, work_.size());
   timings_.target += now_ms() - looked_up;
-  size_t settled = batch.items.size();
+  size_t settled = end_position;
   if (!all) {
     settled = static_cast<size_t>(work_[stopped_at_].item - batch.items.data());
-    for (size_t i = settled; i < batch.items.size(); i++)
-      if (before[i - from].outcome == Outcome::pending) batch.items[i] = before[i - from];
+    restore(batch, from, settled, end_position, before);
     work_.erase(work_.begin() + static_cast<std::ptrdiff_t>(stopped_at_), work_.end());
     const Item* end = batch.items.data() + settled;
     undo_.erase(std::remove_if(undo_.begin(), undo_.end(), [=](const ledger::Undo& u) { return u.item >= end; }),
@@ -97,7 +168,25 @@ void Loader::recall(int64_t expected_items) {
   seen_->recall();
 }
 
-void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
+/// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first: whatever
+/// else stands in this batch, such an item is a duplicate.
+void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
+  std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena);
+  std::vector<int64_t> seen = seen_ ? seen_->find_ids(items) : std::vector<int64_t>(items.size(), 0);
+  mappings_.clear();
+  for (size_t i = 0; i < items.size(); i++) {
+    Item& item = *items[i];
+    const Mapping& mapping = found[i];
+    item.mapped_before = mapping.found;
+    if (!mapping.found) continue;
+    mappings_.emplace(&item, mapping);
+    if ((mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i])
+      add_duplicate(batch, item, true, seen[i] ? seen[i] : mapping.ordinal);
+  }
+  items.erase(std::remove_if(items.begin(), items.end(), [](Item* i) { return i->outcome != Outcome::pending; }), items.end());
+}
+
+void Loader::find_duplicates(const std::vector<Item*>& items) {
   // Within the batch; between batches the mapping, or the row's writer, tells (classify).
   std::unordered_map<std::string_view, Item*> by_id;
   by_id.reserve(items.size());
@@ -105,11 +194,8 @@ void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
     if (item->legacy_id.data() == nullptr) continue;
     auto [it, fresh] = by_id.emplace(item->legacy_id, item);
     if (fresh) continue;
-    item->outcome = Outcome::invalid;
-    batch.add_issue(*item, "duplicate", "23505", "",
-                    bridge::format("item %lld has the legacy id of item %lld", shown(item->ordinal),
-                                   shown(it->second->ordinal)),
-                    bridge::format("The legacy id is %s.", std::string(item->legacy_id).c_str()));
+    item->outcome = Outcome::invalid;  // unless judge_followers says otherwise
+    followers_.push_back({item, it->second, true});
   }
   const std::vector<int>& match = plan_.match();
   if (match.empty()) return;
@@ -143,33 +229,25 @@ void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
     }
     if (!twin) {
       by_match.emplace(hash, item);
-      continue;
+    } else if (!item->mapped_before) {  // one that is mapped has a row of its own, and finds it by its mapping
+      item->outcome = Outcome::invalid;
+      followers_.push_back({item, twin, false});
     }
-    item->outcome = Outcome::invalid;
-    batch.add_issue(*item, "duplicate", "23505", plan_.target().column(match[0]).name,
-                    bridge::format("item %lld has the match key of item %lld", shown(item->ordinal),
-                                   shown(twin->ordinal)));
   }
 }
 
 void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
-  std::vector<Mapping> mappings = ledger::find_mappings(policy_.space, items, batch.arena);
-  std::vector<int64_t> seen = seen_ ? seen_->find(items) : std::vector<int64_t>(items.size(), 0);
+  std::vector<Mapping> mappings(items.size());
+  for (size_t i = 0; i < items.size(); i++)
+    if (auto known = mappings_.find(items[i]); known != mappings_.end()) mappings[i] = known->second;
   std::vector<Row> rows(items.size());
   std::vector<size_t> by_key_positions, by_match_positions;
   std::vector<std::string_view> keys;
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
     const Mapping& mapping = mappings[i];
-    item.mapped_before = mapping.found;
     if (!mapping.found) {
       by_match_positions.push_back(i);
-    } else if ((mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i]) {
-      int64_t first = seen[i] ? seen[i] : mapping.ordinal;
-      item.outcome = Outcome::invalid;
-      batch.add_issue(item, "duplicate", "23505", "",
-                      bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal), shown(first)),
-                      bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
     } else if (policy_.incremental && mapping.source_hash == static_cast<int64_t>(item.source_hash)) {
       item.outcome = Outcome::unchanged;
       item.target_key = mapping.target_key;
@@ -196,16 +274,20 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     if (by_match[j].found && !older) foreign_keys.emplace_back(by_match[j].key);
   }
   auto ours = ledger::keys_written_by(policy_.space, policy_.run_id, foreign_keys);
+  if (seen_) {
+    // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all the same.
+    std::vector<std::string> met;
+    for (const Row& row : by_match)
+      if (row.found) met.emplace_back(row.key);
+    for (const auto& [key, ordinal] : seen_->find_keys(met)) ours.emplace(key, ordinal);
+  }
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
     if (item.outcome != Outcome::pending) continue;
     if (rows[i].found && !mappings[i].found) {
       auto it = ours.find(std::string(rows[i].key));
       if (it != ours.end()) {
-        item.outcome = Outcome::invalid;
-        batch.add_issue(item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
-                        bridge::format("item %lld has the match key of item %lld", shown(item.ordinal),
-                                       shown(it->second)));
+        add_duplicate(batch, item, false, it->second);
         continue;
       }
     }
@@ -407,11 +489,8 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
   for (const Work& earlier : work_) {
     if (earlier.item->ordinal >= item.ordinal) break;
     if (earlier.item->origin && earlier.item->target_key == row.key && !earlier.is_update) {
-      item.outcome = Outcome::invalid;
       item.origin = 0;
-      batch.add_issue(item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
-                      bridge::format("item %lld has the match key of item %lld", shown(item.ordinal),
-                                     shown(earlier.item->ordinal)));
+      add_duplicate(batch, item, false, earlier.item->ordinal);
       return;
     }
   }

@@ -61,7 +61,24 @@ class Loader {
     }
   };
 
-  void find_duplicates(Batch&, const std::vector<Item*>&);
+  /// An item before load() looked at it.
+  struct Untouched {
+    Item item;
+    Issue* last_issue;
+  };
+
+  /// An item with the legacy id, or the match key, of an earlier item of the batch.
+  struct Follower {
+    Item *item, *leader;
+    bool by_id;
+  };
+
+  size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open, const std::vector<Untouched>& before);
+  void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
+  size_t judge_followers(Batch&, size_t settled);
+  void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
+  void look_up_mappings(Batch&, std::vector<Item*>&);
+  void find_duplicates(const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&);
   void check_parents(Batch&);
@@ -84,6 +101,9 @@ class Loader {
   std::unique_ptr<SeenIds> seen_;
   std::vector<Work> work_;
   std::vector<ledger::Undo> undo_;
+  std::unordered_map<const Item*, ledger::Mapping> mappings_;  // of the batch in hand, where there is one
+  std::vector<Follower> followers_;
+  std::map<std::pair<const Item*, bool>, int64_t> duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
   std::unordered_map<int64_t, RunHasher> hashers_;
   int subtransactions_ = 0;
   size_t stopped_at_ = 0;  // position in work_ of the first item that was not settled

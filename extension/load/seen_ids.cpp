@@ -17,51 +17,76 @@ SeenIds::SeenIds(int64_t run_id, int64_t expected_items)
   filter_ = guarded([=] { return bloom_create(elements, 32 * 1024, 0); });
 }
 
-void SeenIds::add(std::string_view legacy_id) {
+namespace {
+
+constexpr char an_id = 'i', a_key = 'k';
+
+}  // namespace
+
+void SeenIds::add(char kind, std::string_view text) {
+  std::string element = kind + std::string(text);
   bloom_filter* filter = filter_;
-  auto* bytes = reinterpret_cast<unsigned char*>(const_cast<char*>(legacy_id.data()));
-  size_t size = legacy_id.size();
+  auto* bytes = reinterpret_cast<unsigned char*>(element.data());
+  size_t size = element.size();
   guarded([=] { bloom_add_element(filter, bytes, size); });
   empty_ = false;
+}
+
+bool SeenIds::perhaps(char kind, std::string_view text) const {
+  std::string element = kind + std::string(text);
+  bloom_filter* filter = filter_;
+  auto* bytes = reinterpret_cast<unsigned char*>(element.data());
+  size_t size = element.size();
+  return !guarded([=] { return bloom_lacks_element(filter, bytes, size); });
 }
 
 void SeenIds::recall() {
   int64_t after = 0;
   for (;;) {
-    std::vector<std::pair<int64_t, std::string>> page = ledger::unchanged_ids(run_id_, after, 10000);
-    for (const auto& [ordinal, id] : page) add(id);
+    std::vector<ledger::UnchangedItem> page = ledger::unchanged_items(run_id_, after, 10000);
+    for (const ledger::UnchangedItem& item : page) {
+      add(an_id, item.legacy_id);
+      add(a_key, item.target_key);
+    }
     if (page.empty()) break;
-    after = page.back().first;
+    after = page.back().ordinal;
     bridge::check_interrupts();
   }
 }
 
 void SeenIds::remember(const Item* items, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (items[i].outcome == Outcome::unchanged && items[i].legacy_id.data() != nullptr) add(items[i].legacy_id);
+  for (size_t i = 0; i < n; i++) {
+    if (items[i].outcome != Outcome::unchanged || items[i].legacy_id.data() == nullptr) continue;
+    add(an_id, items[i].legacy_id);
+    add(a_key, items[i].target_key);
+  }
 }
 
-std::vector<int64_t> SeenIds::find(const std::vector<Item*>& items) const {
+std::vector<int64_t> SeenIds::find_ids(const std::vector<Item*>& items) const {
   std::vector<int64_t> seen(items.size(), 0);
   if (empty_) return seen;
-  bloom_filter* filter = filter_;
-  std::vector<std::string> perhaps;
+  std::vector<std::string> candidates;
   std::vector<size_t> positions;
   for (size_t i = 0; i < items.size(); i++) {
-    std::string_view id = items[i]->legacy_id;
-    if (id.data() == nullptr) continue;
-    auto* bytes = reinterpret_cast<unsigned char*>(const_cast<char*>(id.data()));
-    size_t size = id.size();
-    if (guarded([=] { return bloom_lacks_element(filter, bytes, size); })) continue;
-    perhaps.emplace_back(id);
+    if (items[i]->legacy_id.data() == nullptr || !perhaps(an_id, items[i]->legacy_id)) continue;
+    candidates.emplace_back(items[i]->legacy_id);
     positions.push_back(i);
   }
-  std::unordered_map<std::string, int64_t> known = ledger::unchanged_ordinals(run_id_, perhaps);
-  for (size_t j = 0; j < perhaps.size(); j++) {
-    auto it = known.find(perhaps[j]);
-    if (it != known.end()) seen[positions[j]] = it->second;
+  std::unordered_map<std::string, int64_t> known = ledger::unchanged_ordinals(run_id_, "legacy_id", candidates);
+  for (size_t j = 0; j < candidates.size(); j++) {
+    auto it = known.find(candidates[j]);
+    // an item that is looked at again, after its batch was cut short, is no second occurrence
+    if (it != known.end() && it->second < items[positions[j]]->ordinal) seen[positions[j]] = it->second;
   }
   return seen;
+}
+
+std::unordered_map<std::string, int64_t> SeenIds::find_keys(const std::vector<std::string>& keys) const {
+  std::vector<std::string> candidates;
+  if (!empty_)
+    for (const std::string& key : keys)
+      if (perhaps(a_key, key)) candidates.push_back(key);
+  return ledger::unchanged_ordinals(run_id_, "target_key", candidates);
 }
 
 }  // namespace portage::load

@@ -1,5 +1,5 @@
-// Which legacy ids earlier batches of the run found unchanged. Their mappings are not written again, so a second
-// occurrence could not be told from a first one. A Bloom filter of bounded size says "never seen" for nearly all;
+// Which legacy ids, and which rows, earlier batches of the run found unchanged. Nothing of them is written again, so a
+// second occurrence could not be told from a first one. A Bloom filter of bounded size says "never seen" for nearly all;
 // the few others are looked up in the ledger.
 #pragma once
 
@@ -18,10 +18,13 @@ class SeenIds {
   /// Remembers the unchanged ones among the items.
   void remember(const Item* items, size_t n);
   /// The ordinals at which these ids were seen before, by position; 0: not seen.
-  std::vector<int64_t> find(const std::vector<Item*>& items) const;
+  std::vector<int64_t> find_ids(const std::vector<Item*>& items) const;
+  /// Which of these target keys belong to items that were found unchanged before, and their ordinals.
+  std::unordered_map<std::string, int64_t> find_keys(const std::vector<std::string>& keys) const;
 
  private:
-  void add(std::string_view legacy_id);
+  void add(char kind, std::string_view text);
+  bool perhaps(char kind, std::string_view text) const;
 
   int64_t run_id_;
   bridge::Memory memory_;

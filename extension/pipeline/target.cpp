@@ -47,7 +47,13 @@ std::string key_hint(const Target& target, const std::vector<std::string>& wante
         hint += table + " ALTER COLUMN " + bridge::quoted(name) + " SET NOT NULL; ";
     return hint + table + " ADD UNIQUE (" + column_list(wanted) + ");";
   }
-  std::string hint = "Run: " + table + " ADD PRIMARY KEY (" + (wanted.empty() ? "..." : column_list(wanted)) + ");";
+  std::string hint = "Run: " + table, columns = wanted.empty() ? "..." : column_list(wanted);
+  for (const UniqueIndex& index : target.unique_indexes)
+    if (index.primary) {  // there is one, but it is deferrable
+      hint += " DROP CONSTRAINT " + bridge::quoted(index.name) + ",";
+      columns = column_list(names_of(target, index.attnums));
+    }
+  hint += " ADD PRIMARY KEY (" + columns + ");";
   for (const UniqueIndex& index : target.unique_indexes)
     if (usable_as_key(target, index)) {
       std::string list;

@@ -81,9 +81,9 @@ void require_scope(const std::string& scope) {
       .hint("The setting portage.scope says so.");
 }
 
-void refuse_second(int64_t pipeline_id, const std::string& scope) {
+void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope) {
   std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, scope, -1);
-  uint64 key = lock_key(pipeline_id, scope);
+  uint64 key = lock_key(pipeline_id, scope.value_or(""));
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result holder = bridge::execute(

@@ -21,7 +21,7 @@ void require_scope(const std::string& scope);
 /// An advisory lock on (pipeline, scope), held until the transaction ends and never waited for: shared by the
 /// batches of the active run, exclusive for becoming it. False if somebody else has it.
 /// PZ007 for a lock that another session holds: names its run and process.
-[[noreturn]] void refuse_second(int64_t pipeline_id, const std::string& scope);
+[[noreturn]] void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope);
 bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive);
 
 }  // namespace portage::run

@@ -97,7 +97,7 @@ int64_t migrate(const std::string& pipeline, std::string_view payload, const std
     throw Error(codes::payload_too_large, bridge::format("a payload of %zu bytes is too large for migrate()", payload.size()))
         .detail(bridge::format("The limit is %d MB (portage.migrate_limit).", settings::migrate_limit))
         .hint("Use portage.open_run() and portage.submit(), then CALL portage.run().");
-  int64_t id = open_run(pipeline, scope, options_text, std::nullopt, std::nullopt);
+  int64_t id = open_run(pipeline, scope, options_text, std::nullopt, std::nullopt, false);
   Options options = parse_options(options_text);
   ledger::Run run = *ledger::find_run(id);
   submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});

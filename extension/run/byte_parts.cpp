@@ -260,7 +260,7 @@ std::vector<ledger::Part> files_of(const std::string& pattern) {
     if (::stat(part.path.c_str(), &file) != 0) file_error(part.path, "stat", errno);
     if (!S_ISREG(file.st_mode))
       throw Error(ERRCODE_WRONG_OBJECT_TYPE, "\"" + part.path + "\" is not a regular file")
-          .hint("Directories are attached by a glob such as \"" + part.path + "/*.json\".");
+          .hint(S_ISDIR(file.st_mode) ? "Directories are attached by a glob such as \"" + part.path + "/*.json\"." : "");
     if (::access(part.path.c_str(), R_OK) != 0) file_error(part.path, "read", errno);
     part.kind = "file";
     part.name = part.path.substr(part.path.rfind('/') + 1);

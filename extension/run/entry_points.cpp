@@ -36,13 +36,13 @@ void require_format(const ledger::Run& run, Format wanted, const char* what) {
 }  // namespace
 
 int64_t open_run(const std::string& pipeline_name, const std::string& scope, const std::string& options,
-                 const std::optional<std::string>& name, const std::optional<std::string>& metadata) {
+                 const std::optional<std::string>& name, const std::optional<std::string>& metadata, bool announce) {
   StoredPipeline pipeline = ledger::find_pipeline(pipeline_name, ledger::Need::run);
   require_scope(scope);
   parse_options(options);
   ledger::NewRun run{pipeline.id, pipeline.name, pipeline.version, scope, options, pipeline.timezone, name, metadata};
   int64_t id = ledger::insert_run(run);
-  ledger::add_event(id, "run_created");
+  if (announce) ledger::add_event(id, "run_created");
   return id;
 }
 
@@ -56,6 +56,8 @@ ledger::Run open_for_parts(int64_t id) {
 }
 
 int32_t submit(const ledger::Run& run, std::string_view bytes, const Submission& submission) {
+  if (submission.chunk_no.value_or(1) < 1)
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "chunk_no must be at least 1").hint("Chunks are numbered from 1.");
   std::string digest = sha256(bytes);
   if (submission.sha256 && *submission.sha256 != digest)
     throw Error(codes::payload_mismatch, "the SHA-256 of the submitted bytes is not the one that was announced")

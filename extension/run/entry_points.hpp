@@ -5,9 +5,9 @@
 
 namespace portage::run {
 
-/// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id.
+/// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id. `announce`: with an event.
 int64_t open_run(const std::string& pipeline, const std::string& scope, const std::string& options,
-                 const std::optional<std::string>& name, const std::optional<std::string>& metadata);
+                 const std::optional<std::string>& name, const std::optional<std::string>& metadata, bool announce = true);
 
 /// What submit() is told about a chunk.
 struct Submission {

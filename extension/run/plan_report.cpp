@@ -20,6 +20,7 @@ constexpr double ledger_bytes_per_item = 260;  // item row, mapping and their in
 
 struct Estimate {
   int64_t items = 0;
+  std::optional<int64_t> bytes;
   bool known = true;
 };
 
@@ -27,7 +28,7 @@ struct Estimate {
 Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
   if (part.kind == "query") {
     bridge::Result rows = bridge::execute("SELECT pg_catalog.count(*) FROM (" + part.query + "\n) q");
-    return {rows.bigint(0, 1), true};
+    return {rows.bigint(0, 1), std::nullopt, true};
   }
   int64_t bytes = part.byte_length.value_or(0);
   if (part.kind == "payload") {
@@ -40,9 +41,10 @@ Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
   int64_t count = 0;
   while (count < sampled_items && open->reader().next(arena, record)) count++;
   uint64_t read = open->reader().checkpoint().offset;
-  if (count < sampled_items) return {count, true};
+  std::optional<int64_t> size = part.kind == "payload" ? std::optional(bytes) : part.byte_length;
+  if (count < sampled_items) return {count, size, true};
   return {static_cast<int64_t>(static_cast<double>(count) * static_cast<double>(bytes) / static_cast<double>(std::max<uint64_t>(read, 1))),
-          part.kind != "large_object"};
+          size, part.kind != "large_object"};
 }
 
 std::string interval(double seconds) {
@@ -83,8 +85,8 @@ std::string plan_of(const ledger::Run& run) {
         entry["items"] = known.items;
         items += known.items;
       }
-      if (part.byte_length) bytes += *part.byte_length;
-      entry["bytes"] = part.byte_length ? Json(*part.byte_length) : Json(nullptr);
+      bytes += known.bytes.value_or(0);
+      entry["bytes"] = known.bytes ? Json(*known.bytes) : Json(nullptr);
       breakdown.push_back(entry);
     }
     const Target& target = compiled.target();

@@ -123,7 +123,9 @@ std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, cons
   else if (XactReadOnly)
     blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the transaction is read-only", "",
                         "SET TRANSACTION READ WRITE, or SET default_transaction_read_only = off."});
-  std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, scope, run_id);
+  std::optional<std::string> excluded;  // where scopes share their ids, all of them
+  if (plan.definition().scoped) excluded = scope;
+  std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, excluded, run_id);
   if (active) {
     long long id = static_cast<long long>(active->id);
     if (active->owner_alive)
@@ -137,7 +139,6 @@ std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, cons
                                          "interrupted.", id, active->status.c_str()),
                           bridge::format("CALL portage.run(%lld); resumes it, SELECT portage.cancel(%lld); ends it.", id, id)});
   }
-  (void)plan;
   return blockers;
 }
 

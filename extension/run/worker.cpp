@@ -76,10 +76,16 @@ void Worker::check_blockers() {
   refuse(missing_privileges(*plan_, policy_.on_conflict == OnConflict::overwrite));
 }
 
+/// Whose runs must not be active at the same time: the scope's or, where scopes share their ids, everybody's.
+std::optional<std::string> Worker::excluded_scope() const {
+  if (!plan_->definition().scoped) return std::nullopt;
+  return run_.scope;
+}
+
 void Worker::begin() {
-  if (!try_lock(run_.pipeline_id, run_.scope, true)) refuse_second(run_.pipeline_id, run_.scope);
+  if (!try_lock(run_.pipeline_id, policy_.space.scope, true)) refuse_second(run_.pipeline_id, excluded_scope());
   run_ = *ledger::find_run(run_.id);  // as it is now that nobody else can take it
-  if (ledger::runs_changed_since_snapshot(run_.pipeline_id, run_.scope))
+  if (ledger::runs_changed_since_snapshot(run_.pipeline_id, excluded_scope()))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
         .hint("The transaction might succeed if retried.");
@@ -98,9 +104,9 @@ void Worker::begin() {
     if (!run_.sealed) seal_parts();
     policy_.may_update = may_update(*plan_);
   }
-  if (!run_.sealed) ledger::add_event(run_.id, "migration_started");
-  else if (run_.status != "running") ledger::add_event(run_.id, "retried");
-  else ledger::add_event(run_.id, "resumed");
+  // A migrate() that ends well writes a single event: that it did.
+  if (commits_ == Commits::yes)
+    ledger::add_event(run_.id, !run_.sealed ? "migration_started" : run_.status != "running" ? "retried" : "resumed");
   ledger::take_run(run_.id, columns);
   policy_.hash_columns = ledger::hash_columns_of(run_.id);
   policy_.first_xid = ledger::first_xid_of(run_.id);
@@ -123,7 +129,13 @@ void Worker::seal_parts() {
       ledger::set_part_last_key(run_.id, part.number, last_key_of(part));
     } else if (part.kind == "payload") {
       int64_t bytes = 0;
-      for (const ledger::Chunk& chunk : ledger::chunks_of(run_.id, part.number)) bytes += chunk.length;
+      int32_t expected = 1;
+      for (const ledger::Chunk& chunk : ledger::chunks_of(run_.id, part.number)) {
+        if (chunk.number != expected++)  // joining its neighbours would make other items of them
+          throw Error(codes::payload_mismatch, format("chunk %d of \"%s\" is missing", expected - 1, part.name.c_str()))
+              .hint("Submit it: the run takes parts until it starts.");
+        bytes += chunk.length;
+      }
       ledger::set_part_size(run_.id, part.number, bytes);
     }
   }
@@ -183,11 +195,11 @@ void Worker::work_off_part(const ledger::Part& part) {
       bridge::Memory scratch("portage batch scratch");
       bridge::InMemory in(scratch.get());
       // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's for long.
-      bool locked = try_lock(run_.pipeline_id, run_.scope, false);
+      bool locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
       for (int i = 0; !locked && i < 500 && commits_ == Commits::yes; i++) {
         bridge::check_interrupts();
         pg_usleep(10000);
-        locked = try_lock(run_.pipeline_id, run_.scope, false);
+        locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
       }
       if (!locked) {
         if (commits_ == Commits::yes)

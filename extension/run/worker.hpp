@@ -50,6 +50,7 @@ class Worker {
   void check_rejects(bool at_end);
   void tell_progress(const OpenPart&, const ledger::Range&, bool force);
   bool out_of_items() const;
+  std::optional<std::string> excluded_scope() const;
   int64_t expected_items() const;
   void tell_errors(const ledger::Counts&, const Item* items, size_t n);
   void fail(const bridge::Error&);

@@ -65,6 +65,7 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
   std::vector<Case> cases;
   std::vector<std::string_view> keys;
   for (LandedItem& item : items) {
+    if (!item.concerned) continue;
     cases.push_back({&item, {}, "", Fate::take, "", false});
     keys.push_back(item.target_key);
   }
@@ -87,6 +88,8 @@ std::vector<std::string> Rollback::missing_grants() {
   std::vector<std::string> grants;
   Oid target = plan_->target().oid, role = role_;
   std::string on = plan_->target().quoted_name() + " TO " + bridge::quoted(run_.role_name) + ";";
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result kinds = bridge::execute(
       "SELECT coalesce(bool_or(status = 'inserted'), false), coalesce(bool_or(status = 'updated'), false) "
       "FROM portage.migration_items WHERE run_id = $1", {bridge::param(run_.id)});
@@ -114,8 +117,8 @@ Findings Rollback::examine() {
     std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page, batch.arena);
     if (items.empty()) break;
     below = items.back().ordinal;
-    found.items += static_cast<int64_t>(items.size());
     std::vector<Case> cases = judge(batch, items, false);
+    found.items += static_cast<int64_t>(cases.size());
     std::vector<const load::Row*> to_delete;
     for (const Case& c : cases) {
       found.gone += c.drift == "gone";
@@ -136,10 +139,10 @@ Findings Rollback::examine() {
 }
 
 void Rollback::begin() {
-  if (!run::try_lock(run_.pipeline_id, run_.scope, true))
-    throw Error(codes::run_in_progress, "a migration is in progress")
-        .detail("Another session works on this pipeline and scope at this moment.");
-  if (std::optional<ledger::Run> active = ledger::find_active_run(run_.pipeline_id, run_.scope, run_.id))
+  std::optional<std::string> excluded;  // where scopes share their ids, all of them
+  if (plan_->definition().scoped) excluded = run_.scope;
+  if (!run::try_lock(run_.pipeline_id, space_.scope, true)) run::refuse_second(run_.pipeline_id, excluded);
+  if (std::optional<ledger::Run> active = ledger::find_active_run(run_.pipeline_id, excluded, run_.id))
     throw Error(codes::run_in_progress, "a migration is in progress")
         .detail(format("Run %lld of this pipeline and scope is %s.", static_cast<long long>(active->id),
                        active->status.c_str()))
@@ -202,7 +205,7 @@ void Rollback::work() {
       std::optional<Error> error = bridge::attempt([&] {
         bridge::InMemory in(batch.memory.get());
         bool cancel = false;
-        if (!run::try_lock(run_.pipeline_id, run_.scope, false) ||
+        if (!run::try_lock(run_.pipeline_id, space_.scope, false) ||
             !ledger::still_mine(run_.id, "rolling_back", &cancel))
           throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
         std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page, batch.arena);
@@ -213,6 +216,7 @@ void Rollback::work() {
         std::vector<Case> cases;
         {
           bridge::AsUser as(role_);
+          if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
           cases = judge(batch, items, true);
           std::vector<Case*> open;
           for (Case& c : cases) {

@@ -29,6 +29,8 @@ class ByIndex {
 
 TargetUndo::TargetUndo(Plan& plan, load::Writer& writer, std::vector<int> readable)
     : plan_(plan), target_(plan.target()), writer_(writer) {
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
   Result keys = execute(
       "SELECT c.conname::text, format('%I.%I', n.nspname, r.relname), r.oid, r.relowner, c.confdeltype::text, "
       "(SELECT string_agg(format('c.%I OPERATOR(%I.%s) b.c%s', ca.attname, o.nspname, op.oprname, k.parent), ' AND ') "
@@ -73,7 +75,8 @@ std::vector<Dependants> TargetUndo::dependants(Batch& batch, const std::vector<c
   std::vector<Dependants> all;
   if (rows.empty()) return all;
   for (const ForeignKeyToUs& key : referring_) {
-    std::string sql = "SELECT b.o, count(*) FROM portage_undo b JOIN " + key.table + " c ON " + key.columns_equal;
+    // Runs as the owner of the other table: nothing here may be looked up in the caller's search_path.
+    std::string sql = "SELECT b.o, pg_catalog.count(*) FROM portage_undo b JOIN " + key.table + " c ON " + key.columns_equal;
     if (key.relation == target_.oid)
       sql += " WHERE NOT EXISTS (SELECT 1 FROM portage_undo b2 WHERE " + same_key("c", "b2") + ")";
     sql += " GROUP BY b.o";

@@ -6,6 +6,7 @@
 #include "ledger/as_ledger.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/undo.hpp"
+#include "load/batch_relation.hpp"
 #include "load/writer.hpp"
 #include "run/access.hpp"
 
@@ -136,6 +137,7 @@ Check row_hash(const ledger::Run& run, const ledger::MappingSpace& space, load::
     std::vector<load::Row> rows = writer.find_by_key(batch, keys, false);
     for (size_t i = 0; i < items.size(); i++) {
       const ledger::LandedItem& item = items[i];
+      if (!item.concerned) continue;
       landed++;
       std::string name = "item " + std::to_string(item.ordinal) + ", key " + std::string(item.target_key);
       if (!item.mapping.found || item.mapping.run_id != run.id) {
@@ -167,6 +169,8 @@ Check relationships(const Plan& plan, Oid role) {
   int64_t orphans = 0;
   std::vector<std::string> found, unread;
   bridge::AsUser as(role);
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
   for (const ForeignKey& key : target.foreign_keys) {
     Oid parent = key.parent;
     bool readable = bridge::guarded([=] { return pg_class_aclcheck(parent, GetUserId(), ACL_SELECT) == ACLCHECK_OK; });
@@ -181,7 +185,7 @@ Check relationships(const Plan& plan, Oid role) {
       std::string child = "t." + bridge::quoted(target.column(key.attnums[i]).name);
       AttrNumber attnum = static_cast<AttrNumber>(key.parent_attnums[i]);
       const char* column = bridge::guarded([=] { return get_attname(parent, attnum, false); });
-      (same += i ? " AND " : "") += "p." + bridge::quoted(column) + " = " + child;
+      (same += i ? " AND " : "") += "p." + bridge::quoted(column) + " " + load::operator_text(key.equality[i]) + " " + child;
       (not_null += i ? " AND " : "") += child + " IS NOT NULL";
     }
     Result rows = bridge::execute("SELECT count(*) FROM " + target.quoted_name() + " t WHERE " + not_null +

@@ -141,3 +141,7 @@ SELECT portage.drop_pipeline('con_insert', true) > 0 AS dropped;
 REVOKE ALL ON word FROM regress_portage_insert;
 REVOKE ALL ON SCHEMA conflicts FROM regress_portage_insert;
 DROP ROLE regress_portage_insert;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA conflicts CASCADE;

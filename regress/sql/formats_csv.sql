@@ -114,3 +114,7 @@ END $$;
 SELECT min(bytes) AS "from", max(bytes) AS "to", result
   FROM (SELECT c.*, bytes - row_number() OVER (PARTITION BY result ORDER BY bytes) AS island FROM cut('csv_plain', E'id,v\n1,"ä ""x"""\n2,"b\nc"\r\n3,d') c) c
  GROUP BY result, island ORDER BY 1;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA formats_csv CASCADE;

@@ -133,3 +133,7 @@ SELECT migrated('ndjson', '');
 SELECT migrated('ndjson', E'\n\n');
 SELECT migrated('ndjson', '{"id": "m1"}' || E'\n{"id": "' || repeat('x', 100) || E'\n' || repeat('[', 100000) || E'\n{"id": "m4"}\n');
 SELECT id, v FROM t WHERE id ~ '^[nm][0-9]' ORDER BY id;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA formats_json CASCADE;

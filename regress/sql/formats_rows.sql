@@ -149,3 +149,7 @@ DROP TABLE keyless;
 CALL portage.run(:run);
 \echo :LAST_ERROR_SQLSTATE
 SELECT status FROM portage.migration_runs WHERE id = :run;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA formats_rows CASCADE;

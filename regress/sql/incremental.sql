@@ -83,3 +83,7 @@ SELECT pg_temp.books(run_id) FROM portage.migrate('inc_shared', '[{"id": "one", 
 SELECT pg_temp.books(run_id) FROM portage.migrate('inc_shared', '[{"id": "one", "v": 1}]', 'otto');
 SELECT p.name, m.scope, m.legacy_id FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id WHERE p.name IN ('inc_long', 'inc_shared') AND legacy_id = 'one' ORDER BY 1, 2;
 SELECT portage.lookup('inc_long', 'one', 'anna') IS NOT NULL AS of_anna, portage.lookup('inc_long', 'one') IS NULL AS of_nobody, portage.lookup('inc_shared', 'one', 'anna') = portage.lookup('inc_shared', 'one', 'otto') AS shared;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA incremental CASCADE;

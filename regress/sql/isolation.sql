@@ -367,3 +367,7 @@ SELECT count(*), count(*) FILTER (WHERE bad) AS bad FROM many;
 SELECT bool_and(first_ordinal = coalesce(before, 0) + 1) AS dense, max(last_ordinal), count(*) > 1 AS several, count(DISTINCT xid) = count(*) AS own
   FROM (SELECT first_ordinal, last_ordinal, xid, lag(last_ordinal) OVER (ORDER BY first_ordinal) AS before
           FROM portage.migration_batches WHERE run_id = :run) b;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA isolation CASCADE;

@@ -157,3 +157,7 @@ SELECT convert_from(portage.reject_raw(:run, 2), 'UTF8');
 SET portage.migrate_limit = '1MB';
 SELECT pg_temp.refused($$SELECT portage.migrate('opt', '[' || repeat(' ', 1048576) || ']')$$);
 RESET portage.migrate_limit;
+
+-- Nothing is left for the next test.
+SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+DROP SCHEMA options CASCADE;

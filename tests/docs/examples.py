@@ -1,19 +1,20 @@
 #!/usr/bin/python3
-"""Every example of the documentation runs, and prints what the documentation says. See markdown.py for the markers."""
+"""Every example of the documentation runs, and prints what the documentation says; tests/lib/documents.py explains how."""
 
 import os
 import re
 import subprocess
 import sys
 
-sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), '..', 'lib')]
-from markdown import blocks, documents, read
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
+from documents import blocks, documents, read
 from portage_server import Server, check, finish
 
 
 def normal(text):
-    """Without what varies: times, rates, the place in psql's input, spaces at the end of a line."""
+    """Without what varies: times, rates, reports of progress, the place in psql's input, spaces at the end of a line."""
     text = re.sub(r'^psql:<stdin>:\d+: ', '', text, flags=re.M)
+    text = re.sub(r'^NOTICE:  run \d+: [\d,]+ items, .*\n', '', text, flags=re.M)
     text = re.sub(r'[\d.]+ s, [\d,]+ items/s', '# s, # items/s', text)
     return [line.rstrip() for line in text.strip('\n').splitlines()]
 

@@ -13,7 +13,7 @@ from sessions import Session, ndjson, told  # noqa: E402
 
 LEDGER = ['pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
           'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'legacy_mappings',
-          'migration_undo', 'migration_events']
+          'migration_undo', 'migration_events', 'data_integrity_checks']
 RAW = ['migration_payloads', 'item_rows', 'migration_undo']
 
 names = itertools.count(1)
@@ -262,6 +262,8 @@ def ledger_is_not_written(server, admin):
     admin.rows("CREATE ROLE operators; CREATE ROLE oscar LOGIN IN ROLE operators")
     admin.rows("ALTER SYSTEM SET portage.admin_role = 'operators'")
     admin.rows('SELECT pg_reload_conf()')
+    tables = {row[0] for row in admin.rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'portage'::regnamespace")}
+    check('no table of the ledger is forgotten here', tables == set(LEDGER), tables ^ set(LEDGER))
     for user in ('loader', 'oscar'):
         with Session(server, user) as session:
             for table in LEDGER:
@@ -736,7 +738,14 @@ def evil_search_path(server, admin):
         quiet('attach_table', "SELECT portage.attach_table(%s, 'app.legacy')", rows_run)
         quiet('run of a table', 'CALL portage.run(%s)', rows_run)
         check('... reads it', admin.value("SELECT count(*) FROM app.quiet WHERE code IN ('l1', 'l2')") == 2)
+        quiet('can_rollback', 'SELECT portage.can_rollback(%s)', open_run)
+        quiet('verify', 'SELECT portage.verify(%s)', open_run)
+        quiet('rollback', 'CALL portage.rollback(%s)', open_run)
+        check('... takes the row away', admin.value("SELECT count(*) FROM app.quiet WHERE code = 'o'") == 0)
         quiet('drop_pipeline', "SELECT portage.drop_pipeline('quiet rows', true)")
+    late = admin.rows("SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
+                      "WHERE p.pronamespace = 'portage'::regnamespace AND l.lanname <> 'c' AND p.prosqlbody IS NULL")
+    check('no function of ours is parsed under the path of its caller', late == [], late)
     # as an ordinary role, whose rows row level security chooses
     with Session(server, 'bob') as bob:
         bob.rows('SET search_path = evil2, pg_catalog')

@@ -7,7 +7,7 @@ their own. What is said about a block stands in comments before it, which nobody
     <!-- file: /srv/a.json -->    the block that follows is the content of that file on the server
 
 A ```text block right after a ```sql block is its output, as psql prints it. A line of three dots stands for any
-number of lines; times and rates are not compared.
+number of lines; times, rates and reports of progress are not compared.
 """
 
 import os
