@@ -162,9 +162,11 @@ class Work(threading.Thread):
 def disturb(server, database, work, how):
     if how == 'kill -9 of the backend':
         with server.connect(database) as bystander:
-            os.kill(work.pid, signal.SIGKILL)
-            with contextlib.suppress(psycopg2.OperationalError):  # the server ends every session, then recovers
-                while True:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(work.pid, signal.SIGKILL)
+            # The server ends every session, then recovers; unless the backend had just gone by itself.
+            with contextlib.suppress(psycopg2.OperationalError):
+                for _ in range(500):
                     values(bystander, 'SELECT pg_sleep(0.01)')
     elif how == 'kill -9 of the server':
         server.kill9()
@@ -194,6 +196,9 @@ def weather(chance, server, database, run, disturbances):
         if work.error is not None:
             hits.append((how, str(work.error).splitlines()[0]))
     for _ in range(3):
+        with connect_again(server, database) as watch:
+            if values(watch, 'SELECT status FROM portage.migration_runs WHERE id = {run}', run=run)[0][0] == 'completed':
+                return hits, None
         work = Work(server, database, run)
         work.join(60)
         if work.error is None:
