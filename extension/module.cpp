@@ -1,4 +1,5 @@
-// The front door: the magic block and the settings. Everything else is found by folder (docs/architecture.md).
+// The front door: the magic block and the settings. Everything else is found by folder
+// (docs/architecture.md).
 #include "settings.hpp"
 
 #include "bridge/pg.hpp"
@@ -21,16 +22,18 @@ constinit char* scope = nullptr;
 void _PG_init(void) {
   using namespace portage::settings;
   DefineCustomIntVariable("portage.batch_target", "How long a batch should take.",
-                          "The size of a batch is chosen so that it commits about this often.", &batch_target, 500, 10,
-                          600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
-  DefineCustomIntVariable("portage.progress_interval", "The least time between two reports of progress.", nullptr,
-                          &progress_interval, 500, 0, 3600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+                          "The size of a batch is chosen so that it commits about this often.", &batch_target,
+                          500, 10, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("portage.progress_interval", "The least time between two reports of progress.",
+                          nullptr, &progress_interval, 500, 0, 3600000, PGC_USERSET, GUC_UNIT_MS, nullptr,
+                          nullptr, nullptr);
   DefineCustomIntVariable("portage.migrate_limit", "The largest payload that migrate() takes.",
                           "Larger payloads go through open_run() and submit().", &migrate_limit, 64, 1, 1023,
                           PGC_USERSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
-  DefineCustomStringVariable("portage.admin_role", "Members of this role may see and change every pipeline and run.",
-                             "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
-  DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.", nullptr,
-                             &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable(
+      "portage.admin_role", "Members of this role may see and change every pipeline and run.",
+      "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.",
+                             nullptr, &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("portage");
 }

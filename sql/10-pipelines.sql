@@ -51,7 +51,7 @@ CREATE TABLE portage.pipeline_grants (
   granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
   PRIMARY KEY (pipeline_id, role_name, privilege)
 );
-COMMENT ON TABLE portage.pipeline_grants IS 'who else may run a pipeline or read about it; run includes read';
+COMMENT ON TABLE portage.pipeline_grants IS 'who else may use a pipeline: run opens runs and sees these, read sees the runs of all';
 COMMENT ON COLUMN portage.pipeline_grants.owner_name IS 'the pipeline''s owner, repeated here so that row level security needs no look at pipelines';
 COMMENT ON COLUMN portage.pipeline_grants.role_name IS 'the role; "public" with oid 0 is everybody';
 

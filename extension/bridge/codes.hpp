@@ -7,6 +7,7 @@
 
 namespace portage::codes {
 
+// clang-format off: a table, a code a line
 inline constexpr int invalid_definition = PORTAGE_SQLSTATE('0', '0', '1');   ///< a fault in a pipeline definition
 inline constexpr int unusable_target = PORTAGE_SQLSTATE('0', '0', '2');      ///< no usable key, or not a table
 inline constexpr int invalid_option = PORTAGE_SQLSTATE('0', '0', '3');       ///< unknown or ill-typed run option
@@ -28,5 +29,6 @@ inline constexpr int unbalanced = PORTAGE_SQLSTATE('0', '1', '8');           ///
 inline constexpr int run_failed = PORTAGE_SQLSTATE('0', '1', '9');           ///< migrate(raise) of a failed run
 inline constexpr int drifted = PORTAGE_SQLSTATE('0', '2', '0');            ///< rollback: rows have changed since
 inline constexpr int has_dependants = PORTAGE_SQLSTATE('0', '2', '1');     ///< rollback: other rows refer to them
+// clang-format on
 
 }  // namespace portage::codes

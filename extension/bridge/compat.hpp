@@ -52,4 +52,3 @@ inline bool check_is_enforced([[maybe_unused]] const ConstrCheck& check) {
 }
 
 }  // namespace portage::bridge
-

@@ -52,8 +52,8 @@ bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept
     slot->data.sqlerrcode = ERRCODE_INTERNAL_ERROR;
     char text[512];
     snprintf(text, sizeof text, "unexpected C++ exception: %s", error.what());
-    slot->data.message = static_cast<char*>(
-        MemoryContextAllocExtended(slot->context, strlen(text) + 1, MCXT_ALLOC_NO_OOM));
+    slot->data.message =
+        static_cast<char*>(MemoryContextAllocExtended(slot->context, strlen(text) + 1, MCXT_ALLOC_NO_OOM));
     if (slot->data.message) memcpy(slot->data.message, text, strlen(text) + 1);
   } catch (...) {
     slot->data.sqlerrcode = ERRCODE_INTERNAL_ERROR;
@@ -94,7 +94,8 @@ void notice(const std::string& message, const std::string& detail, int level) {
   const char* more = detail.empty() ? nullptr : detail.c_str();
   // In the server's log without the statement, which may hold a whole payload.
   guarded([=] {
-    ereport(level, (errmsg_internal("%s", text), more ? errdetail_internal("%s", more) : 0, errhidestmt(level == LOG)));
+    ereport(level, (errmsg_internal("%s", text), more ? errdetail_internal("%s", more) : 0,
+                    errhidestmt(level == LOG)));
   });
 }
 

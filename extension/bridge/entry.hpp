@@ -17,10 +17,10 @@ void notice(const std::string& message, const std::string& detail = "", int leve
 
 }  // namespace portage::bridge
 
-#define PORTAGE_FUNCTION(name)                                                                     \
-  static Datum name##_body(FunctionCallInfo fcinfo);                                               \
-  extern "C" {                                                                                     \
-  PG_FUNCTION_INFO_V1(name);                                                                       \
+#define PORTAGE_FUNCTION(name)                                                                       \
+  static Datum name##_body(FunctionCallInfo fcinfo);                                                 \
+  extern "C" {                                                                                       \
+  PG_FUNCTION_INFO_V1(name);                                                                         \
   PGDLLEXPORT Datum name(PG_FUNCTION_ARGS) { return ::portage::bridge::enter(fcinfo, name##_body); } \
-  }                                                                                                \
+  }                                                                                                  \
   static Datum name##_body([[maybe_unused]] FunctionCallInfo fcinfo)

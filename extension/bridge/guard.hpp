@@ -16,7 +16,8 @@ auto guarded(F f, Args... args) -> std::invoke_result_t<F, Args...> {
   using Result = std::invoke_result_t<F, Args...>;
   static_assert(std::is_trivially_copyable_v<F> && std::is_trivially_destructible_v<F>,
                 "raw code may capture only trivial things (pointers, references, numbers)");
-  static_assert((std::is_trivially_copyable_v<Args> && ...), "arguments of raw code must be trivially copyable");
+  static_assert((std::is_trivially_copyable_v<Args> && ...),
+                "arguments of raw code must be trivially copyable");
   static_assert(std::is_void_v<Result> || std::is_trivially_copyable_v<Result>,
                 "the result of raw code must be trivially copyable");
   MemoryContext const context = CurrentMemoryContext;
@@ -34,7 +35,8 @@ auto guarded(F f, Args... args) -> std::invoke_result_t<F, Args...> {
       f(args...);
       PG_exception_stack = jump;
       error_context_stack = callbacks;
-      MemoryContextSwitchTo(context);  // SPI leaves its own, which would then collect what is allocated until its end
+      MemoryContextSwitchTo(
+          context);  // SPI leaves its own, which would then collect what is allocated until its end
       return;
     } else {
       Result result = f(args...);

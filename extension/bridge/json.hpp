@@ -9,9 +9,12 @@ namespace portage::bridge {
 inline std::string json_quoted(std::string_view text) {
   std::string out = "\"";
   for (unsigned char c : text) {
-    if (c == '"' || c == '\\') (out += '\\') += static_cast<char>(c);
-    else if (c < 0x20) out += format("\\u%04x", c);
-    else out += static_cast<char>(c);
+    if (c == '"' || c == '\\')
+      (out += '\\') += static_cast<char>(c);
+    else if (c < 0x20)
+      out += format("\\u%04x", c);
+    else
+      out += static_cast<char>(c);
   }
   return out + "\"";
 }

@@ -4,12 +4,14 @@
 namespace portage::bridge {
 
 Memory::Memory(const char* name, MemoryContext parent)
-    : context_(guarded([=] { return AllocSetContextCreateInternal(parent, name, ALLOCSET_DEFAULT_SIZES); })) {}
+    : context_(guarded([=] { return AllocSetContextCreateInternal(parent, name, ALLOCSET_DEFAULT_SIZES); })) {
+}
 
 AsUser::AsUser(Oid user, int flags) {
   GetUserIdAndSecContext(&user_, &context_);
   Oid previous = user_;
-  if (user != previous && !guarded([=] { return can_set_role(user, previous); })) flags |= SECURITY_RESTRICTED_OPERATION;
+  if (user != previous && !guarded([=] { return can_set_role(user, previous); }))
+    flags |= SECURITY_RESTRICTED_OPERATION;
   if (user == previous && (context_ | flags) == context_) return;
   if (flags & SECURITY_RESTRICTED_OPERATION) level_ = NewGUCNestLevel();
   SetUserIdAndSecContext(user, context_ | flags);

@@ -10,7 +10,9 @@ namespace portage::bridge {
 class Memory {
  public:
   explicit Memory(const char* name /* a literal */, MemoryContext parent = CurrentMemoryContext);
-  ~Memory() { if (context_) MemoryContextDelete(context_); }
+  ~Memory() {
+    if (context_) MemoryContextDelete(context_);
+  }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   MemoryContext get() const { return context_; }
@@ -33,9 +35,10 @@ class InMemory {
 };
 
 /// Acts as another role for a block. `flags`: SECURITY_LOCAL_USERID_CHANGE for plain access,
-/// with SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's. That is added for a role that could
-/// not become the present one by itself: its triggers and functions must leave nothing behind (deferred triggers,
-/// cursors, settings) that would act with the present one's rights when the block is over.
+/// with SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's. That is added for a role
+/// that could not become the present one by itself: its triggers and functions must leave nothing behind
+/// (deferred triggers, cursors, settings) that would act with the present one's rights when the block is
+/// over.
 class AsUser {
  public:
   explicit AsUser(Oid user, int flags = SECURITY_LOCAL_USERID_CHANGE);
@@ -51,8 +54,8 @@ class AsUser {
   int context_, level_ = 0;
 };
 
-/// Settings that hold for a block, as SET clauses of a function do. Must end before the subtransaction in which
-/// it began does.
+/// Settings that hold for a block, as SET clauses of a function do. Must end before the subtransaction in
+/// which it began does.
 class Settings {
  public:
   Settings() : level_(NewGUCNestLevel()) {}

@@ -33,7 +33,8 @@ Param param_text_array(const std::vector<std::string>& values) {
   Datum array = guarded([=] {
     auto* items = static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1)));
     for (int i = 0; i < count; i++)
-      items[i] = PointerGetDatum(cstring_to_text_with_len(first[i].data(), static_cast<int>(first[i].size())));
+      items[i] =
+          PointerGetDatum(cstring_to_text_with_len(first[i].data(), static_cast<int>(first[i].size())));
     return PointerGetDatum(construct_array(items, count, TEXTOID, -1, false, TYPALIGN_INT));
   });
   return {TEXTARRAYOID, array, false};
@@ -54,7 +55,8 @@ Datum Result::datum(size_t row, int column, bool* null) const {
   HeapTuple tuple = table_->vals[row];
   TupleDesc shape = table_->tupdesc;
   bool is_null = false;
-  Datum value = guarded([tuple, shape, column, out = &is_null] { return SPI_getbinval(tuple, shape, column, out); });
+  Datum value =
+      guarded([tuple, shape, column, out = &is_null] { return SPI_getbinval(tuple, shape, column, out); });
   if (null) *null = is_null;
   return is_null ? Datum(0) : value;
 }
@@ -133,9 +135,8 @@ Result execute(const std::string& sql, const std::vector<Param>& params, bool re
   Arguments arguments(params.data(), params.size());
   Arguments* a = &arguments;
   const char* text = sql.c_str();
-  int code = guarded([=] {
-    return SPI_execute_with_args(text, a->count, a->types, a->values, a->nulls, read_only, limit);
-  });
+  int code = guarded(
+      [=] { return SPI_execute_with_args(text, a->count, a->types, a->values, a->nulls, read_only, limit); });
   MemoryContextSwitchTo(context);
   check_spi(code);
   Result result(SPI_tuptable, SPI_processed);
@@ -180,7 +181,11 @@ std::string output_text(Oid type, Datum value) {
 }
 
 std::string string_of(Datum value) {
-  struct Bytes { const char* data; size_t size; struct varlena* copy; };
+  struct Bytes {
+    const char* data;
+    size_t size;
+    struct varlena* copy;
+  };
   Bytes bytes = guarded([=] {
     auto* original = reinterpret_cast<struct varlena*>(DatumGetPointer(value));
     struct varlena* flat = pg_detoast_datum_packed(original);
@@ -196,7 +201,8 @@ Datum text_datum(std::string_view value) {
   size_t size = value.size();
   return guarded([=] {
     if (size > MaxAllocSize - VARHDRSZ)
-      ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("value of %zu bytes is too long", size)));
+      ereport(ERROR,
+              (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("value of %zu bytes is too long", size)));
     auto* text = static_cast<struct varlena*>(palloc(size + VARHDRSZ));
     SET_VARSIZE(text, size + VARHDRSZ);
     if (size) memcpy(VARDATA(text), data, size);

@@ -1,5 +1,5 @@
-// SQL from C++. A Statement is a literal with numbered parameters, prepared once per backend; a Result owns the
-// rows it brought. Knows nothing of who the current user is: see scope.hpp and ledger/.
+// SQL from C++. A Statement is a literal with numbered parameters, prepared once per backend; a Result owns
+// the rows it brought. Knows nothing of who the current user is: see scope.hpp and ledger/.
 #pragma once
 
 #include "bridge/guard.hpp"
@@ -17,7 +17,7 @@ struct Param {
 Param param(int64_t value);
 Param param(int32_t value);
 Param param(bool value);
-Param param(std::string_view value);           // text
+Param param(std::string_view value);  // text
 inline Param param(const std::string& value) { return param(std::string_view(value)); }
 inline Param param(const char* value) { return param(std::string_view(value)); }
 Param param_oid(Oid value);
@@ -29,8 +29,10 @@ Param param_int8_array(const std::vector<int64_t>& values);
 template <class T>
 Param param(const std::optional<T>& value) {
   if (value) return param(*value);
-  return param_null(std::is_same_v<T, std::string> ? TEXTOID : std::is_same_v<T, bool> ? BOOLOID
-                    : sizeof(T) == 4 ? INT4OID : INT8OID);
+  return param_null(std::is_same_v<T, std::string> ? TEXTOID
+                    : std::is_same_v<T, bool>      ? BOOLOID
+                    : sizeof(T) == 4               ? INT4OID
+                                                   : INT8OID);
 }
 
 /// The rows of one statement. Movable; frees the rows when it goes.
@@ -38,13 +40,16 @@ class Result {
  public:
   Result() = default;
   Result(SPITupleTable* table, uint64_t processed) : table_(table), processed_(processed) {}
-  Result(Result&& other) noexcept : table_(std::exchange(other.table_, nullptr)), processed_(other.processed_) {}
+  Result(Result&& other) noexcept
+      : table_(std::exchange(other.table_, nullptr)), processed_(other.processed_) {}
   Result& operator=(Result&& other) noexcept {
     std::swap(table_, other.table_);
     processed_ = other.processed_;
     return *this;
   }
-  ~Result() { if (table_) SPI_freetuptable(table_); }
+  ~Result() {
+    if (table_) SPI_freetuptable(table_);
+  }
 
   size_t size() const { return table_ ? table_->numvals : 0; }
   bool empty() const { return size() == 0; }
@@ -54,9 +59,9 @@ class Result {
   /// Columns count from 1, as in SPI.
   Datum datum(size_t row, int column, bool* null = nullptr) const;
   bool is_null(size_t row, int column) const;
-  std::string text(size_t row, int column) const;        ///< output text of any type; "" if null
+  std::string text(size_t row, int column) const;  ///< output text of any type; "" if null
   std::optional<std::string> maybe_text(size_t row, int column) const;
-  int64_t bigint(size_t row, int column) const;           ///< int8; 0 if null
+  int64_t bigint(size_t row, int column) const;  ///< int8; 0 if null
   int32_t integer(size_t row, int column) const;
   bool boolean(size_t row, int column) const;
   Oid oid(size_t row, int column) const;
@@ -72,7 +77,9 @@ class Statement {
   constexpr explicit Statement(const char* sql) : sql_(sql) {}
   Result operator()(std::initializer_list<Param> params = {}, bool read_only = false) const;
   template <class... Args>
-  Result run(const Args&... args) const { return (*this)({param(args)...}); }
+  Result run(const Args&... args) const {
+    return (*this)({param(args)...});
+  }
 
  private:
   const char* sql_;
@@ -80,10 +87,11 @@ class Statement {
 };
 
 /// A statement composed at run time, planned each time.
-Result execute(const std::string& sql, const std::vector<Param>& params = {}, bool read_only = false, long limit = 0);
+Result execute(const std::string& sql, const std::vector<Param>& params = {}, bool read_only = false,
+               long limit = 0);
 
-/// Connects to SPI. finish() at the end of a body that succeeded; after an error the end of the (sub)transaction
-/// cleans up. The current memory context stays what it was.
+/// Connects to SPI. finish() at the end of a body that succeeded; after an error the end of the
+/// (sub)transaction cleans up. The current memory context stays what it was.
 class Spi {
  public:
   explicit Spi(bool nonatomic = false);

@@ -1,5 +1,5 @@
-// Subtransactions: the only licence to swallow a Postgres error. attempt() runs C++ code in one and gives back
-// the error, everything that the code wrote being gone.
+// Subtransactions: the only licence to swallow a Postgres error. attempt() runs C++ code in one and gives
+// back the error, everything that the code wrote being gone.
 #pragma once
 
 #include "bridge/guard.hpp"

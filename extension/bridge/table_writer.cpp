@@ -10,8 +10,9 @@ TableWriter::TableWriter(const char* schema, const char* name) : memory_("portag
     auto* s = static_cast<State*>(palloc0(sizeof(State)));
     Oid relid = get_relname_relid(name, get_namespace_oid(schema, false));
     if (!OidIsValid(relid))
-      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table \"%s.%s\" does not exist", schema, name),
-                      errhint("Recreate the extension: its own tables must not be dropped.")));
+      ereport(ERROR,
+              (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table \"%s.%s\" does not exist", schema, name),
+               errhint("Recreate the extension: its own tables must not be dropped.")));
     s->relation = table_open(relid, RowExclusiveLock);
     s->executor = CreateExecutorState();
     s->result = makeNode(ResultRelInfo);

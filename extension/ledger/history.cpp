@@ -23,10 +23,12 @@ void erase_history(int64_t pipeline_id) {
       {param(pipeline_id)});
   if (!active.empty())
     throw bridge::Error(codes::run_in_progress, "a migration is in progress")
-        .detail(bridge::format("Run %lld of this pipeline is being worked on.", static_cast<long long>(active.bigint(0, 1))))
-        .hint(bridge::format("Wait for it, or SELECT portage.cancel(%lld);", static_cast<long long>(active.bigint(0, 1))));
-  for (const char* table : {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches", "item_rows",
-                            "migration_undo", "migration_events"})
+        .detail(bridge::format("Run %lld of this pipeline is being worked on.",
+                               static_cast<long long>(active.bigint(0, 1))))
+        .hint(bridge::format("Wait for it, or SELECT portage.cancel(%lld);",
+                             static_cast<long long>(active.bigint(0, 1))));
+  for (const char* table : {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches",
+                            "item_rows", "migration_undo", "migration_events"})
     bridge::execute(std::string("DELETE FROM portage.") + table +
                         " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
                     {param(pipeline_id)});

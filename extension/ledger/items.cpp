@@ -20,8 +20,8 @@ using bridge::json_quoted;
 using bridge::param;
 using bridge::text_datum;
 
-constexpr std::string_view outcome_names[outcome_count] = {"pending",    "inserted", "updated", "unchanged", "skipped",
-                                                           "conflicted", "parked",   "invalid", "failed"};
+constexpr std::string_view outcome_names[outcome_count] = {
+    "pending", "inserted", "updated", "unchanged", "skipped", "conflicted", "parked", "invalid", "failed"};
 
 std::string_view origin_name(char origin) {
   return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
@@ -187,13 +187,17 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   if (ids.empty()) return;
   AsLedger as;
   static const bridge::Statement update(
-      "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = n.source_hash, "
-      "row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal FROM unnest($4::text[], $5::text[], $6::text[], "
-      "$7::bigint[], $8::bigint[], $9::bigint[]) AS n (legacy_id, target_key, origin, source_hash, row_hash, ordinal) "
+      "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = "
+      "n.source_hash, "
+      "row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal FROM unnest($4::text[], $5::text[], "
+      "$6::text[], "
+      "$7::bigint[], $8::bigint[], $9::bigint[]) AS n (legacy_id, target_key, origin, source_hash, row_hash, "
+      "ordinal) "
       "WHERE m.pipeline_id = $1 AND m.scope = $2 AND m.legacy_id = n.legacy_id COLLATE \"C\"");
   update({param(space.pipeline_id), param(space.scope), param(record.run_id), bridge::param_text_array(ids),
-          bridge::param_text_array(keys), bridge::param_text_array(origins), bridge::param_int8_array(source_hashes),
-          bridge::param_int8_array(row_hashes), bridge::param_int8_array(ordinals)});
+          bridge::param_text_array(keys), bridge::param_text_array(origins),
+          bridge::param_int8_array(source_hashes), bridge::param_int8_array(row_hashes),
+          bridge::param_int8_array(ordinals)});
 }
 
 void write_undo(const BatchRecord& record, const std::vector<Undo>& undo, int revision) {
@@ -229,7 +233,8 @@ void write_undo(const BatchRecord& record, const std::vector<Undo>& undo, int re
 
 }  // namespace
 
-std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<Item*>& items, formats::Arena& arena) {
+std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<Item*>& items,
+                                   formats::Arena& arena) {
   std::vector<Mapping> found(items.size());
   if (items.empty()) return found;
   bridge::Memory memory("portage mapping probe");
@@ -244,8 +249,10 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
     if (items[i]->legacy_id.data() == nullptr) continue;
     ProbeHit hit = guarded(probe_raw, p, text_datum(items[i]->legacy_id));
     if (!hit.found) continue;
-    found[i] = {true, arena.copy({hit.key, static_cast<size_t>(hit.key_size)}), hit.origin, hit.source_hash,
-                hit.row_hash, hit.run_id, hit.ordinal};
+    found[i] = {true,         arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
+                hit.origin,   hit.source_hash,
+                hit.row_hash, hit.run_id,
+                hit.ordinal};
   }
   guarded(close_probe_raw, p);
   return found;
@@ -257,10 +264,11 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
   if (keys.empty()) return written;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT target_key, ordinal FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND run_id = $3 "
+      "SELECT target_key, ordinal FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND "
+      "run_id = $3 "
       "AND target_key = ANY ($4 COLLATE \"C\")");
-  bridge::Result rows = select({param(space.pipeline_id), param(space.scope), param(run_id),
-                                bridge::param_text_array(keys)});
+  bridge::Result rows =
+      select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(keys)});
   for (size_t i = 0; i < rows.size(); i++) written[rows.text(i, 1)] = rows.bigint(i, 2);
   return written;
 }
@@ -272,7 +280,8 @@ std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_
       "AND status = 'unchanged' AND legacy_id IS NOT NULL ORDER BY ordinal LIMIT $3");
   bridge::Result rows = select.run(run_id, after, limit);
   std::vector<UnchangedItem> page;
-  for (size_t i = 0; i < rows.size(); i++) page.push_back({rows.bigint(i, 1), rows.text(i, 2), rows.text(i, 3)});
+  for (size_t i = 0; i < rows.size(); i++)
+    page.push_back({rows.bigint(i, 1), rows.text(i, 2), rows.text(i, 3)});
   return page;
 }
 
@@ -283,7 +292,8 @@ std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, cons
   AsLedger as;
   std::string name = column;
   bridge::Result rows = bridge::execute(
-      "SELECT " + name + ", min(ordinal) FROM portage.item_rows WHERE run_id = $1 AND status = 'unchanged' AND " + name +
+      "SELECT " + name +
+          ", min(ordinal) FROM portage.item_rows WHERE run_id = $1 AND status = 'unchanged' AND " + name +
           " = ANY ($2 COLLATE \"C\") GROUP BY 1",
       {param(run_id), bridge::param_text_array(values)});
   for (size_t i = 0; i < rows.size(); i++) ordinals[rows.text(i, 1)] = rows.bigint(i, 2);
@@ -297,7 +307,8 @@ std::optional<RawItem> find_raw(int64_t run_id, int64_t ordinal) {
       "AND raw IS NOT NULL ORDER BY revision DESC LIMIT 1");
   bridge::Result rows = select.run(run_id, ordinal);
   if (rows.empty()) return std::nullopt;
-  return RawItem{rows.integer(0, 1), rows.bigint(0, 2), rows.bigint(0, 3), bridge::string_of(rows.datum(0, 4))};
+  return RawItem{rows.integer(0, 1), rows.bigint(0, 2), rows.bigint(0, 3),
+                 bridge::string_of(rows.datum(0, 4))};
 }
 
 Counts count_outcomes(const Item* items, size_t n) {
@@ -305,17 +316,33 @@ Counts count_outcomes(const Item* items, size_t n) {
   c.read = static_cast<int64_t>(n);
   for (size_t i = 0; i < n; i++) {
     switch (items[i].outcome) {
-      case Outcome::inserted: c.inserted++; break;
-      case Outcome::updated: c.updated++; break;
-      case Outcome::unchanged: c.unchanged++; break;
-      case Outcome::skipped: c.skipped++; break;
-      case Outcome::conflicted: c.conflicted++; break;
-      case Outcome::parked: c.parked++; break;
-      case Outcome::invalid: c.invalid++; break;
-      case Outcome::failed: c.failed++; break;
+      case Outcome::inserted:
+        c.inserted++;
+        break;
+      case Outcome::updated:
+        c.updated++;
+        break;
+      case Outcome::unchanged:
+        c.unchanged++;
+        break;
+      case Outcome::skipped:
+        c.skipped++;
+        break;
+      case Outcome::conflicted:
+        c.conflicted++;
+        break;
+      case Outcome::parked:
+        c.parked++;
+        break;
+      case Outcome::invalid:
+        c.invalid++;
+        break;
+      case Outcome::failed:
+        c.failed++;
+        break;
       case Outcome::pending:
-        throw bridge::Error(codes::unbalanced,
-                            bridge::format("item %lld has no outcome", static_cast<long long>(items[i].ordinal)))
+        throw bridge::Error(codes::unbalanced, bridge::format("item %lld has no outcome",
+                                                              static_cast<long long>(items[i].ordinal)))
             .hint("This is an error of pg_portage; the batch was not committed.");
     }
   }
@@ -333,13 +360,16 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   AsLedger as;
   const Counts& c = record.counts;
   static const bridge::Statement insert(
-      "INSERT INTO portage.migration_batches (run_id, kind, part, range_no, first_ordinal, last_ordinal, read, inserted, "
-      "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings) VALUES "
-      "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::timestamptz, $18, $19::jsonb)");
+      "INSERT INTO portage.migration_batches (run_id, kind, part, range_no, first_ordinal, last_ordinal, "
+      "read, inserted, "
+      "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings) "
+      "VALUES "
+      "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::timestamptz, $18, "
+      "$19::jsonb)");
   int64_t first = n ? items[0].ordinal : 0, last = n ? items[n - 1].ordinal : -1;
-  insert.run(record.run_id, record.kind, record.part, record.range_no, first, last, c.read, c.inserted, c.updated,
-             c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed, record.epoch, record.started_at,
-             record.bytes, record.timings);
+  insert.run(record.run_id, record.kind, record.part, record.range_no, first, last, c.read, c.inserted,
+             c.updated, c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed, record.epoch,
+             record.started_at, record.bytes, record.timings);
 }
 
 }  // namespace portage::ledger

@@ -1,5 +1,5 @@
-// The rows per item: item_rows, legacy_mappings, migration_undo, and the batch's own row. The only code that knows
-// their physical layout.
+// The rows per item: item_rows, legacy_mappings, migration_undo, and the batch's own row. The only code that
+// knows their physical layout.
 #pragma once
 
 #include "ledger/runs.hpp"
@@ -38,13 +38,14 @@ std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_
 std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, const char* column,
                                                             const std::vector<std::string>& values);
 
-/// The before-image of a row that an item changed: column names and output texts. Lives in the batch's memory.
+/// The before-image of a row that an item changed: column names and output texts. Lives in the batch's
+/// memory.
 struct Undo {
   Item* item;
   std::string_view target_key;  ///< of the row before the change
   Datum columns, before;        ///< text[]; 0 if only the mapping changed
   std::optional<int64_t> before_hash;
-  Mapping mapping;              ///< the mapping before; found = false: there was none
+  Mapping mapping;  ///< the mapping before; found = false: there was none
 };
 
 /// What one batch leaves in the ledger.
@@ -62,10 +63,10 @@ struct BatchRecord {
 /// Counts the outcomes of items [0, n). An item without an outcome is an error of ours (PZ018).
 Counts count_outcomes(const Item* items, size_t n);
 
-/// Writes item rows, mappings and undo of items [0, n) at `revision`; then the batch row, whose CHECK proves that
-/// the books balance.
-void write_batch(const BatchRecord&, const MappingSpace&, const Item* items, size_t n, const std::vector<Undo>&,
-                 int revision = 0);
+/// Writes item rows, mappings and undo of items [0, n) at `revision`; then the batch row, whose CHECK proves
+/// that the books balance.
+void write_batch(const BatchRecord&, const MappingSpace&, const Item* items, size_t n,
+                 const std::vector<Undo>&, int revision = 0);
 
 /// Where the raw input of an item is.
 struct RawItem {

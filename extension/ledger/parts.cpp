@@ -14,7 +14,8 @@ using bridge::Statement;
 std::vector<std::string> names_of(const std::string& json) {
   std::vector<std::string> names;
   if (json.empty()) return names;
-  Result rows = bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
+  Result rows =
+      bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
   for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
   return names;
 }
@@ -24,9 +25,12 @@ std::vector<std::string> names_of(const std::string& json) {
 int32_t insert_part(int64_t run_id, const Part& part) {
   AsLedger as;
   static const Statement insert(
-      "INSERT INTO portage.migration_parts (run_id, part, kind, name, path, query, key_columns, large_object, "
-      "byte_length, data_version, device, inode, modified_at, search_path) SELECT $1, coalesce(max(part), 0) + 1, $2, $3, "
-      "nullif($4, ''), nullif($5, ''), $6, nullif($7, 0::oid), $8, $9, $10, $11, $12::timestamptz, nullif($13, '') "
+      "INSERT INTO portage.migration_parts (run_id, part, kind, name, path, query, key_columns, "
+      "large_object, "
+      "byte_length, data_version, device, inode, modified_at, search_path) SELECT $1, coalesce(max(part), 0) "
+      "+ 1, $2, $3, "
+      "nullif($4, ''), nullif($5, ''), $6, nullif($7, 0::oid), $8, $9, $10, $11, $12::timestamptz, "
+      "nullif($13, '') "
       "FROM portage.migration_parts WHERE run_id = $1 RETURNING part");
   return insert({param(run_id), param(part.kind), param(part.name), param(part.path), param(part.query),
                  bridge::param_text_array(part.key_columns), bridge::param_oid(part.large_object),
@@ -38,7 +42,8 @@ int32_t insert_part(int64_t run_id, const Part& part) {
 std::vector<Part> parts_of(int64_t run_id) {
   AsLedger as;
   static const Statement select(
-      "SELECT part, kind, name, coalesce(path, ''), coalesce(query, ''), array_to_json(key_columns)::text, last_key, "
+      "SELECT part, kind, name, coalesce(path, ''), coalesce(query, ''), array_to_json(key_columns)::text, "
+      "last_key, "
       "coalesce(large_object, 0::oid), byte_length, data_version, device, inode, "
       "(extract(epoch FROM modified_at) * 1000000)::bigint, skipped, coalesce(search_path, '') "
       "FROM portage.migration_parts WHERE run_id = $1 ORDER BY part");
@@ -75,19 +80,22 @@ void set_part_size(int64_t run_id, int32_t part, int64_t bytes) {
 
 void set_part_sha256(int64_t run_id, int32_t part, const std::string& digest) {
   AsLedger as;
-  static const Statement update("UPDATE portage.migration_parts SET sha256 = $3 WHERE run_id = $1 AND part = $2");
+  static const Statement update(
+      "UPDATE portage.migration_parts SET sha256 = $3 WHERE run_id = $1 AND part = $2");
   update({param(run_id), param(part), bridge::param_bytea(digest)});
 }
 
 void set_part_last_key(int64_t run_id, int32_t part, const std::optional<std::string>& key) {
   AsLedger as;
-  static const Statement update("UPDATE portage.migration_parts SET last_key = $3 WHERE run_id = $1 AND part = $2");
+  static const Statement update(
+      "UPDATE portage.migration_parts SET last_key = $3 WHERE run_id = $1 AND part = $2");
   update.run(run_id, part, key);
 }
 
 void set_part_skipped(int64_t run_id, int32_t part, const std::string& reason) {
   AsLedger as;
-  static const Statement update("UPDATE portage.migration_parts SET skipped = $3 WHERE run_id = $1 AND part = $2");
+  static const Statement update(
+      "UPDATE portage.migration_parts SET skipped = $3 WHERE run_id = $1 AND part = $2");
   update.run(run_id, part, reason);
 }
 
@@ -109,17 +117,21 @@ std::optional<std::string> chunk_digest(int64_t run_id, int32_t part, int32_t ch
   return bridge::string_of(rows.datum(0, 1));
 }
 
-void insert_chunk(int64_t run_id, int32_t part, int32_t chunk_no, const std::string& digest, std::string_view bytes) {
+void insert_chunk(int64_t run_id, int32_t part, int32_t chunk_no, const std::string& digest,
+                  std::string_view bytes) {
   AsLedger as;
   static const Statement insert(
-      "INSERT INTO portage.migration_payloads (run_id, part, chunk_no, sha256, content) VALUES ($1, $2, $3, $4, $5)");
-  insert({param(run_id), param(part), param(chunk_no), bridge::param_bytea(digest), bridge::param_bytea(bytes)});
+      "INSERT INTO portage.migration_payloads (run_id, part, chunk_no, sha256, content) VALUES ($1, $2, $3, "
+      "$4, $5)");
+  insert(
+      {param(run_id), param(part), param(chunk_no), bridge::param_bytea(digest), bridge::param_bytea(bytes)});
 }
 
 int32_t next_chunk(int64_t run_id, int32_t part) {
   AsLedger as;
   static const Statement select(
-      "SELECT coalesce(max(chunk_no), 0) + 1 FROM portage.migration_payloads WHERE run_id = $1 AND part = $2");
+      "SELECT coalesce(max(chunk_no), 0) + 1 FROM portage.migration_payloads WHERE run_id = $1 AND part = "
+      "$2");
   return select.run(run_id, part).integer(0, 1);
 }
 
@@ -140,7 +152,8 @@ std::string chunk_bytes(int64_t run_id, int32_t part, int32_t chunk_no) {
       "SELECT content FROM portage.migration_payloads WHERE run_id = $1 AND part = $2 AND chunk_no = $3");
   Result rows = select.run(run_id, part, chunk_no);
   if (rows.empty())
-    throw bridge::Error(ERRCODE_NO_DATA_FOUND, bridge::format("chunk %d of part %d is missing", chunk_no, part));
+    throw bridge::Error(ERRCODE_NO_DATA_FOUND,
+                        bridge::format("chunk %d of part %d is missing", chunk_no, part));
   return bridge::string_of(rows.datum(0, 1));
 }
 
@@ -153,7 +166,8 @@ void drop_payloads(int64_t run_id) {
 std::optional<Range> find_range(int64_t run_id, int32_t part) {
   AsLedger as;
   static const Statement select(
-      "SELECT range_no, first_ordinal, next_ordinal, cursor_ordinal, next_byte, next_line, reader_state, last_key, done, "
+      "SELECT range_no, first_ordinal, next_ordinal, cursor_ordinal, next_byte, next_line, reader_state, "
+      "last_key, done, "
       "epoch FROM portage.migration_ranges WHERE run_id = $1 AND part = $2 ORDER BY range_no LIMIT 1");
   Result rows = select.run(run_id, part);
   if (rows.empty()) return std::nullopt;
@@ -175,7 +189,8 @@ std::optional<Range> find_range(int64_t run_id, int32_t part) {
 Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal) {
   AsLedger as;
   static const Statement upsert(
-      "INSERT INTO portage.migration_ranges AS r (run_id, part, range_no, first_ordinal, next_ordinal, cursor_ordinal, "
+      "INSERT INTO portage.migration_ranges AS r (run_id, part, range_no, first_ordinal, next_ordinal, "
+      "cursor_ordinal, "
       "next_byte, next_line, owner_pid, owner_started_at, epoch, attempts) "
       "VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), clock_timestamp(), 1, 1) "
       "ON CONFLICT (run_id, part, range_no) DO UPDATE SET owner_pid = pg_backend_pid(), "
@@ -187,18 +202,20 @@ Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal) {
 void advance_range(int64_t run_id, const Range& range) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_ranges SET next_ordinal = $4, cursor_ordinal = $5, next_byte = $6, next_line = $7, "
-      "reader_state = $8, last_key = $9, done = $10 WHERE run_id = $1 AND part = $2 AND range_no = $3 AND epoch = $11");
-  uint64_t changed = update
-                         .run(run_id, range.part, range.number, range.next_ordinal, range.cursor_ordinal,
-                              static_cast<int64_t>(range.checkpoint.offset),
-                              static_cast<int64_t>(range.checkpoint.line), range.checkpoint.state, range.last_key,
-                              range.done, range.epoch)
-                         .processed();
+      "UPDATE portage.migration_ranges SET next_ordinal = $4, cursor_ordinal = $5, next_byte = $6, next_line "
+      "= $7, "
+      "reader_state = $8, last_key = $9, done = $10 WHERE run_id = $1 AND part = $2 AND range_no = $3 AND "
+      "epoch = $11");
+  uint64_t changed =
+      update
+          .run(run_id, range.part, range.number, range.next_ordinal, range.cursor_ordinal,
+               static_cast<int64_t>(range.checkpoint.offset), static_cast<int64_t>(range.checkpoint.line),
+               range.checkpoint.state, range.last_key, range.done, range.epoch)
+          .processed();
   if (changed != 1)
-    throw bridge::Error(codes::stale_owner,
-                        bridge::format("range %d of part %d has been taken over by another worker", range.number,
-                                       range.part))
+    throw bridge::Error(
+        codes::stale_owner,
+        bridge::format("range %d of part %d has been taken over by another worker", range.number, range.part))
         .hint("Nothing of this batch was kept; the other worker goes on.");
 }
 

@@ -1,5 +1,5 @@
-// migration_parts, migration_payloads and migration_ranges: where the bytes of a run come from, and how far they
-// have been read.
+// migration_parts, migration_payloads and migration_ranges: where the bytes of a run come from, and how far
+// they have been read.
 #pragma once
 
 #include "bridge/spi.hpp"
@@ -10,7 +10,7 @@ namespace portage::ledger {
 
 struct Part {
   int32_t number = 0;
-  std::string kind, name;   ///< kind: payload, file, query, large_object
+  std::string kind, name;  ///< kind: payload, file, query, large_object
   std::string path, query;
   std::vector<std::string> key_columns;
   std::optional<std::string> last_key;
@@ -35,16 +35,20 @@ std::optional<int32_t> find_payload_part(int64_t run_id, const std::string& name
 
 /// A chunk that stands already: its digest, or nothing.
 std::optional<std::string> chunk_digest(int64_t run_id, int32_t part, int32_t chunk_no);
-void insert_chunk(int64_t run_id, int32_t part, int32_t chunk_no, const std::string& digest, std::string_view bytes);
+void insert_chunk(int64_t run_id, int32_t part, int32_t chunk_no, const std::string& digest,
+                  std::string_view bytes);
 int32_t next_chunk(int64_t run_id, int32_t part);
 /// The numbers and lengths of a part's chunks, in order.
-struct Chunk { int32_t number; int64_t length; };
+struct Chunk {
+  int32_t number;
+  int64_t length;
+};
 std::vector<Chunk> chunks_of(int64_t run_id, int32_t part);
 std::string chunk_bytes(int64_t run_id, int32_t part, int32_t chunk_no);
 void drop_payloads(int64_t run_id);
 
-/// How far a range has been read. Items from cursor_ordinal to next_ordinal - 1 stand after `checkpoint` but are
-/// already in the ledger.
+/// How far a range has been read. Items from cursor_ordinal to next_ordinal - 1 stand after `checkpoint` but
+/// are already in the ledger.
 struct Range {
   int32_t part = 0, number = 1;
   int64_t first_ordinal = 1, next_ordinal = 1, cursor_ordinal = 1;

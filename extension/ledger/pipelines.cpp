@@ -52,8 +52,9 @@ std::string role_name(Oid role) {
 }
 
 /// Columns of a stored version as `stored` reads them.
-#define PORTAGE_VERSION_COLUMNS \
-  "p.id, p.name, v.version, p.owner_name, v.definition, v.search_path, v.timezone, v.target_oid, v.target_schema, " \
+#define PORTAGE_VERSION_COLUMNS                                                                    \
+  "p.id, p.name, v.version, p.owner_name, v.definition, v.search_path, v.timezone, v.target_oid, " \
+  "v.target_schema, "                                                                              \
   "v.target_name"
 
 StoredPipeline stored(const Result& row) {
@@ -73,7 +74,8 @@ StoredPipeline stored(const Result& row) {
 
 /// 0 nothing, 1 read, 2 run: what the grants give the user.
 int granted(int64_t id, Oid user) {
-  constinit static Statement grants("SELECT role_oid, role_name, privilege FROM portage.pipeline_grants WHERE pipeline_id = $1");
+  constinit static Statement grants(
+      "SELECT role_oid, role_name, privilege FROM portage.pipeline_grants WHERE pipeline_id = $1");
   Result rows = grants.run(id);
   int level = 0;
   for (size_t i = 0; i < rows.size(); i++) {
@@ -106,10 +108,10 @@ std::vector<std::string> visible_names() {
 }  // namespace
 
 StoredPipeline find_pipeline(std::string_view name, Need need) {
-  constinit static Statement find(
-      "SELECT " PORTAGE_VERSION_COLUMNS
-      " FROM portage.pipelines p JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version"
-      " WHERE p.name = $1");
+  constinit static Statement find("SELECT " PORTAGE_VERSION_COLUMNS
+                                  " FROM portage.pipelines p JOIN portage.pipeline_versions v ON "
+                                  "v.pipeline_id = p.id AND v.version = p.current_version"
+                                  " WHERE p.name = $1");
   Oid user = GetUserId();
   StoredPipeline pipeline;
   int level = 0;
@@ -132,21 +134,25 @@ StoredPipeline find_pipeline(std::string_view name, Need need) {
   int needed = need == Need::read ? 1 : need == Need::run ? 2 : 3;
   if (admin || level >= needed) return pipeline;
   if (need == Need::own)
-    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, format("must be owner of pipeline \"%s\"", pipeline.name.c_str()));
-  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, format("permission denied for pipeline \"%s\"", pipeline.name.c_str()))
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format("must be owner of pipeline \"%s\"", pipeline.name.c_str()));
+  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+              format("permission denied for pipeline \"%s\"", pipeline.name.c_str()))
       .hint(format("Ask its owner for: SELECT portage.grant_pipeline(%s, %s, 'run');",
                    bridge::quoted_literal(pipeline.name).c_str(),
                    bridge::quoted_literal(role_name(user)).c_str()));
 }
 
 StoredPipeline pipeline_version(int64_t id, int version) {
-  constinit static Statement find("SELECT " PORTAGE_VERSION_COLUMNS
-                                  " FROM portage.pipelines p JOIN portage.pipeline_versions v ON v.pipeline_id = p.id"
-                                  " WHERE p.id = $1 AND v.version = $2");
+  constinit static Statement find(
+      "SELECT " PORTAGE_VERSION_COLUMNS
+      " FROM portage.pipelines p JOIN portage.pipeline_versions v ON v.pipeline_id = p.id"
+      " WHERE p.id = $1 AND v.version = $2");
   AsLedger ledger;
   Result row = find.run(id, static_cast<int32_t>(version));
   if (row.empty())
-    throw Error(codes::unknown_pipeline, format("pipeline %lld has no version %d", static_cast<long long>(id), version));
+    throw Error(codes::unknown_pipeline,
+                format("pipeline %lld has no version %d", static_cast<long long>(id), version));
   return stored(row);
 }
 
@@ -159,7 +165,8 @@ void insert_version(int64_t id, int version, Oid author, const NewVersion& fresh
       " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
   insert({param(id), param(static_cast<int32_t>(version)), bridge::param_json(fresh.definition, false),
           bridge::param_oid(fresh.target), param(fresh.target_schema), param(fresh.target_name),
-          param(fresh.search_path), param(fresh.timezone), bridge::param_oid(author), param(role_name(author))});
+          param(fresh.search_path), param(fresh.timezone), bridge::param_oid(author),
+          param(role_name(author))});
 }
 
 }  // namespace
@@ -181,7 +188,8 @@ int64_t insert_pipeline(const std::string& name, Oid owner, const NewVersion& fr
 
 int append_version(int64_t id, Oid author, const NewVersion& fresh) {
   constinit static Statement raise(
-      "UPDATE portage.pipelines SET current_version = current_version + 1 WHERE id = $1 RETURNING current_version");
+      "UPDATE portage.pipelines SET current_version = current_version + 1 WHERE id = $1 RETURNING "
+      "current_version");
   AsLedger ledger;
   Result row = raise.run(id);
   if (row.empty()) throw Error(codes::unknown_pipeline, "pipeline was dropped meanwhile");
@@ -200,7 +208,8 @@ void delete_pipeline(int64_t id) {
   pipelines.run(id);
 }
 
-void grant(int64_t id, const std::string& owner, Oid role, const std::string& role_name, const std::string& privilege) {
+void grant(int64_t id, const std::string& owner, Oid role, const std::string& role_name,
+           const std::string& privilege) {
   constinit static Statement insert(
       "INSERT INTO portage.pipeline_grants (pipeline_id, owner_name, role_oid, role_name, privilege)"
       " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING");

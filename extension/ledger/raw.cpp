@@ -1,5 +1,5 @@
-// Raw input on its way to a reader: as text whatever its bytes, masked where the pipeline says so, and whole where
-// the ledger keeps only its head.
+// Raw input on its way to a reader: as text whatever its bytes, masked where the pipeline says so, and whole
+// where the ledger keeps only its head.
 #include <nlohmann/json.hpp>
 
 #include "bridge/entry.hpp"
@@ -34,7 +34,9 @@ using Json = nlohmann::ordered_json;
 void mask(Json& item, const formats::Path& path) {
   Json* at = &item;
   for (const formats::Step& step : path.steps) {
-    if (step.is_index ? !(at->is_array() && step.index < at->size()) : !(at->is_object() && at->contains(step.key))) return;
+    if (step.is_index ? !(at->is_array() && step.index < at->size())
+                      : !(at->is_object() && at->contains(step.key)))
+      return;
     at = step.is_index ? &(*at)[step.index] : &(*at)[step.key];
   }
   *at = "***";
@@ -52,10 +54,15 @@ PORTAGE_FUNCTION(portage_raw_text) {
 PORTAGE_FUNCTION(portage_masked_raw) {
   std::string raw = bridge::string_of(fcinfo->args[0].value);
   Datum paths = fcinfo->args[1].value;
-  struct Texts { Datum* items; bool* nulls; int count; };
+  struct Texts {
+    Datum* items;
+    bool* nulls;
+    int count;
+  };
   Texts texts = bridge::guarded([=] {
     Texts t{};
-    deconstruct_array(DatumGetArrayTypeP(paths), TEXTOID, -1, false, TYPALIGN_INT, &t.items, &t.nulls, &t.count);
+    deconstruct_array(DatumGetArrayTypeP(paths), TEXTOID, -1, false, TYPALIGN_INT, &t.items, &t.nulls,
+                      &t.count);
     return t;
   });
   auto item = ledger::Json::parse(raw, nullptr, false);

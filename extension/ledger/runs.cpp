@@ -18,15 +18,18 @@ std::string user_name(Oid role) {
 }
 
 constexpr const char* run_columns =
-    "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, r.role_name::text, "
+    "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, "
+    "r.role_name::text, "
     "r.session_role::text, r.timezone, array_to_json(r.hash_columns)::text, r.owner_pid, "
-    "a.pid IS NOT NULL, coalesce(r.owner_pid = pg_backend_pid() AND a.pid IS NOT NULL, false), r.cancel_requested, "
+    "a.pid IS NOT NULL, coalesce(r.owner_pid = pg_backend_pid() AND a.pid IS NOT NULL, false), "
+    "r.cancel_requested, "
     "r.started_at IS NOT NULL";
 
-// A process id alone may have been given to somebody else since: the time at which the process began decides. A ledger
-// that was restored beside the one that it was dumped from must not believe in the other's workers.
+// A process id alone may have been given to somebody else since: the time at which the process began decides.
+// A ledger that was restored beside the one that it was dumped from must not believe in the other's workers.
 constexpr const char* run_source =
-    " FROM portage.migration_runs r LEFT JOIN LATERAL (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s "
+    " FROM portage.migration_runs r LEFT JOIN LATERAL (SELECT s.pid FROM "
+    "pg_catalog.pg_stat_get_activity(r.owner_pid) s "
     " WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at AND s.datid = "
     "(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())) a ON true ";
 
@@ -34,7 +37,8 @@ std::vector<std::string> parse_names(const std::string& json) {
   // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
   std::vector<std::string> names;
   if (json.empty()) return names;
-  Result rows = bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
+  Result rows =
+      bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
   for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
   return names;
 }
@@ -66,7 +70,8 @@ const char* under_latest_snapshot_raw(const char* sql, Datum id, Datum text) {
   Datum values[] = {id, text};
   const char nulls[] = {' ', text ? ' ' : 'n', '\0'};
   SPIPlanPtr plan = SPI_prepare(sql, 2, types);
-  if (!plan || SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot, true, false, 1) < 0)
+  if (!plan ||
+      SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot, true, false, 1) < 0)
     elog(ERROR, "SPI failed: %s", SPI_result_code_string(SPI_result));
   return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
@@ -90,13 +95,15 @@ int64_t insert_run(const NewRun& run) {
   std::string role_name = user_name(role), session_name = user_name(session);
   AsLedger as;
   static const Statement insert(
-      "INSERT INTO portage.migration_runs (pipeline_id, pipeline, pipeline_version, scope, options, timezone, name, "
+      "INSERT INTO portage.migration_runs (pipeline_id, pipeline, pipeline_version, scope, options, "
+      "timezone, name, "
       "metadata, role_oid, role_name, session_role_oid, session_role, requested_by, dry_run) "
       "VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8::jsonb, $9, $10::name, $11, $12::name, $12, "
       "coalesce(($5::jsonb->>'dry_run')::boolean, false)) RETURNING id");
-  Result rows = insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
-                        param(run.options), param(run.timezone), param(run.name), param(run.metadata),
-                        bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name)});
+  Result rows =
+      insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
+              param(run.options), param(run.timezone), param(run.name), param(run.metadata),
+              bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name)});
   return rows.bigint(0, 1);
 }
 
@@ -111,13 +118,14 @@ std::optional<Run> find_run(int64_t id) {
 std::optional<int64_t> latest_run_of_role() {
   std::string role = user_name(GetUserId());
   AsLedger as;
-  Result rows = bridge::execute(
-      "SELECT max(id) FROM portage.migration_runs WHERE role_name = $1::name", {param(role)});
+  Result rows =
+      bridge::execute("SELECT max(id) FROM portage.migration_runs WHERE role_name = $1::name", {param(role)});
   if (rows.is_null(0, 1)) return std::nullopt;
   return rows.bigint(0, 1);
 }
 
-std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope, int64_t except) {
+std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope,
+                                   int64_t except) {
   AsLedger as;
   static const std::string sql =
       std::string("SELECT ") + run_columns + run_source +
@@ -133,7 +141,8 @@ bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::s
   AsLedger as;
   // Beginning and ending a run writes its row: the same rows, in the same versions, are the same runs.
   static constexpr const char* sql =
-      "SELECT count(*)::text || ' ' || coalesce(sum(xmin::text::bigint), 0)::text FROM portage.migration_runs "
+      "SELECT count(*)::text || ' ' || coalesce(sum(xmin::text::bigint), 0)::text FROM "
+      "portage.migration_runs "
       "WHERE pipeline_id = $1 AND ($2 IS NULL OR scope = $2 COLLATE \"C\")";
   static const Statement select(sql);
   std::string seen = select({param(pipeline_id), param(scope)}).text(0, 1);
@@ -151,9 +160,11 @@ bool set_status(int64_t id, const std::string& from, const std::string& to) {
 void take_run(int64_t id, const std::vector<std::string>& hash_columns) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', owner_pid = pg_backend_pid(), "
+      "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', owner_pid = "
+      "pg_backend_pid(), "
       "owner_started_at = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), "
-      "started_at = coalesce(started_at, clock_timestamp()), first_xid = coalesce(first_xid, pg_current_xact_id()), "
+      "started_at = coalesce(started_at, clock_timestamp()), first_xid = coalesce(first_xid, "
+      "pg_current_xact_id()), "
       "hash_columns = coalesce(hash_columns, $2), completed_at = NULL, error = NULL, error_class = NULL, "
       "error_code = NULL, cancel_requested = false WHERE id = $1");
   update({param(id), bridge::param_text_array(hash_columns)});
@@ -163,7 +174,8 @@ void own_run(int64_t id) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET owner_pid = pg_backend_pid(), owner_started_at = "
-      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), cancel_requested = false WHERE id = $1");
+      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), cancel_requested = false WHERE id "
+      "= $1");
   update.run(id);
 }
 
@@ -194,30 +206,36 @@ bool still_mine(int64_t id, const char* status, bool* cancel_requested) {
 Counts sum_batches(int64_t id) {
   AsLedger as;
   static const Statement select(
-      "SELECT coalesce(sum(read), 0)::bigint, coalesce(sum(inserted), 0)::bigint, coalesce(sum(updated), 0)::bigint, "
-      "coalesce(sum(unchanged), 0)::bigint, coalesce(sum(skipped), 0)::bigint, coalesce(sum(conflicted), 0)::bigint, "
+      "SELECT coalesce(sum(read), 0)::bigint, coalesce(sum(inserted), 0)::bigint, coalesce(sum(updated), "
+      "0)::bigint, "
+      "coalesce(sum(unchanged), 0)::bigint, coalesce(sum(skipped), 0)::bigint, coalesce(sum(conflicted), "
+      "0)::bigint, "
       "coalesce(sum(parked), 0)::bigint, coalesce(sum(invalid), 0)::bigint, coalesce(sum(failed), 0)::bigint "
       "FROM portage.migration_batches WHERE run_id = $1");
   Result rows = select.run(id);
   Counts counts;
-  int64_t* fields[] = {&counts.read,    &counts.inserted,   &counts.updated, &counts.unchanged, &counts.skipped,
-                       &counts.conflicted, &counts.parked, &counts.invalid, &counts.failed};
+  int64_t* fields[] = {&counts.read,      &counts.inserted, &counts.updated,
+                       &counts.unchanged, &counts.skipped,  &counts.conflicted,
+                       &counts.parked,    &counts.invalid,  &counts.failed};
   for (int i = 0; i < 9; i++) *fields[i] = rows.bigint(0, i + 1);
   return counts;
 }
 
-void finish_run(int64_t id, const std::string& status, const std::string& error, const std::string& error_class,
-                const std::string& error_code) {
+void finish_run(int64_t id, const std::string& status, const std::string& error,
+                const std::string& error_class, const std::string& error_code) {
   Counts sum = sum_batches(id);
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET status = $2, read = $3, inserted = $4, updated = $5, unchanged = $6, "
-      "skipped = $7, conflicted = $8, parked = $9, invalid = $10, failed = $11, total_items = CASE WHEN $2 = 'completed' "
+      "UPDATE portage.migration_runs SET status = $2, read = $3, inserted = $4, updated = $5, unchanged = "
+      "$6, "
+      "skipped = $7, conflicted = $8, parked = $9, invalid = $10, failed = $11, total_items = CASE WHEN $2 = "
+      "'completed' "
       "THEN $3 ELSE total_items END, open_rejects = $10 + $11, open_conflicts = $8, open_parked = $9, "
-      "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, owner_started_at = NULL, current_step = NULL, "
+      "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, "
+      "owner_started_at = NULL, current_step = NULL, "
       "error = nullif($12, ''), error_class = nullif($13, ''), error_code = nullif($14, '') WHERE id = $1");
-  update.run(id, status, sum.read, sum.inserted, sum.updated, sum.unchanged, sum.skipped, sum.conflicted, sum.parked,
-             sum.invalid, sum.failed, error, error_class, error_code);
+  update.run(id, status, sum.read, sum.inserted, sum.updated, sum.unchanged, sum.skipped, sum.conflicted,
+             sum.parked, sum.invalid, sum.failed, error, error_class, error_code);
 }
 
 void set_verified(int64_t id, bool verified) {
@@ -241,7 +259,8 @@ uint64_t first_xid_of(int64_t id) {
 
 std::vector<std::string> hash_columns_of(int64_t id) {
   AsLedger as;
-  static const Statement select("SELECT array_to_json(hash_columns)::text FROM portage.migration_runs WHERE id = $1");
+  static const Statement select(
+      "SELECT array_to_json(hash_columns)::text FROM portage.migration_runs WHERE id = $1");
   Result rows = select.run(id);
   return rows.empty() ? std::vector<std::string>() : parse_names(rows.text(0, 1));
 }
@@ -251,7 +270,8 @@ void add_event(int64_t run_id, const std::string& type, const std::string& detai
   AsLedger as;
   static const Statement insert(
       "INSERT INTO portage.migration_events (run_id, seq, event_type, actor, details) SELECT $1, "
-      "coalesce((SELECT max(seq) FROM portage.migration_events WHERE run_id = $1), 0) + 1, $2, $3, $4::jsonb");
+      "coalesce((SELECT max(seq) FROM portage.migration_events WHERE run_id = $1), 0) + 1, $2, $3, "
+      "$4::jsonb");
   insert.run(run_id, type, actor, details);
 }
 

@@ -17,16 +17,17 @@ struct Run {
   std::string timezone;
   std::vector<std::string> hash_columns;
   std::optional<int32_t> owner_pid;
-  bool owner_alive = false;      ///< the backend that took it still exists
+  bool owner_alive = false;  ///< the backend that took it still exists
   bool owner_is_me = false;
   bool cancel_requested = false;
-  bool sealed = false;           ///< it has been started: no more parts
+  bool sealed = false;  ///< it has been started: no more parts
 };
 
-/// What happened to the items of a run or batch, by outcome (Outcome's order, pending excluded), plus the sum.
+/// What happened to the items of a run or batch, by outcome (Outcome's order, pending excluded), plus the
+/// sum.
 struct Counts {
-  int64_t read = 0, inserted = 0, updated = 0, unchanged = 0, skipped = 0, conflicted = 0, parked = 0, invalid = 0,
-          failed = 0;
+  int64_t read = 0, inserted = 0, updated = 0, unchanged = 0, skipped = 0, conflicted = 0, parked = 0,
+          invalid = 0, failed = 0;
   void operator+=(const Counts& other);
   int64_t rejects() const { return invalid + failed; }
 };
@@ -39,26 +40,27 @@ struct NewRun {
   std::optional<std::string> name, metadata;
 };
 
-int64_t insert_run(const NewRun&);                 ///< status pending, role and session role the current ones
+int64_t insert_run(const NewRun&);  ///< status pending, role and session role the current ones
 std::optional<Run> find_run(int64_t id);
-std::optional<int64_t> latest_run_of_role();       ///< the newest run whose role is the current user
+std::optional<int64_t> latest_run_of_role();  ///< the newest run whose role is the current user
 /// Another run of the pipeline and scope that is active (queued, running, paused, verifying, rolling_back).
 /// Without a scope: of any.
-std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope, int64_t except);
-/// True if the transaction has one snapshot for all its statements (REPEATABLE READ, SERIALIZABLE) and a run of the
-/// pipeline and scope has begun or ended since: its mappings and rows cannot be seen.
+std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope,
+                                   int64_t except);
+/// True if the transaction has one snapshot for all its statements (REPEATABLE READ, SERIALIZABLE) and a run
+/// of the pipeline and scope has begun or ended since: its mappings and rows cannot be seen.
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope);
 /// Changes the state; returns false if the run was not in state `from` (somebody was faster).
 bool set_status(int64_t id, const std::string& from, const std::string& to);
 /// Status running with this backend as owner; remembers the first xid and when it started.
 void take_run(int64_t id, const std::vector<std::string>& hash_columns);
-void own_run(int64_t id);                          ///< this backend is its owner, whatever its state
-void release_run(int64_t id);                      ///< no owner any more
+void own_run(int64_t id);      ///< this backend is its owner, whatever its state
+void release_run(int64_t id);  ///< no owner any more
 void request_cancel(int64_t id);
 bool still_mine(int64_t id, const char* status, bool* cancel_requested);
 /// Writes the counters (sums over the batches) and the end of the run.
-void finish_run(int64_t id, const std::string& status, const std::string& error, const std::string& error_class,
-                const std::string& error_code);
+void finish_run(int64_t id, const std::string& status, const std::string& error,
+                const std::string& error_class, const std::string& error_code);
 void set_verified(int64_t id, bool verified);
 void set_step(int64_t id, const std::string& step);
 Counts sum_batches(int64_t id);

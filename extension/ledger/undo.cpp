@@ -11,13 +11,18 @@ using bridge::Result;
 
 // A later revision means that the item was replayed, resolved or taken back since: that one counts.
 constexpr const char* landed =
-    "i.run_id = $1 AND i.ordinal < $2 AND i.status IN ('inserted', 'updated', 'unchanged') AND NOT EXISTS (SELECT FROM "
-    "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) ";
+    "i.run_id = $1 AND i.ordinal < $2 AND i.status IN ('inserted', 'updated', 'unchanged') AND NOT EXISTS "
+    "(SELECT FROM "
+    "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision "
+    "> i.revision) ";
 
-/// A page is found by the indexes, whatever the planner knows of the tables: a scan per page would be quadratic.
+/// A page is found by the indexes, whatever the planner knows of the tables: a scan per page would be
+/// quadratic.
 class ByIndex {
  public:
-  ByIndex() { settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off"); }
+  ByIndex() {
+    settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
+  }
 
  private:
   bridge::Settings settings_;
@@ -28,10 +33,15 @@ std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row,
   bool null;
   Datum array = rows.datum(row, column, &null);
   if (null) return texts;
-  struct Parts { Datum* items; bool* nulls; int count; };
+  struct Parts {
+    Datum* items;
+    bool* nulls;
+    int count;
+  };
   Parts parts = bridge::guarded([=] {
     Parts p{};
-    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &p.items, &p.nulls, &p.count);
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &p.items, &p.nulls,
+                      &p.count);
     return p;
   });
   for (int i = 0; i < parts.count; i++)
@@ -52,34 +62,45 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
   AsLedger as;
   ByIndex by_index;
   static const std::string sql =
-      std::string("SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
-                  "m.source_hash, m.row_hash, m.run_id, m.ordinal, u.run_id IS NOT NULL, u.columns, u.before, "
-                  "u.before_hash, u.mapping_run_id IS NOT NULL FROM (SELECT * FROM portage.item_rows i WHERE ") +
+      std::string(
+          "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
+          "m.source_hash, m.row_hash, m.run_id, m.ordinal, u.run_id IS NOT NULL, u.columns, u.before, "
+          "u.before_hash FROM (SELECT * FROM portage.item_rows i WHERE ") +
       landed + "ORDER BY i.run_id DESC, i.ordinal DESC LIMIT " + std::to_string(limit) +
-      ") i LEFT JOIN portage.legacy_mappings m ON m.pipeline_id = $3 AND m.scope = $4 AND m.legacy_id = i.legacy_id "
-      "LEFT JOIN portage.migration_undo u ON u.run_id = i.run_id AND u.ordinal = i.ordinal AND u.revision = i.revision "
+      ") i LEFT JOIN portage.legacy_mappings m ON m.pipeline_id = $3 AND m.scope = $4 AND m.legacy_id = "
+      "i.legacy_id "
+      "LEFT JOIN portage.migration_undo u ON u.run_id = i.run_id AND u.ordinal = i.ordinal AND u.revision = "
+      "i.revision "
       "ORDER BY i.ordinal DESC";
-  Result rows = bridge::execute(sql, {param(run_id), param(below), param(space.pipeline_id), param(space.scope)});
+  Result rows =
+      bridge::execute(sql, {param(run_id), param(below), param(space.pipeline_id), param(space.scope)});
   std::vector<LandedItem> items;
   for (size_t i = 0; i < rows.size(); i++) {
     LandedItem item;
     item.ordinal = rows.bigint(i, 1);
     item.revision = rows.integer(i, 2);
     std::string status = rows.text(i, 3);
-    item.outcome = status == "inserted" ? Outcome::inserted : status == "updated" ? Outcome::updated : Outcome::unchanged;
+    item.outcome = status == "inserted"  ? Outcome::inserted
+                   : status == "updated" ? Outcome::updated
+                                         : Outcome::unchanged;
     if (std::optional<std::string> id = rows.maybe_text(i, 4)) item.legacy_id = arena.copy(*id);
     item.target_key = arena.copy(rows.text(i, 5));
     item.mapping = {};
     if (!rows.is_null(i, 6))
-      item.mapping = {true, arena.copy(rows.text(i, 6)), rows.text(i, 7)[0], rows.bigint(i, 8), rows.bigint(i, 9),
-                      rows.bigint(i, 10), rows.bigint(i, 11)};
-    item.concerned = item.outcome != Outcome::unchanged ||
-                     (item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal);
+      item.mapping = {true,
+                      arena.copy(rows.text(i, 6)),
+                      rows.text(i, 7)[0],
+                      rows.bigint(i, 8),
+                      rows.bigint(i, 9),
+                      rows.bigint(i, 10),
+                      rows.bigint(i, 11)};
+    item.concerned =
+        item.outcome != Outcome::unchanged ||
+        (item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal);
     item.has_undo = rows.boolean(i, 12);
     for (auto& name : texts_of(rows, i, 13)) item.columns.push_back(name.value_or(""));
     item.before = texts_of(rows, i, 14);
     if (!rows.is_null(i, 15)) item.before_hash = rows.bigint(i, 15);
-    item.mapping_before = rows.boolean(i, 16);
     items.push_back(std::move(item));
   }
   return items;
@@ -91,34 +112,52 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
   bridge::Memory memory("portage rollback ledger");
   bridge::InMemory in(memory.get());
   AsLedger as;
-  std::vector<int64_t> ordinals = ordinals_of(items), with_before;
-  std::vector<std::string> dropped;
+  std::vector<int64_t> ordinals = ordinals_of(items), mapped;
   for (const LandedItem* item : items) {
-    if (item->legacy_id.data() == nullptr) continue;
-    if (item->mapping_before) with_before.push_back(item->ordinal);
-    else dropped.emplace_back(item->legacy_id);
+    const Mapping& mapping = item->mapping;
+    bool ours = mapping.found && mapping.run_id == run_id && mapping.ordinal == item->ordinal;
+    // A mapping that a later run has written stays, unless it speaks of a row that was taken back by force.
+    if (ours || (mapping.found && item->row_taken && mapping.target_key == item->target_key))
+      mapped.push_back(item->ordinal);
   }
+  // The mapping that the item replaced comes back; where the item that wrote that one has been taken back
+  // meanwhile, what it had replaced, and so on down. Nothing below: the mapping goes.
   static const bridge::Statement restore(
-      "UPDATE portage.legacy_mappings m SET target_key = u.mapping_target_key, origin = u.mapping_origin, "
-      "source_hash = u.mapping_source_hash, row_hash = u.mapping_row_hash, run_id = u.mapping_run_id, "
-      "ordinal = u.mapping_ordinal FROM portage.item_rows i JOIN portage.migration_undo u USING (run_id, ordinal, revision) "
-      "WHERE i.run_id = $1 AND i.ordinal = ANY ($4) AND u.mapping_run_id IS NOT NULL AND NOT EXISTS (SELECT FROM "
-      "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) "
-      "AND m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = i.legacy_id");
-  if (!with_before.empty())
-    restore({param(run_id), param(space.pipeline_id), param(space.scope), bridge::param_int8_array(with_before)});
-  static const bridge::Statement drop(
-      "DELETE FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND legacy_id = ANY ($3 COLLATE \"C\")");
-  if (!dropped.empty()) drop({param(space.pipeline_id), param(space.scope), bridge::param_text_array(dropped)});
+      "WITH RECURSIVE below AS (SELECT i.legacy_id, u.mapping_target_key AS key, u.mapping_origin AS origin, "
+      "u.mapping_source_hash AS source_hash, u.mapping_row_hash AS row_hash, u.mapping_run_id AS run_id, "
+      "u.mapping_ordinal AS ordinal FROM portage.item_rows i LEFT JOIN portage.migration_undo u USING "
+      "(run_id, ordinal, revision) WHERE i.run_id = $1 AND i.ordinal = ANY ($4) AND NOT EXISTS (SELECT FROM "
+      "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND "
+      "later.revision > i.revision) "
+      "UNION ALL SELECT b.legacy_id, u.mapping_target_key, u.mapping_origin, u.mapping_source_hash, "
+      "u.mapping_row_hash, u.mapping_run_id, u.mapping_ordinal FROM below b JOIN portage.item_rows r ON "
+      "r.run_id = b.run_id AND r.ordinal = b.ordinal AND r.status = 'rolled_back' LEFT JOIN "
+      "portage.migration_undo u ON u.run_id = r.run_id AND u.ordinal = r.ordinal AND u.revision = r.revision "
+      "- 1), "
+      "last AS (SELECT b.* FROM below b WHERE NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = "
+      "b.run_id AND r.ordinal = b.ordinal AND r.status = 'rolled_back')), "
+      "dropped AS (DELETE FROM portage.legacy_mappings m USING last l WHERE l.run_id IS NULL AND "
+      "m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = l.legacy_id) "
+      "UPDATE portage.legacy_mappings m SET target_key = l.key, origin = l.origin, source_hash = "
+      "l.source_hash, row_hash = l.row_hash, run_id = l.run_id, ordinal = l.ordinal FROM last l "
+      "WHERE l.run_id IS NOT NULL AND m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = l.legacy_id");
+  if (!mapped.empty()) {
+    ByIndex by_index;
+    restore({param(run_id), param(space.pipeline_id), param(space.scope), bridge::param_int8_array(mapped)});
+  }
   static const bridge::Statement revise(
-      "INSERT INTO portage.item_rows (run_id, ordinal, revision, part, line, byte_offset, byte_length, status, legacy_id, "
-      "target_key) SELECT i.run_id, i.ordinal, i.revision + 1, i.part, i.line, i.byte_offset, i.byte_length, 'rolled_back', "
-      "i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal = ANY ($2) AND NOT EXISTS "
+      "INSERT INTO portage.item_rows (run_id, ordinal, revision, part, line, byte_offset, byte_length, "
+      "status, legacy_id, "
+      "target_key) SELECT i.run_id, i.ordinal, i.revision + 1, i.part, i.line, i.byte_offset, i.byte_length, "
+      "'rolled_back', "
+      "i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal = ANY ($2) AND "
+      "NOT EXISTS "
       "(SELECT FROM portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND "
       "later.revision > i.revision)");
   revise({param(run_id), bridge::param_int8_array(ordinals)});
   static const bridge::Statement insert(
-      "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, started_at) "
+      "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, "
+      "started_at) "
       "VALUES ($1, 'rollback', $2, $3, $4, $5::timestamptz)");
   auto [lowest, highest] = std::minmax_element(ordinals.begin(), ordinals.end());
   insert.run(run_id, *lowest, *highest, static_cast<int64_t>(items.size()), started_at);

@@ -10,7 +10,8 @@ namespace portage::load {
 
 using bridge::guarded;
 
-BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std::vector<int> key, const char* name)
+BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std::vector<int> key,
+                             const char* name)
     : memory_("portage batch relation", PortalContext ? PortalContext : CurrentMemoryContext),
       name_(name),
       columns_(std::move(columns)),
@@ -67,7 +68,8 @@ namespace {
 /// Ends the tuplestore after an error as well: halving a batch fails often, and each time with a large store.
 class StoreOfOneRun {
  public:
-  StoreOfOneRun(EphemeralNamedRelation relation, Tuplestorestate* store) : relation_(relation), store_(store) {}
+  StoreOfOneRun(EphemeralNamedRelation relation, Tuplestorestate* store)
+      : relation_(relation), store_(store) {}
   ~StoreOfOneRun() {
     relation_->reldata = nullptr;
     try {
@@ -132,12 +134,16 @@ bridge::Result BatchRelation::run(const std::string& sql, const std::vector<Batc
   bridge::Result result(SPI_tuptable, SPI_processed);
   SPI_tuptable = nullptr;
   if (code < 0)
-    throw bridge::Error(ERRCODE_INTERNAL_ERROR, bridge::format("SPI failed: %s", SPI_result_code_string(code)));
+    throw bridge::Error(ERRCODE_INTERNAL_ERROR,
+                        bridge::format("SPI failed: %s", SPI_result_code_string(code)));
   return result;
 }
 
 std::string operator_text(Oid op) {
-  struct Names { char* schema; char* name; };
+  struct Names {
+    char* schema;
+    char* name;
+  };
   Names names = guarded([=] {
     HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(op));
     if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for operator %u", op);

@@ -1,5 +1,6 @@
-// The batch as a relation that SQL can see: an ephemeral named relation (mostly "portage_batch") with columns o (position),
-// k1.. (a row's old key) and c<attnum> (the items' values). Statements over it are prepared once and kept.
+// The batch as a relation that SQL can see: an ephemeral named relation (mostly "portage_batch") with columns
+// o (position), k1.. (a row's old key) and c<attnum> (the items' values). Statements over it are prepared
+// once and kept.
 #pragma once
 
 #include "bridge/spi.hpp"
@@ -22,7 +23,8 @@ struct BatchRow {
 class BatchRelation {
  public:
   /// `columns`: attnums that statements may mention; `key`: attnums of the key.
-  BatchRelation(const Target&, std::vector<int> columns, std::vector<int> key, const char* name = "portage_batch");
+  BatchRelation(const Target&, std::vector<int> columns, std::vector<int> key,
+                const char* name = "portage_batch");
   ~BatchRelation();
   BatchRelation(const BatchRelation&) = delete;
   BatchRelation& operator=(const BatchRelation&) = delete;

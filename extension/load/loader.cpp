@@ -18,33 +18,42 @@ using ledger::Mapping;
 
 namespace {
 
-/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes half.
+/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes
+/// half.
 constexpr int max_subtransactions = 32;
 
-/// The rule that a failed write broke: that of the constraint, else of the trigger that raised; "" where the SQLSTATE
-/// says all that is known.
+/// The rule that a failed write broke: that of the constraint, else of the trigger that raised; "" where the
+/// SQLSTATE says all that is known.
 std::string_view rule_of(int code) {
   switch (code) {
-    case ERRCODE_NOT_NULL_VIOLATION: return "not_null";
-    case ERRCODE_CHECK_VIOLATION: return "check";
-    case ERRCODE_UNIQUE_VIOLATION: return "unique";
-    case ERRCODE_FOREIGN_KEY_VIOLATION: return "foreign_key";
-    case ERRCODE_EXCLUSION_VIOLATION: return "exclusion";
-    default: return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_RAISE_EXCEPTION) ? "trigger" : "";
+    case ERRCODE_NOT_NULL_VIOLATION:
+      return "not_null";
+    case ERRCODE_CHECK_VIOLATION:
+      return "check";
+    case ERRCODE_UNIQUE_VIOLATION:
+      return "unique";
+    case ERRCODE_FOREIGN_KEY_VIOLATION:
+      return "foreign_key";
+    case ERRCODE_EXCLUSION_VIOLATION:
+      return "exclusion";
+    default:
+      return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_RAISE_EXCEPTION) ? "trigger" : "";
   }
 }
 
 long long shown(int64_t ordinal) { return static_cast<long long>(ordinal); }
 
-/// A row that a policy of the target forbids is that row's fault, though the SQLSTATE is that of a missing right.
-/// Told apart by the function that raised it: the message is translated.
+/// A row that a policy of the target forbids is that row's fault, though the SQLSTATE is that of a missing
+/// right. Told apart by the function that raised it: the message is translated.
 bool breaks_row_policy(const Error& error) {
   const char* raised_by = error.report().funcname;
-  return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && raised_by && strcmp(raised_by, "ExecWithCheckOptions") == 0;
+  return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && raised_by &&
+         strcmp(raised_by, "ExecWithCheckOptions") == 0;
 }
 
 double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace
@@ -67,8 +76,9 @@ size_t Loader::load(Batch& batch, size_t from) {
     look_up_mappings(batch, open);
     find_duplicates(open);
     timings_.look_up += now_ms() - start;
-    // What repeats an item of this very batch is a duplicate only if that one lands, as it would be if a batch ended
-    // between the two. Where it does not, the batch ends there: the rest is the next transaction's.
+    // What repeats an item of this very batch is a duplicate only if that one lands, as it would be if a
+    // batch ended between the two. Where it does not, the batch ends there: the rest is the next
+    // transaction's.
     std::optional<bridge::Subtransaction> whole;
     if (!followers_.empty()) whole.emplace();
     size_t settled = load_until(batch, from, end, open, before);
@@ -84,7 +94,8 @@ size_t Loader::load(Batch& batch, size_t from) {
 }
 
 /// Items [first, end) as they were before the call.
-void Loader::restore(Batch& batch, size_t from, size_t first, size_t end, const std::vector<Untouched>& before) {
+void Loader::restore(Batch& batch, size_t from, size_t first, size_t end,
+                     const std::vector<Untouched>& before) {
   for (size_t i = first; i < end; i++) {
     const Untouched& untouched = before[i - from];
     if (untouched.item.outcome != Outcome::pending) continue;
@@ -93,10 +104,11 @@ void Loader::restore(Batch& batch, size_t from, size_t first, size_t end, const 
   }
 }
 
-/// Rejects the followers whose leader landed, or is a duplicate itself of the same kind. Position of the first other
-/// one, or `settled` if there is none.
+/// Rejects the followers whose leader landed, or is a duplicate itself of the same kind. Position of the
+/// first other one, or `settled` if there is none.
 size_t Loader::judge_followers(Batch& batch, size_t settled) {
-  std::sort(followers_.begin(), followers_.end(), [](const Follower& a, const Follower& b) { return a.item < b.item; });
+  std::sort(followers_.begin(), followers_.end(),
+            [](const Follower& a, const Follower& b) { return a.item < b.item; });
   std::vector<int64_t> firsts;
   for (const Follower& follower : followers_) {
     size_t position = static_cast<size_t>(follower.item - batch.items.data());
@@ -110,19 +122,22 @@ size_t Loader::judge_followers(Batch& batch, size_t settled) {
     duplicate_of_[{follower.item, follower.by_id}] = first;
     firsts.push_back(first);
   }
-  for (size_t i = 0; i < firsts.size(); i++) add_duplicate(batch, *followers_[i].item, followers_[i].by_id, firsts[i]);
+  for (size_t i = 0; i < firsts.size(); i++)
+    add_duplicate(batch, *followers_[i].item, followers_[i].by_id, firsts[i]);
   return settled;
 }
 
 void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) {
   item.outcome = Outcome::invalid;
   if (by_id)
-    batch.add_issue(item, "duplicate", "23505", "",
-                    bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal), shown(first)),
-                    bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
+    batch.add_issue(
+        item, "duplicate", "23505", "",
+        bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal), shown(first)),
+        bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
   else
-    batch.add_issue(item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
-                    bridge::format("item %lld has the match key of item %lld", shown(item.ordinal), shown(first)));
+    batch.add_issue(
+        item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
+        bridge::format("item %lld has the match key of item %lld", shown(item.ordinal), shown(first)));
   duplicate_of_[{&item, by_id}] = first;
 }
 
@@ -132,7 +147,8 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   undo_.clear();
   subtransactions_ = 0;
   double start = now_ms();
-  open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }), open.end());
+  open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
+             open.end());
   classify(batch, open);
   check_parents(batch);
   for (Work& work : work_)
@@ -148,8 +164,9 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
     restore(batch, from, settled, end_position, before);
     work_.erase(work_.begin() + static_cast<std::ptrdiff_t>(stopped_at_), work_.end());
     const Item* end = batch.items.data() + settled;
-    undo_.erase(std::remove_if(undo_.begin(), undo_.end(), [=](const ledger::Undo& u) { return u.item >= end; }),
-                undo_.end());
+    undo_.erase(
+        std::remove_if(undo_.begin(), undo_.end(), [=](const ledger::Undo& u) { return u.item >= end; }),
+        undo_.end());
   }
   keep_undo(batch);
   return settled;
@@ -168,8 +185,8 @@ void Loader::recall(int64_t expected_items) {
   seen_->recall();
 }
 
-/// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first: whatever
-/// else stands in this batch, such an item is a duplicate.
+/// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first:
+/// whatever else stands in this batch, such an item is a duplicate.
 void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
   std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena);
   std::vector<int64_t> seen = seen_ ? seen_->find_ids(items) : std::vector<int64_t>(items.size(), 0);
@@ -183,7 +200,9 @@ void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
     if ((mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i])
       add_duplicate(batch, item, true, seen[i] ? seen[i] : mapping.ordinal);
   }
-  items.erase(std::remove_if(items.begin(), items.end(), [](Item* i) { return i->outcome != Outcome::pending; }), items.end());
+  items.erase(
+      std::remove_if(items.begin(), items.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
+      items.end());
 }
 
 void Loader::find_duplicates(const std::vector<Item*>& items) {
@@ -199,8 +218,8 @@ void Loader::find_duplicates(const std::vector<Item*>& items) {
   }
   const std::vector<int>& match = plan_.match();
   if (match.empty()) return;
-  // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart by the
-  // target's own index when they are written.
+  // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart
+  // by the target's own index when they are written.
   bridge::Memory memory("portage duplicates");
   RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
   const RowHasher* h = &hasher;
@@ -229,7 +248,8 @@ void Loader::find_duplicates(const std::vector<Item*>& items) {
     }
     if (!twin) {
       by_match.emplace(hash, item);
-    } else if (!item->mapped_before) {  // one that is mapped has a row of its own, and finds it by its mapping
+    } else if (!item->mapped_before) {  // one that is mapped has a row of its own, and finds it by its
+                                        // mapping
       item->outcome = Outcome::invalid;
       followers_.push_back({item, twin, false});
     }
@@ -258,8 +278,10 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   }
   std::vector<Row> by_key = writer_.find_by_key(batch, keys, false);
   for (size_t j = 0; j < by_key.size(); j++) {
-    if (by_key[j].found) rows[by_key_positions[j]] = by_key[j];
-    else by_match_positions.push_back(by_key_positions[j]);  // deleted since: as if it had never been
+    if (by_key[j].found)
+      rows[by_key_positions[j]] = by_key[j];
+    else
+      by_match_positions.push_back(by_key_positions[j]);  // deleted since: as if it had never been
   }
   std::sort(by_match_positions.begin(), by_match_positions.end());
   std::vector<Item*> to_match;
@@ -275,7 +297,8 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   }
   auto ours = ledger::keys_written_by(policy_.space, policy_.run_id, foreign_keys);
   if (seen_) {
-    // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all the same.
+    // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all
+    // the same.
     std::vector<std::string> met;
     for (const Row& row : by_match)
       if (row.found) met.emplace_back(row.key);
@@ -322,7 +345,8 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       meet(batch, *work.item, work.mapping, work.update.before);
     }
   }
-  std::sort(work_.begin(), work_.end(), [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
+  std::sort(work_.begin(), work_.end(),
+            [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
   std::vector<Item*> fresh_items;
   for (Work& work : work_)
     if (!work.is_update) fresh_items.push_back(work.item);
@@ -344,9 +368,11 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
   if (row.content_hash == item.source_hash) {
     item.outcome = Outcome::unchanged;
     // Identical content is no conflict: the row is adopted, or its mapping learns the new source hash.
-    if (!mapping.found) item.origin = 'a';
+    if (!mapping.found)
+      item.origin = 'a';
     else if (mapping.source_hash != static_cast<int64_t>(item.source_hash)) {
-      item.origin = mapping.origin;
+      // where its own row is gone, the row met by match is another one
+      item.origin = mapping.target_key == row.key ? mapping.origin : 'a';
       undo_.push_back({&item, row.key, 0, 0, std::nullopt, mapping});
     }
     return;
@@ -361,7 +387,7 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
   }
   if (ours || policy_.on_conflict == OnConflict::overwrite) {
     work_.push_back({&item, mapping, true, {&item, row, {}}});
-    item.origin = mapping.found && mapping.origin == 'i' ? 'i' : 'o';
+    item.origin = mapping.found && mapping.origin == 'i' && mapping.target_key == row.key ? 'i' : 'o';
     return;
   }
   std::string message = bridge::format(mapping.found ? "the row with key %s was changed since it was migrated"
@@ -370,7 +396,9 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
   if (policy_.on_conflict == OnConflict::fail)
     throw Error(codes::conflict_failed, bridge::format("item %lld: ", shown(item.ordinal)) + message)
         .detail("The pipeline, or the run, says \"on_conflict\": \"fail\".")
-        .hint("Nothing of this batch was written. Choose \"skip\" or \"overwrite\", or settle the row by hand.");
+        .hint(
+            "Nothing of this batch was written. Choose \"skip\" or \"overwrite\", or settle the row by "
+            "hand.");
   item.outcome = Outcome::skipped;
   batch.add_issue(item, "conflict", "PZ012", "", message);
 }
@@ -380,14 +408,17 @@ int64_t Loader::hash_as_in_run(int64_t run_id, const Row& row) {
   auto known = hashers_.find(run_id);
   if (known == hashers_.end()) {
     RunHasher made;
-    std::vector<std::string> names = run_id == policy_.run_id ? policy_.hash_columns : ledger::hash_columns_of(run_id);
+    std::vector<std::string> names =
+        run_id == policy_.run_id ? policy_.hash_columns : ledger::hash_columns_of(run_id);
     made.same = names == policy_.hash_columns;
     for (const std::string& name : names) {
       const TargetColumn* column = plan_.target().column(name);
       bool readable = column && std::find(policy_.hash_columns.begin(), policy_.hash_columns.end(), name) !=
                                     policy_.hash_columns.end();
-      if (readable) made.attnums.push_back(column->attnum);
-      else made.readable = false;
+      if (readable)
+        made.attnums.push_back(column->attnum);
+      else
+        made.readable = false;
     }
     std::sort(made.attnums.begin(), made.attnums.end());
     known = hashers_.emplace(run_id, std::move(made)).first;
@@ -405,7 +436,8 @@ int64_t Loader::hash_as_in_run(int64_t run_id, const Row& row) {
 
 void Loader::check_parents(Batch& batch) {
   const Target& target = plan_.target();
-  if (target.triggers.insert_before_row || target.triggers.update_before_row) return;  // may supply the parent
+  if (target.triggers.insert_before_row || target.triggers.update_before_row)
+    return;  // may supply the parent
   for (const ForeignKey& key : target.foreign_keys) {
     bool mapped = key.match == 's' && key.parent != target.oid;
     for (int attnum : key.attnums)
@@ -426,8 +458,8 @@ void Loader::check_parents(Batch& batch) {
       item.outcome = Outcome::invalid;
       item.origin = 0;
       batch.add_issue(item, "foreign_key", "23503", target.column(key.attnums[0]).name,
-                      "insert or update on table \"" + target.name + "\" violates foreign key constraint \"" + key.name +
-                          "\"",
+                      "insert or update on table \"" + target.name + "\" violates foreign key constraint \"" +
+                          key.name + "\"",
                       "Key (" + columns + ")=(" + values + ") is not present in table \"" +
                           (parent_name ? parent_name : "") + "\".",
                       key.name);
@@ -438,7 +470,8 @@ void Loader::check_parents(Batch& batch) {
   }
 }
 
-/// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says where.
+/// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says
+/// where.
 bool Loader::settle(Batch& batch, size_t low, size_t high) {
   if (subtransactions_ >= max_subtransactions) {
     stopped_at_ = low;
@@ -455,8 +488,8 @@ bool Loader::settle(Batch& batch, size_t low, size_t high) {
   }
   Work& work = work_[low];
   if (error->code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
-    // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the index's
-    // own rules: look again, once.
+    // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the
+    // index's own rules: look again, once.
     work.looked_again = true;
     resolve_single(batch, work, *error);
     if (work.item->outcome == Outcome::pending) return settle(batch, low, high);
@@ -474,7 +507,8 @@ bool Loader::settle(Batch& batch, size_t low, size_t high) {
   return true;
 }
 
-/// A unique violation of one item: if its row can be found now, it is a duplicate or a conflict; else a reject.
+/// A unique violation of one item: if its row can be found now, it is a duplicate or a conflict; else a
+/// reject.
 void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
   Item& item = *work.item;
   Row row;
@@ -516,8 +550,10 @@ void Loader::write(Batch& batch, size_t low, size_t high) {
   for (size_t i = low; i < high; i++) {
     Work& work = work_[i];
     work.forget_attempt();
-    if (work.is_update) updates.push_back(&work.update);
-    else inserts.push_back(work.item);
+    if (work.is_update)
+      updates.push_back(&work.update);
+    else
+      inserts.push_back(work.item);
   }
   writer_.insert(batch, inserts);
   writer_.update(batch, updates);
@@ -537,7 +573,8 @@ void Loader::keep_undo(Batch& batch) {
     }
     item.outcome = work.is_update ? Outcome::updated : Outcome::inserted;
     if (!work.is_update && !work.mapping.found) continue;
-    ledger::Undo undo{&item, work.is_update ? work.update.before.key : item.target_key, 0, 0, std::nullopt, work.mapping};
+    ledger::Undo undo{
+        &item, work.is_update ? work.update.before.key : item.target_key, 0, 0, std::nullopt, work.mapping};
     if (work.is_update) {
       std::vector<std::string> names;
       std::vector<int> changed;
@@ -574,7 +611,8 @@ void Loader::keep_undo(Batch& batch) {
       undo.columns = bridge::param_text_array(names).value;
       undo.before = guarded([=] {
         int dims[1] = {count}, lower[1] = {1};
-        return PointerGetDatum(construct_md_array(texts, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
+        return PointerGetDatum(
+            construct_md_array(texts, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
       });
       undo.before_hash = static_cast<int64_t>(work.update.before.row_hash);
     }

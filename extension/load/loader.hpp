@@ -1,6 +1,6 @@
-// A batch of typed items into the target: duplicates, what is there already, conflicts, foreign keys, then phase B
-// of fault isolation: write, and halve what fails. Knows the mappings (ledger/) and one Writer; knows nothing of
-// files, transactions or the life of a run.
+// A batch of typed items into the target: duplicates, what is there already, conflicts, foreign keys, then
+// phase B of fault isolation: write, and halve what fails. Knows the mappings (ledger/) and one Writer; knows
+// nothing of files, transactions or the life of a run.
 #pragma once
 
 #include "ledger/items.hpp"
@@ -12,11 +12,11 @@ namespace portage::load {
 /// What a run says about how its items are to land.
 struct Policy {
   OnConflict on_conflict = OnConflict::skip;
-  bool incremental = true;       ///< unchanged items (source_hash) are not looked at again
+  bool incremental = true;  ///< unchanged items (source_hash) are not looked at again
   int64_t run_id = 0;
   ledger::MappingSpace space;
-  uint64_t first_xid = 0;        ///< rows written before it were not written by this run
-  bool may_update = true;        ///< the role has UPDATE on the mapped columns
+  uint64_t first_xid = 0;                 ///< rows written before it were not written by this run
+  bool may_update = true;                 ///< the role has UPDATE on the mapped columns
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
 };
 
@@ -27,10 +27,11 @@ struct Timings {
 
 class Loader {
  public:
-  Loader(Plan& plan, Writer& writer, Policy policy) : plan_(plan), writer_(writer), policy_(std::move(policy)) {}
+  Loader(Plan& plan, Writer& writer, Policy policy)
+      : plan_(plan), writer_(writer), policy_(std::move(policy)) {}
 
-  /// Settles items [from, n) as far as the subtransactions of one transaction reach and returns the position up
-  /// to which all have an outcome; the rest is as before the call, for the next transaction. Raises what
+  /// Settles items [from, n) as far as the subtransactions of one transaction reach and returns the position
+  /// up to which all have an outcome; the rest is as before the call, for the next transaction. Raises what
   /// concerns the whole batch. The current user is the run's role.
   size_t load(Batch&, size_t from);
 
@@ -56,8 +57,10 @@ class Loader {
     /// Forgets what a write that was rolled back said about the item.
     void forget_attempt() {
       item->outcome = Outcome::pending;
-      if (remarks) remarks->next = nullptr;
-      else item->issues = nullptr;
+      if (remarks)
+        remarks->next = nullptr;
+      else
+        item->issues = nullptr;
     }
   };
 
@@ -73,7 +76,8 @@ class Loader {
     bool by_id;
   };
 
-  size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open, const std::vector<Untouched>& before);
+  size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open,
+                    const std::vector<Untouched>& before);
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
   size_t judge_followers(Batch&, size_t settled);
   void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
@@ -103,7 +107,8 @@ class Loader {
   std::vector<ledger::Undo> undo_;
   std::unordered_map<const Item*, ledger::Mapping> mappings_;  // of the batch in hand, where there is one
   std::vector<Follower> followers_;
-  std::map<std::pair<const Item*, bool>, int64_t> duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
+  std::map<std::pair<const Item*, bool>, int64_t>
+      duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
   std::unordered_map<int64_t, RunHasher> hashers_;
   int subtransactions_ = 0;
   size_t stopped_at_ = 0;  // position in work_ of the first item that was not settled

@@ -12,7 +12,8 @@ using bridge::guarded;
 SeenIds::SeenIds(int64_t run_id, int64_t expected_items)
     : run_id_(run_id), memory_("portage seen ids", PortalContext ? PortalContext : CurrentMemoryContext) {
   bridge::InMemory in(memory_.get());
-  // bloom_create gives two bytes per element; four times that makes a wrong "maybe" rarer than one in a million.
+  // bloom_create gives two bytes per element; four times that makes a wrong "maybe" rarer than one in a
+  // million.
   int64_t elements = std::clamp<int64_t>(expected_items, 100000, 16000000) * 4;
   filter_ = guarded([=] { return bloom_create(elements, 32 * 1024, 0); });
 }
@@ -72,7 +73,8 @@ std::vector<int64_t> SeenIds::find_ids(const std::vector<Item*>& items) const {
     candidates.emplace_back(items[i]->legacy_id);
     positions.push_back(i);
   }
-  std::unordered_map<std::string, int64_t> known = ledger::unchanged_ordinals(run_id_, "legacy_id", candidates);
+  std::unordered_map<std::string, int64_t> known =
+      ledger::unchanged_ordinals(run_id_, "legacy_id", candidates);
   for (size_t j = 0; j < candidates.size(); j++) {
     auto it = known.find(candidates[j]);
     // an item that is looked at again, after its batch was cut short, is no second occurrence

@@ -1,6 +1,6 @@
-// Which legacy ids, and which rows, earlier batches of the run found unchanged. Nothing of them is written again, so a
-// second occurrence could not be told from a first one. A Bloom filter of bounded size says "never seen" for nearly all;
-// the few others are looked up in the ledger.
+// Which legacy ids, and which rows, earlier batches of the run found unchanged. Nothing of them is written
+// again, so a second occurrence could not be told from a first one. A Bloom filter of bounded size says
+// "never seen" for nearly all; the few others are looked up in the ledger.
 #pragma once
 
 #include "ledger/items.hpp"

@@ -17,12 +17,13 @@ using bridge::execute;
 using bridge::guarded;
 using bridge::Result;
 
-/// Plans over the batch that look rows up must use the index, however small the planner believes the table to be:
-/// one scan of the whole target per batch would make a run quadratic.
+/// Plans over the batch that look rows up must use the index, however small the planner believes the table to
+/// be: one scan of the whole target per batch would make a run quadratic.
 class IndexOnly {
  public:
   explicit IndexOnly(bool on) {
-    if (on) settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
+    if (on)
+      settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
   }
 
  private:
@@ -92,7 +93,9 @@ std::string SqlWriter::same(const std::vector<int>& attnums, bool key) const {
 }
 
 SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
-    : plan_(plan), target_(plan.target()), memory_("portage sql writer", PortalContext ? PortalContext : CurrentMemoryContext) {
+    : plan_(plan),
+      target_(plan.target()),
+      memory_("portage sql writer", PortalContext ? PortalContext : CurrentMemoryContext) {
   std::set<int> read(hash_columns.begin(), hash_columns.end());
   read.insert(plan.key().begin(), plan.key().end());
   read.insert(plan.mapped().begin(), plan.mapped().end());
@@ -120,7 +123,8 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   Oid oid = target_.oid;
   has_xmin_ = target_.ordinary() &&
               guarded([=] { return pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) == ACLCHECK_OK; });
-  // What an AFTER trigger does to the row is not in RETURNING: such rows are read again before they are hashed.
+  // What an AFTER trigger does to the row is not in RETURNING: such rows are read again before they are
+  // hashed.
   rehash_ = target_.triggers.insert_after_row || target_.triggers.insert_after_statement ||
             target_.triggers.update_after_row || target_.triggers.update_after_statement;
 
@@ -141,7 +145,8 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   std::set<int> visible(inserted);
   visible.insert(plan.match().begin(), plan.match().end());
   visible.insert(plan.key().begin(), plan.key().end());
-  batch_ = std::make_unique<BatchRelation>(target_, std::vector<int>(visible.begin(), visible.end()), plan.key());
+  batch_ =
+      std::make_unique<BatchRelation>(target_, std::vector<int>(visible.begin(), visible.end()), plan.key());
 }
 
 /// A row from columns first_column.. of a result (in the order of read_), copied into the batch's memory.
@@ -160,7 +165,9 @@ Row SqlWriter::read_row(Batch& batch, const Result& result, size_t index, int fi
   int count = static_cast<int>(read_.size());
   const RowHasher* row_hasher = &row_hasher_;
   const RowHasher* content_hasher = &content_hasher_;
-  struct Hashes { uint64_t row, content; };
+  struct Hashes {
+    uint64_t row, content;
+  };
   Hashes hashes = guarded([=] {
     for (int i = 0; i < count; i++) {
       bool null;
@@ -204,8 +211,10 @@ Datum* SqlWriter::key_values(Batch& batch, std::string_view key) const {
   if (plan_.key().size() == 1) {
     texts.emplace_back(key);
   } else {
-    Result parts = execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY "
-                           "ORDER BY ordinality", {bridge::param(key)});
+    Result parts = execute(
+        "SELECT value FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY "
+        "ORDER BY ordinality",
+        {bridge::param(key)});
     for (size_t i = 0; i < parts.size(); i++) texts.push_back(parts.text(i, 1));
   }
   if (texts.size() != plan_.key().size())
@@ -234,8 +243,9 @@ std::vector<Row> SqlWriter::find_by_key(Batch& batch, const std::vector<std::str
     PlainText plain;
     for (std::string_view key : keys) rows.push_back({nullptr, nullptr, key_values(batch, key)});
   }
-  std::string sql = "SELECT b.o, " + list(read_, "t.") + " FROM portage_batch b JOIN " + target_.quoted_name() +
-                    " t ON " + same(plan_.key(), true) + (lock ? " FOR UPDATE OF t" : "");
+  std::string sql = "SELECT b.o, " + list(read_, "t.") + " FROM portage_batch b JOIN " +
+                    target_.quoted_name() + " t ON " + same(plan_.key(), true) +
+                    (lock ? " FOR UPDATE OF t" : "");
   IndexOnly index_only(OidIsValid(target_.key_index));
   Result result = batch_->run(sql, rows);
   PlainText plain;
@@ -262,8 +272,8 @@ void SqlWriter::insert(Batch& batch, const std::vector<Item*>& items) {
   if (result.size() == items.size()) {
     for (size_t i = 0; i < items.size(); i++) land(batch, *items[i], read_row(batch, result, i, 1));
   } else {
-    // A trigger or a rule kept rows out. Which ones is known by the keys that we sent; where the target makes the
-    // key itself, only one item at a time can tell: the caller halves.
+    // A trigger or a rule kept rows out. Which ones is known by the keys that we sent; where the target makes
+    // the key itself, only one item at a time can tell: the caller halves.
     std::unordered_map<std::string_view, Row> by_key;
     for (size_t i = 0; i < result.size(); i++) {
       Row row = read_row(batch, result, i, 1);
@@ -281,7 +291,8 @@ void SqlWriter::insert(Batch& batch, const std::vector<Item*>& items) {
       }
     }
     if (matched != result.size() && items.size() > 1)
-      throw bridge::Error(ERRCODE_TRIGGERED_ACTION_EXCEPTION, "a trigger kept rows out of " + target_.quoted_name());
+      throw bridge::Error(ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+                          "a trigger kept rows out of " + target_.quoted_name());
     for (Item* item : cancelled) {
       item->outcome = Outcome::skipped;
       batch.add_issue(*item, "cancelled_by_trigger", "09000", "",
@@ -310,7 +321,8 @@ void SqlWriter::update(Batch& batch, std::vector<Update*>& updates) {
   std::vector<int> columns = settable_;
   if (key_changes) columns.insert(columns.end(), mapped_key.begin(), mapped_key.end());
   for (int attnum : columns)
-    (set += set.empty() ? "" : ", ") += bridge::quoted(target_.column(attnum).name) + " = " + batch_column(attnum);
+    (set += set.empty() ? "" : ", ") +=
+        bridge::quoted(target_.column(attnum).name) + " = " + batch_column(attnum);
   std::vector<BatchRow> rows;
   for (Update* update : updates) {
     auto* key = batch.arena.make_array<Datum>(plan_.key().size());
@@ -363,10 +375,15 @@ void SqlWriter::reread(Batch& batch, const std::vector<Item*>& inserts, const st
   }
 }
 
-std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key, const std::vector<Item*>& items) {
+std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key,
+                                              const std::vector<Item*>& items) {
   std::vector<size_t> missing;
   // As the constraint's own trigger does it: as the owner of the parent table, past row level security.
-  struct Parent { Oid owner; char* schema; char* name; };
+  struct Parent {
+    Oid owner;
+    char* schema;
+    char* name;
+  };
   Oid parent_oid = key.parent;
   Parent parent = guarded([=] {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(parent_oid));
@@ -400,7 +417,8 @@ void SqlWriter::check_deferred() {
   if (deferrable_.empty()) return;
   execute("SET CONSTRAINTS " + deferrable_ + " IMMEDIATE");
   // Somebody else's triggers may not wait until we are who we were (bridge::AsUser): they stay immediate.
-  if (!deferred_.empty() && !InSecurityRestrictedOperation()) execute("SET CONSTRAINTS " + deferred_ + " DEFERRED");
+  if (!deferred_.empty() && !InSecurityRestrictedOperation())
+    execute("SET CONSTRAINTS " + deferred_ + " DEFERRED");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The SQL functions about pipelines: create, replace, drop, grant, revoke. Each checks ownership itself; none has a
-// SET clause, because the caller's search_path is what a version pins.
+// The SQL functions about pipelines: create, replace, drop, grant, revoke. Each checks ownership itself; none
+// has a SET clause, because the caller's search_path is what a version pins.
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/spi.hpp"
@@ -48,7 +48,7 @@ std::string name_of_role(Oid role) {
 void check_privilege(const std::string& privilege) {
   if (privilege == "run" || privilege == "read") return;
   Error error(ERRCODE_INVALID_PARAMETER_VALUE, format("unknown privilege \"%s\"", privilege.c_str()));
-  throw error.hint("Privileges are \"run\" and \"read\"; run includes read.");
+  throw error.hint("Privileges are \"run\" (open runs and see these) and \"read\" (see the runs of all).");
 }
 
 }  // namespace
@@ -71,7 +71,10 @@ PORTAGE_FUNCTION(portage_create_pipeline) {
   if (pipeline.name.empty())
     throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a pipeline must not be empty");
   Oid table = pipeline.target;
-  struct Names { const char* schema; const char* name; };
+  struct Names {
+    const char* schema;
+    const char* name;
+  };
   Names names = bridge::guarded([=] {
     char* name = get_rel_name(table);
     return Names{name ? get_namespace_name(get_rel_namespace(table)) : nullptr, name};
@@ -92,7 +95,8 @@ PORTAGE_FUNCTION(portage_replace_pipeline) {
   StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
   // More than administration: what is written here will be evaluated with the owner's rights.
   if (!ledger::acts_for(GetUserId(), pipeline.owner))
-    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, format("must be owner of pipeline \"%s\"", pipeline.name.c_str()))
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format("must be owner of pipeline \"%s\"", pipeline.name.c_str()))
         .detail("A pipeline's expressions are evaluated as its owner.");
   pipeline.definition = text_argument(fcinfo, 1);
   check_and_pin(pipeline);
@@ -106,7 +110,8 @@ PORTAGE_FUNCTION(portage_drop_pipeline) {
   StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
   if (ledger::has_history(pipeline.id)) {
     if (!PG_GETARG_BOOL(1))
-      throw Error(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST, format("pipeline \"%s\" has runs", pipeline.name.c_str()))
+      throw Error(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                  format("pipeline \"%s\" has runs", pipeline.name.c_str()))
           .detail("Their items, mappings and before-images would be lost, and with them the way back.")
           .hint("Use drop_pipeline(name, with_history => true) to erase them, too; imported rows stay.");
     ledger::erase_history(pipeline.id);
@@ -125,7 +130,8 @@ PORTAGE_FUNCTION(portage_grant_pipeline) {
   if (role != "public" && !OidIsValid(oid))
     throw Error(ERRCODE_UNDEFINED_OBJECT, format("role \"%s\" does not exist", role.c_str()));
   if (!OidIsValid(pipeline.owner))
-    throw Error(ERRCODE_UNDEFINED_OBJECT, format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
+    throw Error(ERRCODE_UNDEFINED_OBJECT,
+                format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
   ledger::grant(pipeline.id, name_of_role(pipeline.owner), oid, role, privilege);
   spi.finish();
   return Int64GetDatum(pipeline.id);

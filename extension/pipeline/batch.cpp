@@ -4,7 +4,8 @@
 namespace portage {
 
 void Batch::add_issue(Item& item, std::string_view rule, std::string_view sqlstate, std::string_view column,
-                      std::string_view message, std::string_view detail, std::string_view constraint, bool warning) {
+                      std::string_view message, std::string_view detail, std::string_view constraint,
+                      bool warning) {
   Issue* issue = arena.make_array<Issue>(1);
   issue->rule = arena.copy(rule);
   memcpy(issue->sqlstate, sqlstate.data(), std::min<size_t>(sqlstate.size(), 5));
@@ -20,7 +21,8 @@ void Batch::add_issue(Item& item, std::string_view rule, std::string_view sqlsta
 
 void Batch::reject(Item& item, Outcome outcome, std::string_view rule, const bridge::Error& error) {
   const bridge::ErrorReport& report = error.report();
-  add_issue(item, rule, error.sqlstate(), report.column_name, report.message, report.detail, report.constraint_name);
+  add_issue(item, rule, error.sqlstate(), report.column_name, report.message, report.detail,
+            report.constraint_name);
   item.outcome = outcome;
 }
 

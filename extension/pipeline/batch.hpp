@@ -13,7 +13,17 @@
 namespace portage {
 
 /// What became of an item; the words are those of migration_items.status.
-enum class Outcome : uint8_t { pending, inserted, updated, unchanged, skipped, conflicted, parked, invalid, failed };
+enum class Outcome : uint8_t {
+  pending,
+  inserted,
+  updated,
+  unchanged,
+  skipped,
+  conflicted,
+  parked,
+  invalid,
+  failed
+};
 inline constexpr int outcome_count = 9;
 
 /// One thing that is wrong (or, as a warning, odd) with an item. Lives in the batch's arena.
@@ -30,27 +40,27 @@ struct Issue {
 
 /// One legacy record on its way. Trivially copyable; all memory is the batch's.
 struct Item {
-  int64_t ordinal;              ///< dense, run-wide, from 1
+  int64_t ordinal;  ///< dense, run-wide, from 1
   formats::Record record;
-  Datum* values;                ///< natts of the target, by attnum - 1; only mapped and early default columns are filled
+  Datum* values;  ///< natts of the target, by attnum - 1; only mapped and early default columns are filled
   bool* nulls;
-  std::string_view legacy_id;   ///< empty data() == nullptr: none
+  std::string_view legacy_id;  ///< empty data() == nullptr: none
   uint64_t source_hash;
   Outcome outcome;
-  Issue* issues;                ///< in the order found; warnings may stand on items that land
+  Issue* issues;  ///< in the order found; warnings may stand on items that land
   // filled by load/
   std::string_view target_key;  ///< text of the key of the row that the item landed in or met
   uint64_t row_hash;
-  char origin;                  ///< 'i'nserted, 'a'dopted, 'o'verwritten; 0: no mapping is written
-  bool mapped_before;           ///< a mapping existed; it is updated, not inserted
+  char origin;         ///< 'i'nserted, 'a'dopted, 'o'verwritten; 0: no mapping is written
+  bool mapped_before;  ///< a mapping existed; it is updated, not inserted
 };
 
 /// The items of one batch and the memory that they live in.
 class Batch {
  public:
   Batch() : memory("portage batch") {}
-  formats::Arena arena;          ///< bytes and plain structures
-  bridge::Memory memory;         ///< Datums
+  formats::Arena arena;   ///< bytes and plain structures
+  bridge::Memory memory;  ///< Datums
   std::vector<Item> items;
   uint64_t raw_bytes = 0;
 

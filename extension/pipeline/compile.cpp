@@ -1,5 +1,5 @@
-// Plan::compile: a definition meets its target. Everything is resolved, type-checked and compiled here, so that a
-// run can fail only on data; each fault names its place in the definition.
+// Plan::compile: a definition meets its target. Everything is resolved, type-checked and compiled here, so
+// that a run can fail only on data; each fault names its place in the definition.
 #include "pipeline/plan_body.hpp"
 #include "pipeline/target_reader.hpp"
 
@@ -52,7 +52,8 @@ class Compiler {
  private:
   const TargetColumn& column_named(const std::string& name, const std::string& place) {
     if (auto* column = target_.column(name)) return *column;
-    throw fault(place, format("column \"%s\" of relation \"%s\" does not exist", name.c_str(), target_.name.c_str()),
+    throw fault(place,
+                format("column \"%s\" of relation \"%s\" does not exist", name.c_str(), target_.name.c_str()),
                 nearest_hint(name, target_.column_names()));
   }
 
@@ -65,7 +66,8 @@ class Compiler {
     if (definition_.format != Format::csv) return;
     const std::string& name = definition_.csv.encoding;
     body_.encoding = pg_char_to_encoding(name.c_str());
-    if (!PG_VALID_ENCODING(body_.encoding)) throw fault("csv.encoding", format("unknown encoding \"%s\"", name.c_str()));
+    if (!PG_VALID_ENCODING(body_.encoding))
+      throw fault("csv.encoding", format("unknown encoding \"%s\"", name.c_str()));
     body_.item_encoding = body_.encoding;
     if (!PG_VALID_BE_ENCODING(body_.encoding))
       throw Error(ERRCODE_FEATURE_NOT_SUPPORTED, format("encoding \"%s\" is not supported", name.c_str()))
@@ -120,12 +122,14 @@ class Compiler {
       column.bit = uint64_t{1} << (i % 64);
       column.check_not_null = judge && target_.column(column.attnum).not_null;
       body_.mapped.push_back(column.attnum);
-      (column.source.kind == ValueSource::Kind::sql ? body_.expressions : body_.conversions).push_back(&column);
+      (column.source.kind == ValueSource::Kind::sql ? body_.expressions : body_.conversions)
+          .push_back(&column);
     }
     judge_early_ = judge;
     if (judge)
       for (const TargetColumn& column : target_.columns)
-        if (!column.dropped && column.not_null && !column.has_default && !column.generated && !is_mapped(column.attnum))
+        if (!column.dropped && column.not_null && !column.has_default && !column.generated &&
+            !is_mapped(column.attnum))
           throw fault("columns", format("column \"%s\" is not mapped, but is NOT NULL and has no default",
                                         column.name.c_str()));
   }
@@ -151,12 +155,16 @@ class Compiler {
     TupleDesc shape = target_.shape;
     Plan::Body* body = &body_;
     guarded([=] {
-      static const struct { const char* name; Oid type; } variables[item_variables] = {
-          {"item", JSONBOID},     {"scope", TEXTOID}, {"name", TEXTOID},        {"path", TEXTOID},
-          {"ordinal", INT8OID},   {"line", INT8OID},  {"mtime", TIMESTAMPTZOID}};
+      static const struct {
+        const char* name;
+        Oid type;
+      } variables[item_variables] = {{"item", JSONBOID},       {"scope", TEXTOID},   {"name", TEXTOID},
+                                     {"path", TEXTOID},        {"ordinal", INT8OID}, {"line", INT8OID},
+                                     {"mtime", TIMESTAMPTZOID}};
       TupleDesc items = CreateTemplateTupleDesc(item_variables);
       for (int i = 0; i < item_variables; i++)
-        TupleDescInitEntry(items, static_cast<AttrNumber>(i + 1), variables[i].name, variables[i].type, -1, 0);
+        TupleDescInitEntry(items, static_cast<AttrNumber>(i + 1), variables[i].name, variables[i].type, -1,
+                           0);
       for (int i = 1; i < 4; i++)
         TupleDescInitEntryCollation(items, static_cast<AttrNumber>(i + 1), DEFAULT_COLLATION_OID);
       body->item_slot = MakeSingleTupleTableSlot(items, &TTSOpsVirtual);
@@ -179,25 +187,29 @@ class Compiler {
       const TargetColumn& target = target_.column(column->attnum);
       const ValueSource& source = *places_[column->attnum];
       column->expression = compile_expression(
-          source.sql, item, {target.type, target.typmod, false, "column \"" + target.name + "\""}, source.place, used);
+          source.sql, item, {target.type, target.typmod, false, "column \"" + target.name + "\""},
+          source.place, used);
     }
     const ValueSource& id = definition_.legacy_id.front();
     if (id.kind == ValueSource::Kind::sql)
-      body_.legacy_expression = compile_expression(id.sql, item, {TEXTOID, -1, true, "\"legacy_id\""}, id.place, used);
+      body_.legacy_expression =
+          compile_expression(id.sql, item, {TEXTOID, -1, true, "\"legacy_id\""}, id.place, used);
     if (!definition_.where.empty())
-      body_.where = compile_expression(definition_.where, item, {BOOLOID, -1, false, "\"where\"", true}, "where", used);
+      body_.where =
+          compile_expression(definition_.where, item, {BOOLOID, -1, false, "\"where\"", true}, "where", used);
     body_.uses_item = std::find(used.begin(), used.end(), static_cast<int>(item_json)) != used.end();
     for (const Rule& rule : definition_.rules) {
       std::vector<int> columns;
-      Expression expression =
-          compile_expression(rule.sql, row, {BOOLOID, -1, false, "rule \"" + rule.name + "\"", true}, rule.place, columns);
+      Expression expression = compile_expression(
+          rule.sql, row, {BOOLOID, -1, false, "rule \"" + rule.name + "\"", true}, rule.place, columns);
       for (int attnum : columns) note_early(attnum, rule.place);
       body_.rules.push_back({&rule, expression, bits_of(columns)});
     }
   }
 
   void note_early(int attnum, const std::string& place) {
-    if (is_mapped(attnum) || std::find(body_.early.begin(), body_.early.end(), attnum) != body_.early.end()) return;
+    if (is_mapped(attnum) || std::find(body_.early.begin(), body_.early.end(), attnum) != body_.early.end())
+      return;
     const TargetColumn& column = target_.column(attnum);
     if (column.generated)
       throw fault(place, format("generated column \"%s\" cannot be used in a rule", column.name.c_str()),
@@ -224,7 +236,8 @@ class Compiler {
       int32 typmod = target.typmod;
       column->converter = guarded([=] { return make_converter_raw(type, typmod, column->name, context); });
       const ValueSource& source = *places_[column->attnum];
-      if (source.kind == ValueSource::Kind::constant) try_constant(column, column->source.constant, source.place);
+      if (source.kind == ValueSource::Kind::constant)
+        try_constant(column, column->source.constant, source.place);
       if (source.fallback)
         try_constant(column, column->source.fallback, "columns." + target.name + ".default");
     }
@@ -254,7 +267,8 @@ class Compiler {
       bridge::InMemory in(scratch.get());
       guarded([=] {
         bool null;
-        (void)convert_raw(&column->converter, context, field.kind, field.text.data(), field.text.size(), false, &null);
+        (void)convert_raw(&column->converter, context, field.kind, field.text.data(), field.text.size(),
+                          false, &null);
       });
     } catch (const Error& error) {
       throw at_place(error, place);
@@ -276,7 +290,10 @@ class Compiler {
       ColumnDefault compiled{attnum, column.name.c_str(), compile_tree(tree)};
       bool is_early = std::find(body_.early.begin(), body_.early.end(), attnum) != body_.early.end();
       bool is_key = std::find(body_.key.begin(), body_.key.end(), attnum) != body_.key.end();
-      (is_early ? body_.early_defaults : is_key ? body_.key_defaults : body_.other_defaults).push_back(compiled);
+      (is_early ? body_.early_defaults
+       : is_key ? body_.key_defaults
+                : body_.other_defaults)
+          .push_back(compiled);
     }
   }
 
@@ -330,10 +347,11 @@ std::unique_ptr<Plan> Plan::compile(const StoredPipeline& pipeline) {
   body.pipeline = pipeline;
   body.definition = parse(pipeline.definition);
   if (!OidIsValid(pipeline.target))
-    throw Error(codes::unusable_target, format("table \"%s.%s\" does not exist", pipeline.target_schema.c_str(),
-                                               pipeline.target_name.c_str()));
+    throw Error(codes::unusable_target, format("table \"%s.%s\" does not exist",
+                                               pipeline.target_schema.c_str(), pipeline.target_name.c_str()));
   if (!OidIsValid(pipeline.owner))
-    throw Error(ERRCODE_UNDEFINED_OBJECT, format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
+    throw Error(ERRCODE_UNDEFINED_OBJECT,
+                format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
   check_timezone(pipeline.timezone);
   for (size_t i = 0; i < body.definition.key.size(); i++) {
     // Before the target is described, so that the fault has its place in the definition.

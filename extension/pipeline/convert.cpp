@@ -1,5 +1,5 @@
-// See convert.hpp. Raw code throughout. The short ways for single types are in fast_convert.cpp; what they decline
-// goes to the input function, so that results and errors are always its own.
+// See convert.hpp. Raw code throughout. The short ways for single types are in fast_convert.cpp; what they
+// decline goes to the input function, so that results and errors are always its own.
 #include "pipeline/convert.hpp"
 #include "pipeline/fast_convert.hpp"
 
@@ -17,28 +17,43 @@ using formats::Kind;
 
 ConvertKind kind_of(Oid base, int32 typmod) {
   switch (base) {
-    case BOOLOID: return ConvertKind::boolean;
-    case INT2OID: return ConvertKind::int2;
-    case INT4OID: return ConvertKind::int4;
-    case INT8OID: return ConvertKind::int8;
-    case FLOAT4OID: return ConvertKind::float4;
-    case FLOAT8OID: return ConvertKind::float8;
-    case TEXTOID: return ConvertKind::text;
-    case VARCHAROID: return ConvertKind::varchar;
-    case DATEOID: return ConvertKind::date;
-    case TIMESTAMPOID: return typmod < 0 ? ConvertKind::timestamp : ConvertKind::input;
-    case TIMESTAMPTZOID: return typmod < 0 ? ConvertKind::timestamptz : ConvertKind::input;
-    case UUIDOID: return ConvertKind::uuid;
-    case JSONOID: return ConvertKind::json;
-    case JSONBOID: return ConvertKind::jsonb;
-    default: break;
+    case BOOLOID:
+      return ConvertKind::boolean;
+    case INT2OID:
+      return ConvertKind::int2;
+    case INT4OID:
+      return ConvertKind::int4;
+    case INT8OID:
+      return ConvertKind::int8;
+    case FLOAT4OID:
+      return ConvertKind::float4;
+    case FLOAT8OID:
+      return ConvertKind::float8;
+    case TEXTOID:
+      return ConvertKind::text;
+    case VARCHAROID:
+      return ConvertKind::varchar;
+    case DATEOID:
+      return ConvertKind::date;
+    case TIMESTAMPOID:
+      return typmod < 0 ? ConvertKind::timestamp : ConvertKind::input;
+    case TIMESTAMPTZOID:
+      return typmod < 0 ? ConvertKind::timestamptz : ConvertKind::input;
+    case UUIDOID:
+      return ConvertKind::uuid;
+    case JSONOID:
+      return ConvertKind::json;
+    case JSONBOID:
+      return ConvertKind::jsonb;
+    default:
+      break;
   }
   bool structured = OidIsValid(get_element_type(base)) || get_typtype(base) == TYPTYPE_COMPOSITE;
   return structured ? ConvertKind::structured : ConvertKind::input;
 }
 
-/// json_populate_record is the one public way to PostgreSQL's own conversion of JSON arrays and objects; it wants a
-/// row, so that each value is wrapped in one.
+/// json_populate_record is the one public way to PostgreSQL's own conversion of JSON arrays and objects; it
+/// wants a row, so that each value is wrapped in one.
 void prepare_structured(Converter* converter, Oid type, int32 typmod) {
   TupleDesc shape = CreateTemplateTupleDesc(1);
   TupleDescInitEntry(shape, 1, converter->name, type, typmod, 0);
@@ -48,10 +63,10 @@ void prepare_structured(Converter* converter, Oid type, int32 typmod) {
   bool null = true;
   converter->empty_row = HeapTupleGetDatum(heap_form_tuple(converter->wrapper, &value, &null));
   fmgr_info_cxt(F_JSON_POPULATE_RECORD, &converter->populate, converter->context);
-  List* arguments = list_make3(makeNullConst(RECORDOID, -1, InvalidOid), makeNullConst(JSONOID, -1, InvalidOid),
-                               makeBoolConst(false, false));
-  fmgr_info_set_expr(reinterpret_cast<Node*>(makeFuncExpr(F_JSON_POPULATE_RECORD, RECORDOID, arguments, InvalidOid,
-                                                          InvalidOid, COERCE_EXPLICIT_CALL)),
+  List* arguments = list_make3(makeNullConst(RECORDOID, -1, InvalidOid),
+                               makeNullConst(JSONOID, -1, InvalidOid), makeBoolConst(false, false));
+  fmgr_info_set_expr(reinterpret_cast<Node*>(makeFuncExpr(F_JSON_POPULATE_RECORD, RECORDOID, arguments,
+                                                          InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL)),
                      &converter->populate);
 }
 
@@ -105,7 +120,8 @@ const char* c_string(ConvertContext* context, const char* text, size_t size) {
   return context->scratch.data;
 }
 
-Datum structured_raw(Converter* converter, ConvertContext* context, const char* text, size_t size, bool* null) {
+Datum structured_raw(Converter* converter, ConvertContext* context, const char* text, size_t size,
+                     bool* null) {
   StringInfo row = &context->scratch;
   resetStringInfo(row);
   row->len = VARHDRSZ;

@@ -53,7 +53,8 @@ void known_keys(const JsonNode& object, const Names& known) {
   for (const auto& [name, value] : object.members)
     if (std::find(known.begin(), known.end(), name) == known.end()) {
       std::string hint = nearest_hint(name, known);
-      fault(value, "unknown key \"" + name + "\"", hint.empty() ? "Known keys are " + listed(known) + "." : hint);
+      fault(value, "unknown key \"" + name + "\"",
+            hint.empty() ? "Known keys are " + listed(known) + "." : hint);
     }
 }
 
@@ -155,20 +156,44 @@ void read_legacy_id(Definition& definition, const JsonNode& node) {
     source.sql = nonempty_text_of(*sql, "an expression");
     source.place = sql->path;
   } else {
-    if (!node.is_string()) fault(node, "\"legacy_id\" must be a path, a list of paths or an object with \"sql\"");
+    if (!node.is_string())
+      fault(node, "\"legacy_id\" must be a path, a list of paths or an object with \"sql\"");
     definition.legacy_id.push_back(path_source(node));
   }
 }
 
 Rule rule_of(const std::string& name, const JsonNode& node) {
   // The rules that we report ourselves; an issue must not leave open whose it is.
-  static const Names reserved{
-      "conversion",       "expression",       "domain",             "default",             "not_null",
-      "check",            "legacy_id",        "where",              "duplicate",           "unique",
-      "foreign_key",      "exclusion",        "trigger",            "data_version",        "malformed_json",
-      "invalid_encoding", "item_too_large",   "nesting_too_deep",   "empty_payload",       "items_not_found",
-      "document_malformed", "document_incomplete", "ragged_row",    "malformed_row",       "unterminated_quote",
-      "duplicate_header", "conflict",         "privilege",          "sample",              "cancelled_by_trigger"};
+  static const Names reserved{"conversion",
+                              "expression",
+                              "domain",
+                              "default",
+                              "not_null",
+                              "check",
+                              "legacy_id",
+                              "where",
+                              "duplicate",
+                              "unique",
+                              "foreign_key",
+                              "exclusion",
+                              "trigger",
+                              "data_version",
+                              "malformed_json",
+                              "invalid_encoding",
+                              "item_too_large",
+                              "nesting_too_deep",
+                              "empty_payload",
+                              "items_not_found",
+                              "document_malformed",
+                              "document_incomplete",
+                              "ragged_row",
+                              "malformed_row",
+                              "unterminated_quote",
+                              "duplicate_header",
+                              "conflict",
+                              "privilege",
+                              "sample",
+                              "cancelled_by_trigger"};
   Rule rule;
   rule.name = name;
   rule.place = node.path;
@@ -189,7 +214,8 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
   if (auto* severity = node.find("severity")) {
     const std::string& text = text_of(*severity, "\"severity\"");
     if (text != "error" && text != "warning")
-      fault(*severity, "\"severity\" must be \"error\" or \"warning\"", nearest_hint(text, {"error", "warning"}));
+      fault(*severity, "\"severity\" must be \"error\" or \"warning\"",
+            nearest_hint(text, {"error", "warning"}));
     rule.warning = text == "warning";
   }
   if (auto* nulls = node.find("nulls")) {
@@ -221,7 +247,8 @@ CsvFormat csv_of(const JsonNode& node) {
     csv.quote.reset();
     if (quote->kind != Kind::null) csv.quote = one_byte(*quote, "\"quote\"");
   }
-  if (csv.quote == csv.delimiter) fault(quote ? *quote : *delimiter, "\"quote\" and \"delimiter\" must differ");
+  if (csv.quote == csv.delimiter)
+    fault(quote ? *quote : *delimiter, "\"quote\" and \"delimiter\" must differ");
   if (escape) {
     if (!csv.quote) fault(*escape, "\"escape\" has no meaning without \"quote\"");
     csv.escape = one_byte(*escape, "\"escape\"");
@@ -284,8 +311,10 @@ void refuse_later_keys(const JsonNode& root) {
   if (auto* duplicates = root.find("duplicates")) {
     const std::string& text = text_of(*duplicates, "\"duplicates\"");
     if (text == "first" || text == "last")
-      unsupported(*duplicates, "duplicates \"" + text + "\" is not supported yet", "Supported is \"reject\".");
-    if (text != "reject") fault(*duplicates, "unknown duplicates \"" + text + "\"", "Supported is \"reject\".");
+      unsupported(*duplicates, "duplicates \"" + text + "\" is not supported yet",
+                  "Supported is \"reject\".");
+    if (text != "reject")
+      fault(*duplicates, "unknown duplicates \"" + text + "\"", "Supported is \"reject\".");
   }
 }
 
@@ -311,8 +340,8 @@ Definition parse_definition(std::string_view json) {
   JsonNode root = parse_json_tree(json);
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
-  known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "where", "match", "key", "on_conflict",
-                    "duplicates", "data_version", "timezone", "sensitive", "scoped", "csv"});
+  known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "where", "match", "key",
+                    "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped", "csv"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required)) fault(root, std::string("\"") + required + "\" is missing");
 
@@ -330,7 +359,8 @@ Definition parse_definition(std::string_view json) {
   if (auto* key = root.find("key")) definition.key = names_of(*key, "\"key\"");
   if (auto* policy = root.find("on_conflict")) definition.on_conflict = on_conflict_of(*policy);
   if (auto* version = root.find("data_version")) definition.data_version = data_version_of(*version);
-  if (auto* timezone = root.find("timezone")) definition.timezone = nonempty_text_of(*timezone, "\"timezone\"");
+  if (auto* timezone = root.find("timezone"))
+    definition.timezone = nonempty_text_of(*timezone, "\"timezone\"");
   if (auto* scoped = root.find("scoped")) definition.scoped = boolean_of(*scoped, "\"scoped\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
   if (auto* sensitive = root.find("sensitive")) {

@@ -1,6 +1,6 @@
-// A pipeline's definition as its author wrote it: JSON text in, a checked structure out. Pure C++: it knows the
-// keys and their grammar, and nothing of tables, types or SQL; whether a column or an expression makes sense is
-// decided later, by plan.hpp.
+// A pipeline's definition as its author wrote it: JSON text in, a checked structure out. Pure C++: it knows
+// the keys and their grammar, and nothing of tables, types or SQL; whether a column or an expression makes
+// sense is decided later, by plan.hpp.
 #pragma once
 
 #include <exception>
@@ -73,23 +73,23 @@ struct CsvFormat {
 };
 
 struct DataVersion {
-  formats::Path from;                ///< in the document, not in the item
-  std::vector<std::string> accept;   ///< scalars as text
+  formats::Path from;               ///< in the document, not in the item
+  std::vector<std::string> accept;  ///< scalars as text
 };
 
 /// A definition, checked as far as that goes without a database.
 struct Definition {
   Format format = Format::json;
-  formats::Path items;                   ///< no steps: the root
-  std::vector<ValueSource> legacy_id;    ///< one or more paths or variables, or one expression
-  std::vector<ColumnMapping> columns;    ///< in the order written
+  formats::Path items;                 ///< no steps: the root
+  std::vector<ValueSource> legacy_id;  ///< one or more paths or variables, or one expression
+  std::vector<ColumnMapping> columns;  ///< in the order written
   std::vector<Rule> rules;
-  std::string where;                     ///< "" or an expression: items for which it is not true are skipped
-  std::vector<std::string> match;        ///< column names
-  std::vector<std::string> key;          ///< column names; empty: the primary key
+  std::string where;               ///< "" or an expression: items for which it is not true are skipped
+  std::vector<std::string> match;  ///< column names
+  std::vector<std::string> key;    ///< column names; empty: the primary key
   OnConflict on_conflict = OnConflict::skip;
   std::optional<DataVersion> data_version;
-  std::string timezone;                  ///< "": the session's at creation
+  std::string timezone;  ///< "": the session's at creation
   std::vector<formats::Path> sensitive;
   bool scoped = true;
   CsvFormat csv;

@@ -69,9 +69,10 @@ Node* parse_raw(const char* sql) {
   auto* raw = static_cast<RawStmt*>(linitial(statements));
   if (list_length(statements) == 1 && IsA(raw->stmt, SelectStmt)) {
     auto* select = reinterpret_cast<SelectStmt*>(raw->stmt);
-    bool plain = !select->distinctClause && !select->intoClause && !select->fromClause && !select->whereClause &&
-                 !select->groupClause && !select->havingClause && !select->windowClause && !select->valuesLists &&
-                 !select->sortClause && !select->limitOffset && !select->limitCount && !select->lockingClause &&
+    bool plain = !select->distinctClause && !select->intoClause && !select->fromClause &&
+                 !select->whereClause && !select->groupClause && !select->havingClause &&
+                 !select->windowClause && !select->valuesLists && !select->sortClause &&
+                 !select->limitOffset && !select->limitCount && !select->lockingClause &&
                  !select->withClause && select->op == SETOP_NONE && list_length(select->targetList) == 1;
     if (plain) {
       auto* target = static_cast<ResTarget*>(linitial(select->targetList));
@@ -171,7 +172,8 @@ Expression compile_expression(const std::string& sql, const Variables& variables
     if (request.missing[0] != '\0' && error.code() == ERRCODE_UNDEFINED_COLUMN) {
       std::string hint = nearest_hint(request.missing, variable_names(variables.shape));
       if (hint.empty()) {
-        for (const std::string& name : variable_names(variables.shape)) hint += (hint.empty() ? "" : ", ") + name;
+        for (const std::string& name : variable_names(variables.shape))
+          hint += (hint.empty() ? "" : ", ") + name;
         hint = "Known here are: " + hint + ".";
       }
       placed.hint(hint);

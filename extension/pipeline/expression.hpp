@@ -1,5 +1,5 @@
-// SQL expressions of a definition: parsed, type-checked and compiled by Postgres itself over a row of ours instead
-// of a table's. Knows nothing of items or batches; who the current user is, is the caller's affair.
+// SQL expressions of a definition: parsed, type-checked and compiled by Postgres itself over a row of ours
+// instead of a table's. Knows nothing of items or batches; who the current user is, is the caller's affair.
 #pragma once
 
 #include "bridge/scope.hpp"
@@ -24,19 +24,19 @@ struct Variables {
 struct Wanted {
   Oid type;
   int32_t typmod = -1;
-  bool any_cast = false;  ///< as by an explicit cast, else as in an assignment
-  std::string what;       ///< for messages: `column "x"`
-  bool condition = false; ///< a boolean, without any cast
+  bool any_cast = false;   ///< as by an explicit cast, else as in an assignment
+  std::string what;        ///< for messages: `column "x"`
+  bool condition = false;  ///< a boolean, without any cast
 };
 
-/// Compiles `sql` into the current memory context. `place` is its JSON path in the definition, `used` gets the
-/// attnums of the variables that it mentions. Errors keep PostgreSQL's SQLSTATE and message; the detail says
-/// where in the definition, the hint names the nearest variables.
+/// Compiles `sql` into the current memory context. `place` is its JSON path in the definition, `used` gets
+/// the attnums of the variables that it mentions. Errors keep PostgreSQL's SQLSTATE and message; the detail
+/// says where in the definition, the hint names the nearest variables.
 Expression compile_expression(const std::string& sql, const Variables& variables, const Wanted& wanted,
                               const std::string& place, std::vector<int>& used);
 
-/// An expression that is already a tree over the shape's columns, as from a catalog: planned and compiled into the
-/// current memory context.
+/// An expression that is already a tree over the shape's columns, as from a catalog: planned and compiled
+/// into the current memory context.
 Expression compile_tree(Node* tree);
 
 /// The error with its place in the definition in the detail.

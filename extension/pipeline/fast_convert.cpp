@@ -29,7 +29,8 @@ bool parse_integer(const char* text, size_t size, int64* value) {
 
 template <class Float>
 bool parse_float(const char* text, size_t size, Float* value) {
-  // Only what begins like a number: from_chars also reads "inf" and "nan", which the input function spells its way.
+  // Only what begins like a number: from_chars also reads "inf" and "nan", which the input function spells
+  // its way.
   if (size == 0 || !(digit(text[0]) || (text[0] == '-' && size > 1 && digit(text[1])))) return false;
   auto [end, error] = std::from_chars(text, text + size, *value);
   return error == std::errc() && end == text + size;
@@ -49,9 +50,11 @@ bool are_digits(const char* text, int count) {
 
 /// Days since 2000-01-01 of `YYYY-MM-DD`, for real days of the years 1 to 9999.
 bool parse_day(const char* text, int* days) {
-  if (!are_digits(text, 4) || text[4] != '-' || !are_digits(text + 5, 2) || text[7] != '-' || !are_digits(text + 8, 2))
+  if (!are_digits(text, 4) || text[4] != '-' || !are_digits(text + 5, 2) || text[7] != '-' ||
+      !are_digits(text + 8, 2))
     return false;
-  int year = two_digits(text) * 100 + two_digits(text + 2), month = two_digits(text + 5), day = two_digits(text + 8);
+  int year = two_digits(text) * 100 + two_digits(text + 2), month = two_digits(text + 5),
+      day = two_digits(text + 8);
   if (year < 1 || month < 1 || month > 12 || day < 1) return false;
   if (day > 28 && day > day_tab[isleap(year)][month - 1]) return false;
   *days = date2j(year, month, day) - POSTGRES_EPOCH_JDATE;
@@ -63,7 +66,8 @@ bool parse_timestamp(const char* text, size_t size, Timestamp* result, bool* zon
   int days;
   if (size < 19 || size > 32 || !parse_day(text, &days) || (text[10] != 'T' && text[10] != ' ')) return false;
   const char* time = text + 11;
-  if (!are_digits(time, 2) || time[2] != ':' || !are_digits(time + 3, 2) || time[5] != ':' || !are_digits(time + 6, 2))
+  if (!are_digits(time, 2) || time[2] != ':' || !are_digits(time + 3, 2) || time[5] != ':' ||
+      !are_digits(time + 6, 2))
     return false;
   int hour = two_digits(time), minute = two_digits(time + 3), second = two_digits(time + 6);
   if (hour > 23 || minute > 59 || second > 59) return false;
@@ -132,9 +136,12 @@ bool is(const char* text, size_t size, std::string_view word) { return std::stri
 bool fast_convert_raw(ConvertKind kind, int32 typmod, const char* text, size_t size, Datum* value) {
   switch (kind) {
     case ConvertKind::boolean:
-      if (is(text, size, "true")) *value = BoolGetDatum(true);
-      else if (is(text, size, "false")) *value = BoolGetDatum(false);
-      else return false;
+      if (is(text, size, "true"))
+        *value = BoolGetDatum(true);
+      else if (is(text, size, "false"))
+        *value = BoolGetDatum(false);
+      else
+        return false;
       return true;
     case ConvertKind::int2: {
       int64 n;
@@ -194,8 +201,10 @@ bool fast_convert_raw(ConvertKind kind, int32 typmod, const char* text, size_t s
       *value = TimestampGetDatum(stamp);
       return true;
     }
-    case ConvertKind::uuid: return parse_uuid(text, size, value);
-    default: return false;
+    case ConvertKind::uuid:
+      return parse_uuid(text, size, value);
+    default:
+      return false;
   }
 }
 

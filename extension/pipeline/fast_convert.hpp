@@ -1,5 +1,5 @@
-// Short ways from text to Datum for the common types. Each accepts only what it is certain about and declines the
-// rest; it never raises, but for lack of memory.
+// Short ways from text to Datum for the common types. Each accepts only what it is certain about and declines
+// the rest; it never raises, but for lack of memory.
 #pragma once
 
 #include "pipeline/convert.hpp"

@@ -1,7 +1,8 @@
-// See hash.hpp. Everything here is raw code: plain structures in memory contexts, Postgres calls without guards.
+// See hash.hpp. Everything here is raw code: plain structures in memory contexts, Postgres calls without
+// guards.
 //
-// Each value is chained as a header (0 for null, else length * 2 + 1 in 32 bits) and its bytes. Containers chain a
-// header of their own (dimensions, number of fields, bounds) and then their elements in the same way.
+// Each value is chained as a header (0 for null, else length * 2 + 1 in 32 bits) and its bytes. Containers
+// chain a header of their own (dimensions, number of fields, bounds) and then their elements in the same way.
 #include "pipeline/hash.hpp"
 
 extern "C" {
@@ -18,7 +19,22 @@ extern "C" {
 namespace portage {
 
 enum class HashKind : uint8_t {
-  byte, int2, int4, int8, uuid, text, bytea, name, jsonb, label, send, output, array, record, range, multirange
+  byte,
+  int2,
+  int4,
+  int8,
+  uuid,
+  text,
+  bytea,
+  name,
+  jsonb,
+  label,
+  send,
+  output,
+  array,
+  record,
+  range,
+  multirange
 };
 
 /// How to hash the values of one type. Lives in the hasher's memory context.
@@ -28,10 +44,10 @@ struct TypeHasher {
   bool by_value;
   int16 length;
   char align;
-  FmgrInfo function;      ///< send or output
-  TypeHasher* element;    ///< of arrays and ranges
+  FmgrInfo function;    ///< send or output
+  TypeHasher* element;  ///< of arrays and ranges
   MemoryContext context;
-  uint64 record_identity; ///< which shape `fields` fits; 0: none yet
+  uint64 record_identity;  ///< which shape `fields` fits; 0: none yet
   TupleDesc record_shape;
   RowHasher fields;
 };
@@ -60,8 +76,17 @@ uint64 chain_text(uint64 hash, const char* text, size_t length) {
 
 bool is_reg_type(Oid type) {
   switch (type) {
-    case REGPROCOID: case REGPROCEDUREOID: case REGOPEROID: case REGOPERATOROID: case REGCLASSOID: case REGTYPEOID:
-    case REGROLEOID: case REGNAMESPACEOID: case REGCONFIGOID: case REGDICTIONARYOID: case REGCOLLATIONOID:
+    case REGPROCOID:
+    case REGPROCEDUREOID:
+    case REGOPEROID:
+    case REGOPERATOROID:
+    case REGCLASSOID:
+    case REGTYPEOID:
+    case REGROLEOID:
+    case REGNAMESPACEOID:
+    case REGCONFIGOID:
+    case REGDICTIONARYOID:
+    case REGCOLLATIONOID:
       return true;
     default:
       return false;
@@ -71,9 +96,26 @@ bool is_reg_type(Oid type) {
 /// Types whose send function is known to look at no setting. Of the others we do not know.
 bool send_is_fixed(Oid type) {
   switch (type) {
-    case NUMERICOID: case INTERVALOID: case BITOID: case VARBITOID: case INETOID: case CIDROID: case MACADDROID:
-    case MACADDR8OID: case CASHOID: case TIMETZOID: case POINTOID: case LSEGOID: case PATHOID: case BOXOID:
-    case POLYGONOID: case LINEOID: case CIRCLEOID: case TIDOID: case PG_LSNOID: case PG_SNAPSHOTOID:
+    case NUMERICOID:
+    case INTERVALOID:
+    case BITOID:
+    case VARBITOID:
+    case INETOID:
+    case CIDROID:
+    case MACADDROID:
+    case MACADDR8OID:
+    case CASHOID:
+    case TIMETZOID:
+    case POINTOID:
+    case LSEGOID:
+    case PATHOID:
+    case BOXOID:
+    case POLYGONOID:
+    case LINEOID:
+    case CIRCLEOID:
+    case TIDOID:
+    case PG_LSNOID:
+    case PG_SNAPSHOTOID:
       return true;
     default:
       return false;
@@ -91,20 +133,49 @@ TypeHasher* type_hasher_raw(Oid type, MemoryContext context, Needs* needs) {
   hasher->type = type = getBaseType(type);
   get_typlenbyvalalign(type, &hasher->length, &hasher->by_value, &hasher->align);
   switch (type) {
-    case BOOLOID: case CHAROID: hasher->kind = HashKind::byte; return hasher;
-    case INT2OID: hasher->kind = HashKind::int2; return hasher;
-    case INT4OID: case DATEOID: case FLOAT4OID: case OIDOID: case XIDOID: case CIDOID:
+    case BOOLOID:
+    case CHAROID:
+      hasher->kind = HashKind::byte;
+      return hasher;
+    case INT2OID:
+      hasher->kind = HashKind::int2;
+      return hasher;
+    case INT4OID:
+    case DATEOID:
+    case FLOAT4OID:
+    case OIDOID:
+    case XIDOID:
+    case CIDOID:
       hasher->kind = HashKind::int4;
       return hasher;
-    case INT8OID: case FLOAT8OID: case TIMESTAMPOID: case TIMESTAMPTZOID: case TIMEOID: case XID8OID:
+    case INT8OID:
+    case FLOAT8OID:
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID:
+    case TIMEOID:
+    case XID8OID:
       hasher->kind = HashKind::int8;
       return hasher;
-    case UUIDOID: hasher->kind = HashKind::uuid; return hasher;
-    case TEXTOID: case VARCHAROID: case BPCHAROID: case JSONOID: hasher->kind = HashKind::text; return hasher;
-    case BYTEAOID: hasher->kind = HashKind::bytea; return hasher;
-    case NAMEOID: hasher->kind = HashKind::name; return hasher;
-    case JSONBOID: hasher->kind = HashKind::jsonb; return hasher;
-    default: break;
+    case UUIDOID:
+      hasher->kind = HashKind::uuid;
+      return hasher;
+    case TEXTOID:
+    case VARCHAROID:
+    case BPCHAROID:
+    case JSONOID:
+      hasher->kind = HashKind::text;
+      return hasher;
+    case BYTEAOID:
+      hasher->kind = HashKind::bytea;
+      return hasher;
+    case NAMEOID:
+      hasher->kind = HashKind::name;
+      return hasher;
+    case JSONBOID:
+      hasher->kind = HashKind::jsonb;
+      return hasher;
+    default:
+      break;
   }
   char typtype = get_typtype(type);
   Oid element = get_element_type(type);
@@ -202,8 +273,9 @@ uint64 chain_range(uint64 hash, TypeHasher* hasher, RangeType* range) {
   RangeBound lower, upper;
   bool empty;
   range_deserialize(type, range, &lower, &upper, &empty);
-  hash = chain_header(hash, empty ? 1 : lower.inclusive << 1 | upper.inclusive << 2 | lower.infinite << 3 |
-                                           upper.infinite << 4);
+  hash = chain_header(
+      hash,
+      empty ? 1 : lower.inclusive << 1 | upper.inclusive << 2 | lower.infinite << 3 | upper.infinite << 4);
   if (empty) return hash;
   hash = chain_value(hash, hasher->element, lower.val, lower.infinite);
   return chain_value(hash, hasher->element, upper.val, upper.infinite);
@@ -214,7 +286,8 @@ uint64 chain_multirange(uint64 hash, TypeHasher* hasher, Datum value) {
   TypeCacheEntry* type = lookup_type_cache(MultirangeTypeGetOid(ranges), TYPECACHE_MULTIRANGE_INFO);
   hash = chain_header(hash, ranges->rangeCount);
   for (uint32 i = 0; i < ranges->rangeCount; i++)
-    hash = chain_range(hash, hasher->element, multirange_get_range(type->rngtype, ranges, static_cast<int>(i)));
+    hash =
+        chain_range(hash, hasher->element, multirange_get_range(type->rngtype, ranges, static_cast<int>(i)));
   return hash;
 }
 
@@ -237,8 +310,10 @@ uint64 chain_value(uint64 hash, TypeHasher* hasher, Datum value, bool null) {
       uint64 n = pg_hton64(DatumGetUInt64(value));
       return chain_bytes(hash, &n, 8);
     }
-    case HashKind::uuid: return chain_bytes(hash, DatumGetUUIDP(value)->data, UUID_LEN);
-    case HashKind::name: return chain_text(hash, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
+    case HashKind::uuid:
+      return chain_bytes(hash, DatumGetUUIDP(value)->data, UUID_LEN);
+    case HashKind::name:
+      return chain_text(hash, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
     case HashKind::text:
     case HashKind::bytea: {
       auto* flat = PG_DETOAST_DATUM_PACKED(value);
@@ -272,10 +347,14 @@ uint64 chain_value(uint64 hash, TypeHasher* hasher, Datum value, bool null) {
       pfree(bytes);
       return hash;
     }
-    case HashKind::array: return chain_array(hash, hasher, value);
-    case HashKind::record: return chain_record(hash, hasher, value);
-    case HashKind::range: return chain_range(hash, hasher, DatumGetRangeTypeP(value));
-    case HashKind::multirange: return chain_multirange(hash, hasher, value);
+    case HashKind::array:
+      return chain_array(hash, hasher, value);
+    case HashKind::record:
+      return chain_record(hash, hasher, value);
+    case HashKind::range:
+      return chain_range(hash, hasher, DatumGetRangeTypeP(value));
+    case HashKind::multirange:
+      return chain_multirange(hash, hasher, value);
   }
   return hash;
 }
@@ -312,7 +391,8 @@ uint64_t RowHasher::chain(uint64_t hash, const Datum* values, const bool* nulls)
 }
 
 uint64_t RowHasher::operator()(const Datum* values, const bool* nulls) const {
-  bool encoding = needs_encoding_ && pg_get_client_encoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
+  bool encoding =
+      needs_encoding_ && pg_get_client_encoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
   if (!encoding && !needs_output_) return chain(0, values, nulls);
   // As a function's SET clause does it; an error undoes it at the end of the (sub)transaction.
   int level = NewGUCNestLevel();

@@ -8,7 +8,8 @@ namespace portage {
 
 struct TypeHasher;
 
-/// Hashes chosen columns of rows of one shape. A plain structure in the memory context given; trivially copyable.
+/// Hashes chosen columns of rows of one shape. A plain structure in the memory context given; trivially
+/// copyable.
 class RowHasher {
  public:
   RowHasher() = default;
@@ -30,8 +31,9 @@ class RowHasher {
   };
   Column* columns_ = nullptr;
   int count_ = 0;
-  bool needs_encoding_ = false;  // some type's bytes may depend on client_encoding, which is pinned per row then
-  bool needs_output_ = false;    // some type's text is hashed, under pinned settings
+  bool needs_encoding_ =
+      false;  // some type's bytes may depend on client_encoding, which is pinned per row then
+  bool needs_output_ = false;  // some type's text is hashed, under pinned settings
 };
 
 /// Columns that a row hash covers by default: neither dropped nor generated. Raw code; returns their number,

@@ -1,4 +1,5 @@
-// See isolate.hpp. Raw code: nothing here has a destructor, and nothing touches the batch's arena, which may throw.
+// See isolate.hpp. Raw code: nothing here has a destructor, and nothing touches the batch's arena, which may
+// throw.
 #include "pipeline/isolate.hpp"
 #include "pipeline/legacy_id.hpp"
 
@@ -147,8 +148,9 @@ __attribute__((noinline)) Stop evaluate_items_raw(Work* work) {
     if (work->step == columns + 2 && body->legacy_expression.state) {
       bool null;
       Datum value = evaluate(work, body->legacy_expression, &null);
-      if (!null) keep_legacy_id_raw(work, item, VARDATA_ANY(DatumGetPointer(value)),
-                                    VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
+      if (!null)
+        keep_legacy_id_raw(work, item, VARDATA_ANY(DatumGetPointer(value)),
+                           VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
     }
   }
   return Stop::done;
@@ -169,8 +171,8 @@ __attribute__((noinline)) Stop convert_raw_pass(Work* work) {
       Field field;
       bool foreign = find_field_raw(work, column->source, item, &field);
       bool null;
-      Datum value =
-          convert_raw(&column->converter, context, field.kind, field.text.data(), field.text.size(), foreign, &null);
+      Datum value = convert_raw(&column->converter, context, field.kind, field.text.data(), field.text.size(),
+                                foreign, &null);
       keep_value(item, column->attnum, value, null);
     }
     for (; work->step < all; work->step++) {

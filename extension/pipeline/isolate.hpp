@@ -1,5 +1,5 @@
-// The raw loops behind Plan::prepare and what they share with it: a cursor that survives an error's jump. Each loop
-// runs from the cursor to the end, or stops where the C++ side has something to record.
+// The raw loops behind Plan::prepare and what they share with it: a cursor that survives an error's jump.
+// Each loop runs from the cursor to the end, or stops where the C++ side has something to record.
 #pragma once
 
 #include "pipeline/plan_body.hpp"
@@ -9,18 +9,18 @@ namespace portage {
 /// Why a loop came back.
 enum class Stop : uint8_t { done, not_selected, broken_rule, no_legacy_id, null_value, broken_check };
 
-/// The state of one pass over a batch. Plain. The loops keep `item` and `step` up to date before each call that
-/// may raise; whoever handles a stop or an error advances `step`.
+/// The state of one pass over a batch. Plain. The loops keep `item` and `step` up to date before each call
+/// that may raise; whoever handles a stop or an error advances `step`.
 struct Work {
   Plan::Body* body;
-  MemoryContext memory;        ///< of the batch
+  MemoryContext memory;  ///< of the batch
   Item** items;
   ItemState* states;
   size_t count;
   size_t item;
   int step;
   // the part's context
-  std::string_view texts[3];   ///< scope, name, path
+  std::string_view texts[3];  ///< scope, name, path
   Datum text_datums[3];
   bool has_mtime;
   TimestampTz mtime;

@@ -1,5 +1,5 @@
-// See json_tree.hpp. nlohmann/json does the parsing; this listens to its events, because its own tree keeps neither
-// duplicates nor the spelling of numbers.
+// See json_tree.hpp. nlohmann/json does the parsing; this listens to its events, because its own tree keeps
+// neither duplicates nor the spelling of numbers.
 #include <nlohmann/json.hpp>
 
 #include "pipeline/definition.hpp"
@@ -16,11 +16,15 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
 
   bool null() override { return add(formats::Kind::null, ""); }
   bool boolean(bool value) override { return add(formats::Kind::boolean, value ? "true" : "false"); }
-  bool number_integer(number_integer_t value) override { return add(formats::Kind::number, std::to_string(value)); }
+  bool number_integer(number_integer_t value) override {
+    return add(formats::Kind::number, std::to_string(value));
+  }
   bool number_unsigned(number_unsigned_t value) override {
     return add(formats::Kind::number, std::to_string(value));
   }
-  bool number_float(number_float_t, const string_t& written) override { return add(formats::Kind::number, written); }
+  bool number_float(number_float_t, const string_t& written) override {
+    return add(formats::Kind::number, written);
+  }
   bool string(string_t& value) override { return add(formats::Kind::string, value); }
   bool binary(binary_t&) override { return false; }
   bool start_object(size_t) override { return open(false); }
@@ -31,8 +35,10 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
   bool key(string_t& name) override {
     JsonNode& object = *open_.back();
     std::string path = object.path.empty() ? path_step(name) : object.path + "." + path_step(name);
-    if (name.find('\0') != std::string::npos) throw DefinitionFault(object.path, "a key must not contain \\u0000");
-    if (object.find(name)) throw DefinitionFault(path, "duplicate key \"" + name + "\"", "Each key may be given once.");
+    if (name.find('\0') != std::string::npos)
+      throw DefinitionFault(object.path, "a key must not contain \\u0000");
+    if (object.find(name))
+      throw DefinitionFault(path, "duplicate key \"" + name + "\"", "Each key may be given once.");
     key_ = name;
     return true;
   }
@@ -94,11 +100,15 @@ JsonNode parse_json_tree(std::string_view json) {
 
 std::string to_json(const JsonNode& node) {
   switch (node.kind) {
-    case formats::Kind::string: return json_string(node.text);
+    case formats::Kind::string:
+      return json_string(node.text);
     case formats::Kind::number:
-    case formats::Kind::boolean: return node.text;
-    case formats::Kind::json: break;
-    default: return "null";
+    case formats::Kind::boolean:
+      return node.text;
+    case formats::Kind::json:
+      break;
+    default:
+      return "null";
   }
   std::string text(1, node.is_array ? '[' : '{');
   const char* separator = "";

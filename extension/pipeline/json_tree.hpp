@@ -15,8 +15,8 @@ namespace portage {
 struct JsonNode {
   formats::Kind kind = formats::Kind::null;
   bool is_array = false;
-  std::string text;   ///< string: its characters; number: as written; boolean: true or false
-  std::string path;   ///< `columns.a.default`; "" for the root
+  std::string text;  ///< string: its characters; number: as written; boolean: true or false
+  std::string path;  ///< `columns.a.default`; "" for the root
   std::vector<std::pair<std::string, JsonNode>> members;
   std::vector<JsonNode> elements;
 

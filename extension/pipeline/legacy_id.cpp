@@ -14,7 +14,8 @@ using formats::Kind;
 constexpr size_t longest_id = 1024;
 
 /// One part of the id in the server's encoding; false if there is none.
-bool id_part(Work* work, const Source& source, const Item& item, const char** text, size_t* size, bool* lasting) {
+bool id_part(Work* work, const Source& source, const Item& item, const char** text, size_t* size,
+             bool* lasting) {
   formats::Field field;
   bool foreign = find_field_raw(work, source, item, &field);
   if (field.kind == Kind::missing || field.kind == Kind::null) return false;

@@ -8,10 +8,12 @@ namespace portage {
 /// The value of a source for an item. Returns whether it is foreign, that is in the source's encoding.
 bool find_field_raw(Work* work, const Source& source, const Item& item, formats::Field* field);
 
-/// Sets the item's legacy id from its paths (unless an expression has given it). False: a part is missing or null.
+/// Sets the item's legacy id from its paths (unless an expression has given it). False: a part is missing or
+/// null.
 bool find_legacy_id_raw(Work* work, Item& item);
 
-/// Sets the item's legacy id; above 1,024 bytes it becomes sha256: and hex. The text must live with the batch.
+/// Sets the item's legacy id; above 1,024 bytes it becomes sha256: and hex. The text must live with the
+/// batch.
 void keep_legacy_id_raw(Work* work, Item& item, const char* text, size_t size);
 
 /// The JSON array text of several texts, piece by piece: as jsonb prints it.

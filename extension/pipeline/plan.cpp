@@ -43,10 +43,13 @@ std::string Plan::key_text(const Datum* values, const bool* nulls) const {
     for (size_t i = 0; i < count; i++) {
       int index = body->key[i] - 1;
       // A key's columns are NOT NULL; where nothing enforces that (views), a null shows as an empty text.
-      char* part = nulls[index] ? pstrdup("") : OutputFunctionCall(const_cast<FmgrInfo*>(&body->key_output[i]),
-                                                                   values[index]);
-      if (count == 1) appendStringInfoString(out, part);
-      else append_json_text_raw(out, part, strlen(part));
+      char* part = nulls[index]
+                       ? pstrdup("")
+                       : OutputFunctionCall(const_cast<FmgrInfo*>(&body->key_output[i]), values[index]);
+      if (count == 1)
+        appendStringInfoString(out, part);
+      else
+        append_json_text_raw(out, part, strlen(part));
     }
     if (count > 1) appendStringInfoChar(out, ']');
   });

@@ -1,6 +1,6 @@
-// The compiled pipeline: takes a batch of records to typed values, phase A of fault isolation included, before
-// anything is written. Knows the target's row type; knows nothing of how rows get into the target, of runs or
-// of the ledger.
+// The compiled pipeline: takes a batch of records to typed values, phase A of fault isolation included,
+// before anything is written. Knows the target's row type; knows nothing of how rows get into the target, of
+// runs or of the ledger.
 #pragma once
 
 #include "pipeline/batch.hpp"
@@ -16,44 +16,46 @@ struct StoredPipeline {
   int64_t id = 0;
   std::string name;
   int version = 0;
-  Oid owner = InvalidOid;            ///< invalid when the role is gone
-  std::string definition;            ///< JSON, verbatim
+  Oid owner = InvalidOid;  ///< invalid when the role is gone
+  std::string definition;  ///< JSON, verbatim
   std::string search_path, timezone;
-  Oid target = InvalidOid;           ///< invalid when the table is gone
+  Oid target = InvalidOid;  ///< invalid when the table is gone
   std::string target_schema, target_name;
 };
 
-/// What the part says about all its items. The texts must outlive prepare(), and are in the server's encoding.
+/// What the part says about all its items. The texts must outlive prepare(), and are in the server's
+/// encoding.
 struct ItemContext {
   std::string_view scope, name, path;
   std::optional<TimestampTz> mtime;
 };
 
-/// A pipeline, parsed, type-checked and ready to run. Compile and use it as the same role. It owns its memory and
-/// holds neither locks nor references to caches, so that it works across the transactions of a procedure.
+/// A pipeline, parsed, type-checked and ready to run. Compile and use it as the same role. It owns its memory
+/// and holds neither locks nor references to caches, so that it works across the transactions of a procedure.
 class Plan {
  public:
-  /// Throws PZ001 with the JSON path of the fault in the detail, PZ002 for the target, or PostgreSQL's own code
-  /// for an expression. Names and functions of expressions are resolved as the pipeline's owner.
+  /// Throws PZ001 with the JSON path of the fault in the detail, PZ002 for the target, or PostgreSQL's own
+  /// code for an expression. Names and functions of expressions are resolved as the pipeline's owner.
   static std::unique_ptr<Plan> compile(const StoredPipeline&);
   ~Plan();
 
   const Definition& definition() const;
   const Target& target() const;
-  Oid owner() const;                      ///< the pipeline's
+  Oid owner() const;  ///< the pipeline's
   formats::Options reader_options() const;
-  const std::vector<int>& mapped() const; ///< attnums of the mapped columns, ascending: what source_hash covers
-  const std::vector<int>& key() const;    ///< attnums of the key columns, in the key's order
+  const std::vector<int>& mapped()
+      const;                            ///< attnums of the mapped columns, ascending: what source_hash covers
+  const std::vector<int>& key() const;  ///< attnums of the key columns, in the key's order
   const std::vector<int>& match() const;  ///< attnums; empty: only the mapping identifies a row
   const std::vector<int>& early() const;  ///< unmapped columns that prepare() fills with their defaults
 
-  /// Phase A: conversions, expressions, rules, NOT NULL, CHECK, domains, legacy id and source hash of every item
-  /// whose outcome is pending. Bad items become invalid (or skipped, by "where") with their issues. Throws what
-  /// concerns the whole batch. The current user must be the run's role.
+  /// Phase A: conversions, expressions, rules, NOT NULL, CHECK, domains, legacy id and source hash of every
+  /// item whose outcome is pending. Bad items become invalid (or skipped, by "where") with their issues.
+  /// Throws what concerns the whole batch. The current user must be the run's role.
   void prepare(Batch&, const ItemContext&);
 
-  /// Evaluates the defaults of the key's columns that are neither mapped nor early, into the items' values. An
-  /// item whose default cannot be computed becomes invalid.
+  /// Evaluates the defaults of the key's columns that are neither mapped nor early, into the items' values.
+  /// An item whose default cannot be computed becomes invalid.
   void draw_key_defaults(Batch&, Item** items, size_t count);
   /// The same for all other columns that are not mapped (not early, not of the key, not generated).
   void draw_defaults(Batch&, Item** items, size_t count);

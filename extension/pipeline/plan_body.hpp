@@ -15,7 +15,7 @@ inline constexpr int item_variables = 7;
 /// Where a value is found, made ready: a field of the record, a variable or a constant.
 struct Source {
   ValueSource::Kind kind;
-  int field;              ///< index into Record::fields
+  int field;  ///< index into Record::fields
   Variable variable;
   formats::Field constant;
   bool has_fallback;
@@ -27,16 +27,16 @@ struct MappedColumn {
   int attnum;
   const char* name;
   Source source;
-  Converter converter;     ///< unused for expressions
+  Converter converter;  ///< unused for expressions
   Expression expression;
   bool check_not_null;
-  uint64_t bit;            ///< of this column in the sets of failed ones
+  uint64_t bit;  ///< of this column in the sets of failed ones
 };
 
 struct CompiledRule {
   const Rule* rule;
   Expression expression;
-  uint64_t columns;        ///< bits of the mapped columns that it mentions
+  uint64_t columns;  ///< bits of the mapped columns that it mentions
 };
 
 struct CompiledCheck {
@@ -53,9 +53,9 @@ struct ColumnDefault {
 
 /// What phase A knows about an item while it works on the batch.
 struct ItemState {
-  bool active;             ///< still to be worked on (invalid ones go on too, to find all their issues)
-  bool id_failed;          ///< the legacy id's expression raised
-  uint64_t failed;         ///< bits of columns without a value
+  bool active;      ///< still to be worked on (invalid ones go on too, to find all their issues)
+  bool id_failed;   ///< the legacy id's expression raised
+  uint64_t failed;  ///< bits of columns without a value
 };
 
 struct Plan::Body {
@@ -64,27 +64,27 @@ struct Plan::Body {
   StoredPipeline pipeline;
   Definition definition;
   Target target;
-  int encoding = PG_UTF8;               // of the source
-  std::vector<formats::Path> paths;     // what the reader extracts
+  int encoding = PG_UTF8;            // of the source
+  std::vector<formats::Path> paths;  // what the reader extracts
   std::vector<int> mapped, key, match, early;
 
-  std::vector<MappedColumn> columns;          // by attnum
-  std::vector<MappedColumn*> expressions;     // those given by "sql"
-  std::vector<MappedColumn*> conversions;     // the others
-  std::vector<Source> legacy_id;              // paths and variables
-  Expression legacy_expression;               // or the expression
+  std::vector<MappedColumn> columns;       // by attnum
+  std::vector<MappedColumn*> expressions;  // those given by "sql"
+  std::vector<MappedColumn*> conversions;  // the others
+  std::vector<Source> legacy_id;           // paths and variables
+  Expression legacy_expression;            // or the expression
   Expression where;
   bool uses_item = false, uses_mtime = false;
-  int item_encoding = PG_UTF8;          // of Record::item
+  int item_encoding = PG_UTF8;  // of Record::item
   std::vector<CompiledRule> rules;
   std::vector<CompiledCheck> checks;
   std::vector<ColumnDefault> early_defaults, key_defaults, other_defaults;
   RowHasher source_hasher;
-  std::vector<FmgrInfo> key_output;           // by key column
+  std::vector<FmgrInfo> key_output;  // by key column
 
   ExprContext* executor = nullptr;
-  TupleTableSlot* item_slot = nullptr;        // the variables of an item
-  TupleTableSlot* row_slot = nullptr;         // the target's columns
+  TupleTableSlot* item_slot = nullptr;  // the variables of an item
+  TupleTableSlot* row_slot = nullptr;   // the target's columns
   ConvertContext convert{};
 
   bool is_foreign_owner() const { return pipeline.owner != GetUserId(); }

@@ -1,6 +1,6 @@
-// Plan::prepare: phase A of fault isolation. Five passes over the batch, each in the name of whom it concerns; a
-// pass is a raw loop under one subtransaction that remembers where it stands, so that a failing value costs one
-// subtransaction and a good row none.
+// Plan::prepare: phase A of fault isolation. Five passes over the batch, each in the name of whom it
+// concerns; a pass is a raw loop under one subtransaction that remembers where it stands, so that a failing
+// value costs one subtransaction and a good row none.
 #include "pipeline/isolate.hpp"
 
 #include "bridge/subxact.hpp"
@@ -18,7 +18,9 @@ bool concerns_pipeline(int code) {
 }
 
 /// A value may name a relation (regclass) that does not exist; that is the value's fault.
-bool concerns_more_than_value(int code) { return bridge::concerns_whole_batch(code) && code != ERRCODE_UNDEFINED_TABLE; }
+bool concerns_more_than_value(int code) {
+  return bridge::concerns_whole_batch(code) && code != ERRCODE_UNDEFINED_TABLE;
+}
 
 /// Runs one pass. `found` handles what the loop stopped for, `failed` an error; both then go on behind it.
 template <class Found, class Failed>
@@ -95,8 +97,10 @@ class Preparation {
           if (step < body_.conversions.size()) {
             MappedColumn* column = body_.conversions[step];
             state().failed |= column->bit;
-            bool domain = error.code() == ERRCODE_CHECK_VIOLATION || error.code() == ERRCODE_NOT_NULL_VIOLATION;
-            batch_.reject(item(), Outcome::invalid, domain ? "domain" : "conversion", tagged(error, column->name));
+            bool domain =
+                error.code() == ERRCODE_CHECK_VIOLATION || error.code() == ERRCODE_NOT_NULL_VIOLATION;
+            batch_.reject(item(), Outcome::invalid, domain ? "domain" : "conversion",
+                          tagged(error, column->name));
           } else {
             state().failed = ~uint64_t{0};  // no rule can be judged without its default
             batch_.reject(item(), Outcome::invalid, "default",
@@ -136,9 +140,10 @@ class Preparation {
             batch_.add_issue(item(), "legacy_id", "22004", "", "legacy id is missing or null");
           } else if (stop == Stop::null_value) {
             const char* column = body_.columns[work_.step - 1].name;
-            batch_.add_issue(item(), "not_null", "23502", column,
-                             format("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
-                                    column, target.name.c_str()));
+            batch_.add_issue(
+                item(), "not_null", "23502", column,
+                format("null value in column \"%s\" of relation \"%s\" violates not-null constraint", column,
+                       target.name.c_str()));
           } else {
             const std::string& check = body_.checks[work_.step - first_check].check->name;
             batch_.add_issue(item(), "check", "23514", "",
@@ -250,7 +255,8 @@ void Plan::prepare(Batch& batch, const ItemContext& context) {
 
 namespace {
 
-void draw(Plan::Body& body, Batch& batch, Item** items, size_t count, const std::vector<ColumnDefault>& defaults) {
+void draw(Plan::Body& body, Batch& batch, Item** items, size_t count,
+          const std::vector<ColumnDefault>& defaults) {
   if (defaults.empty() || count == 0) return;
   bridge::Settings settings;
   body.pin_settings(settings, false);

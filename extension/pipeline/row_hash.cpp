@@ -1,5 +1,5 @@
-// The SQL functions portage.row_hash(record [, columns]): hash.hpp for whoever asks in SQL. The hasher is kept
-// for the duration of the calling query.
+// The SQL functions portage.row_hash(record [, columns]): hash.hpp for whoever asks in SQL. The hasher is
+// kept for the duration of the calling query.
 #include "pipeline/hash.hpp"
 
 #include "bridge/entry.hpp"
@@ -25,7 +25,8 @@ struct Kept {
 int attnum_raw(TupleDesc shape, const char* name, size_t length) {
   for (int i = 0; i < shape->natts; i++) {
     Form_pg_attribute a = TupleDescAttr(shape, i);
-    if (!a->attisdropped && strlen(NameStr(a->attname)) == length && memcmp(NameStr(a->attname), name, length) == 0)
+    if (!a->attisdropped && strlen(NameStr(a->attname)) == length &&
+        memcmp(NameStr(a->attname), name, length) == 0)
       return i + 1;
   }
   ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -39,7 +40,8 @@ int named_columns_raw(TupleDesc shape, ArrayType* names, int* attnums) {
   deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
   auto* chosen = static_cast<bool*>(palloc0(sizeof(bool) * (shape->natts + 1)));
   for (int i = 0; i < count; i++) {
-    if (nulls[i]) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a column name must not be null")));
+    if (nulls[i])
+      ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a column name must not be null")));
     text* name = DatumGetTextPP(elements[i]);
     chosen[attnum_raw(shape, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) - 1] = true;
   }
@@ -61,11 +63,13 @@ Kept* make_kept_raw(MemoryContext context, Oid type, int32 typmod, uint64 identi
   kept->shape = lookup_rowtype_tupdesc_copy(type, typmod);
   int natts = kept->shape->natts;
   auto* attnums = static_cast<int*>(palloc(sizeof(int) * (natts + 1)));
-  int count = columns ? named_columns_raw(kept->shape, columns, attnums) : hashable_columns(kept->shape, attnums);
+  int count =
+      columns ? named_columns_raw(kept->shape, columns, attnums) : hashable_columns(kept->shape, attnums);
   kept->hasher = RowHasher::make_raw(kept->shape, attnums, count, context);
   kept->values = static_cast<Datum*>(palloc(sizeof(Datum) * (natts + 1)));
   kept->nulls = static_cast<bool*>(palloc(sizeof(bool) * (natts + 1)));
-  if (columns) kept->columns = reinterpret_cast<struct varlena*>(DatumGetArrayTypePCopy(PointerGetDatum(columns)));
+  if (columns)
+    kept->columns = reinterpret_cast<struct varlena*>(DatumGetArrayTypePCopy(PointerGetDatum(columns)));
   kept->identity = identity;
   MemoryContextSwitchTo(previous);
   return kept;

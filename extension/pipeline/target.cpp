@@ -24,11 +24,13 @@ std::string column_list(const std::vector<std::string>& names) {
 }
 
 bool all_not_null(const Target& target, const std::vector<int>& attnums) {
-  return std::all_of(attnums.begin(), attnums.end(), [&](int attnum) { return target.column(attnum).not_null; });
+  return std::all_of(attnums.begin(), attnums.end(),
+                     [&](int attnum) { return target.column(attnum).not_null; });
 }
 
 bool usable_as_key(const Target& target, const UniqueIndex& index) {
-  return index.immediate && !index.partial && !index.expressions && index.valid && all_not_null(target, index.attnums);
+  return index.immediate && !index.partial && !index.expressions && index.valid &&
+         all_not_null(target, index.attnums);
 }
 
 std::vector<std::string> names_of(const Target& target, const std::vector<int>& attnums) {
@@ -69,14 +71,15 @@ std::vector<int> attnums_of(const Target& target, const std::vector<std::string>
   for (const std::string& name : names) {
     auto* column = target.column(name);
     if (!column)
-      throw Error(ERRCODE_UNDEFINED_COLUMN,
-                  format("column \"%s\" of relation \"%s\" does not exist", name.c_str(), target.name.c_str()));
+      throw Error(ERRCODE_UNDEFINED_COLUMN, format("column \"%s\" of relation \"%s\" does not exist",
+                                                   name.c_str(), target.name.c_str()));
     attnums.push_back(column->attnum);
   }
   return attnums;
 }
 
-void choose_key(Target& target, const std::vector<std::string>& key_columns, const std::vector<std::string>& proposal) {
+void choose_key(Target& target, const std::vector<std::string>& key_columns,
+                const std::vector<std::string>& proposal) {
   std::vector<int> wanted = attnums_of(target, key_columns);
   if (target.relkind == RELKIND_VIEW || target.relkind == RELKIND_FOREIGN_TABLE) {
     // Nothing can enforce a key there; the author's word is all there is.
@@ -89,8 +92,9 @@ void choose_key(Target& target, const std::vector<std::string>& key_columns, con
   }
   std::vector<int> sorted = wanted;
   std::sort(sorted.begin(), sorted.end());
-  std::string why = wanted.empty() ? "It has no primary key."
-                                   : "No unique constraint covers exactly (" + column_list(key_columns) + ").";
+  std::string why = wanted.empty()
+                        ? "It has no primary key."
+                        : "No unique constraint covers exactly (" + column_list(key_columns) + ").";
   for (const UniqueIndex& index : target.unique_indexes) {
     std::vector<int> covered = index.attnums;
     std::sort(covered.begin(), covered.end());
@@ -100,10 +104,10 @@ void choose_key(Target& target, const std::vector<std::string>& key_columns, con
       target.key = index.attnums;
       return;
     }
-    const char* fault = !index.immediate     ? "is deferrable"
-                        : index.partial      ? "is partial"
-                        : !index.valid       ? "is not valid"
-                                             : "has columns that may be null";
+    const char* fault = !index.immediate ? "is deferrable"
+                        : index.partial  ? "is partial"
+                        : !index.valid   ? "is not valid"
+                                         : "has columns that may be null";
     why = "Unique index " + bridge::quoted(index.name) + " " + fault + ".";
   }
   throw Error(codes::unusable_target, format("table \"%s\" has no usable key", target.name.c_str()))
@@ -119,11 +123,14 @@ void check_kind(const Target& target) {
       return;
     case RELKIND_VIEW:
       if (target.triggers.insert_instead_row) return;
-      throw Error(codes::unusable_target, format("view \"%s\" has no INSTEAD OF INSERT trigger", target.name.c_str()))
+      throw Error(codes::unusable_target,
+                  format("view \"%s\" has no INSTEAD OF INSERT trigger", target.name.c_str()))
           .hint("Import into the table behind the view, or give the view an INSTEAD OF trigger.");
     default:
       throw Error(codes::unusable_target, format("\"%s\" is not a table", target.name.c_str()))
-          .hint("The target is a table, a partitioned table, a foreign table or a view with INSTEAD OF triggers.");
+          .hint(
+              "The target is a table, a partitioned table, a foreign table or a view with INSTEAD OF "
+              "triggers.");
   }
 }
 
@@ -142,8 +149,10 @@ std::string column_difference(const TargetColumn& before, const TargetColumn& no
   if (now.type != before.type || now.typmod != before.typmod)
     text += column + " was of type " + type_name(before) + " and is of type " + type_name(now) + "; ";
   if (now.collation != before.collation) text += column + " has another collation; ";
-  if (now.not_null != before.not_null) text += column + (now.not_null ? " is now NOT NULL; " : " may now be null; ");
-  if (now.generated != before.generated || now.identity != before.identity || now.has_default != before.has_default)
+  if (now.not_null != before.not_null)
+    text += column + (now.not_null ? " is now NOT NULL; " : " may now be null; ");
+  if (now.generated != before.generated || now.identity != before.identity ||
+      now.has_default != before.has_default)
     text += column + " has another default; ";
   return text;
 }
@@ -151,8 +160,10 @@ std::string column_difference(const TargetColumn& before, const TargetColumn& no
 template <class T>
 std::string set_difference(const std::vector<T>& before, const std::vector<T>& now, const char* what) {
   auto same = [](const T& a, const T& b) {
-    if constexpr (std::is_same_v<T, TargetCheck>) return a.name == b.name && a.expression == b.expression;
-    else return a.oid == b.oid;
+    if constexpr (std::is_same_v<T, TargetCheck>)
+      return a.name == b.name && a.expression == b.expression;
+    else
+      return a.oid == b.oid;
   };
   auto missing = [&](const std::vector<T>& from, const std::vector<T>& in, const char* fate) {
     std::string text;

@@ -1,5 +1,5 @@
-// The target table as a plan sees it: its shape, keys and everything that decides how rows may be written to it,
-// copied out of the catalogs so that it outlives the transaction. Knows nothing of definitions or items.
+// The target table as a plan sees it: its shape, keys and everything that decides how rows may be written to
+// it, copied out of the catalogs so that it outlives the transaction. Knows nothing of definitions or items.
 #pragma once
 
 #include "bridge/scope.hpp"
@@ -13,9 +13,9 @@ struct TargetColumn {
   int32_t typmod;
   Oid collation;
   bool not_null;
-  bool has_default;   ///< an expression, a domain's default, or an identity
-  char identity;      ///< 'a'lways, by 'd'efault or 0
-  char generated;     ///< 's'tored, 'v'irtual or 0
+  bool has_default;  ///< an expression, a domain's default, or an identity
+  char identity;     ///< 'a'lways, by 'd'efault or 0
+  char generated;    ///< 's'tored, 'v'irtual or 0
   bool dropped;
   bool by_value;
   int16_t length;
@@ -24,10 +24,10 @@ struct TargetColumn {
 
 struct UniqueIndex {
   Oid oid;
-  std::string name;              ///< of the index
-  std::string constraint;        ///< "" where the index belongs to none
-  std::vector<int> attnums;      ///< key columns in the index's order; empty where there are expressions
-  std::vector<Oid> equality;     ///< equality operator per key column (equalimage of the index's opclass)
+  std::string name;           ///< of the index
+  std::string constraint;     ///< "" where the index belongs to none
+  std::vector<int> attnums;   ///< key columns in the index's order; empty where there are expressions
+  std::vector<Oid> equality;  ///< equality operator per key column (equalimage of the index's opclass)
   bool primary, immediate, partial, expressions, valid;
   bool nulls_not_distinct;
 };
@@ -35,25 +35,27 @@ struct UniqueIndex {
 struct ForeignKey {
   Oid oid;
   std::string name;
-  std::vector<int> attnums;         ///< referencing columns
+  std::vector<int> attnums;  ///< referencing columns
   Oid parent;
   std::vector<int> parent_attnums;
-  std::vector<Oid> equality;        ///< parent column = referencing column, per pair
-  char match;                       ///< 's'imple, 'f'ull
+  std::vector<Oid> equality;  ///< parent column = referencing column, per pair
+  char match;                 ///< 's'imple, 'f'ull
   bool deferrable, deferred;
 };
 
 struct TargetCheck {
   std::string name;
-  std::string expression;      ///< node string, see stringToNode()
-  std::vector<int> attnums;    ///< columns mentioned; 0 for a whole-row reference
+  std::string expression;    ///< node string, see stringToNode()
+  std::vector<int> attnums;  ///< columns mentioned; 0 for a whole-row reference
   bool validated;
 };
 
 /// Which triggers fire on rows and statements of ours.
 struct TargetTriggers {
-  bool insert_before_row, insert_after_row, insert_instead_row, insert_before_statement, insert_after_statement;
-  bool update_before_row, update_after_row, update_instead_row, update_before_statement, update_after_statement;
+  bool insert_before_row, insert_after_row, insert_instead_row, insert_before_statement,
+      insert_after_statement;
+  bool update_before_row, update_after_row, update_instead_row, update_before_statement,
+      update_after_statement;
   bool transition_tables;
 
   bool operator==(const TargetTriggers&) const = default;
@@ -66,19 +68,19 @@ struct Target {
   Oid owner = InvalidOid;
   char relkind = 0;
   int natts = 0;
-  std::vector<TargetColumn> columns;   ///< by attnum - 1, dropped ones included
-  Oid key_index = InvalidOid;          ///< invalid for views and foreign tables
-  std::vector<int> key;                ///< attnums in the index's order
+  std::vector<TargetColumn> columns;  ///< by attnum - 1, dropped ones included
+  Oid key_index = InvalidOid;         ///< invalid for views and foreign tables
+  std::vector<int> key;               ///< attnums in the index's order
   std::vector<UniqueIndex> unique_indexes;
   std::vector<ForeignKey> foreign_keys;
   std::vector<TargetCheck> checks;
   TargetTriggers triggers{};
   bool has_exclusion = false;
   bool has_rules = false;
-  bool row_security = false;           ///< enabled on the table, for whomever: see row_security_active()
+  bool row_security = false;  ///< enabled on the table, for whomever: see row_security_active()
   bool is_partition = false, has_children = false;
   std::shared_ptr<bridge::Memory> memory;
-  TupleDesc shape = nullptr;           ///< with constraints; lives in `memory`
+  TupleDesc shape = nullptr;  ///< with constraints; lives in `memory`
 
   bool ordinary() const { return relkind == RELKIND_RELATION; }
   std::string quoted_name() const;
@@ -88,8 +90,8 @@ struct Target {
   std::vector<std::string> column_names() const;  ///< live ones
 };
 
-/// Describes a table. `key_columns`: the definition's "key" (empty: the primary key); `proposal`: columns for the
-/// DDL that the hint proposes when there is no usable key. Throws PZ002, or 42P01 when the table is gone.
+/// Describes a table. `key_columns`: the definition's "key" (empty: the primary key); `proposal`: columns for
+/// the DDL that the hint proposes when there is no usable key. Throws PZ002, or 42P01 when the table is gone.
 Target describe_target(Oid table, const std::vector<std::string>& key_columns = {},
                        const std::vector<std::string>& proposal = {});
 

@@ -18,7 +18,8 @@ using bridge::guarded;
 /// An open relation. The lock stays until the end of the transaction, as is the custom.
 class OpenRelation {
  public:
-  explicit OpenRelation(Oid oid) : relation(guarded([=] { return try_relation_open(oid, AccessShareLock); })) {}
+  explicit OpenRelation(Oid oid)
+      : relation(guarded([=] { return try_relation_open(oid, AccessShareLock); })) {}
   ~OpenRelation() {
     if (relation) relation_close(relation, NoLock);
   }
@@ -35,12 +36,12 @@ void read_columns(Target& target) {
     bool has_default = a->atthasdef && a->attgenerated == '\0';
     if (!a->attisdropped && !has_default) {
       Oid type = a->atttypid;
-      has_default = a->attidentity != '\0' ||
-                    (get_typtype(type) == TYPTYPE_DOMAIN && guarded([=] { return get_typdefault(type) != nullptr; }));
+      has_default = a->attidentity != '\0' || (get_typtype(type) == TYPTYPE_DOMAIN &&
+                                               guarded([=] { return get_typdefault(type) != nullptr; }));
     }
-    target.columns.push_back({i + 1, NameStr(a->attname), a->atttypid, a->atttypmod, a->attcollation, a->attnotnull,
-                              has_default, a->attidentity, a->attgenerated, a->attisdropped, a->attbyval, a->attlen,
-                              a->attalign});
+    target.columns.push_back({i + 1, NameStr(a->attname), a->atttypid, a->atttypmod, a->attcollation,
+                              a->attnotnull, has_default, a->attidentity, a->attgenerated, a->attisdropped,
+                              a->attbyval, a->attlen, a->attalign});
   }
 }
 
@@ -68,8 +69,8 @@ IndexFacts index_facts_raw(Oid oid) {
   facts.columns = form->indnkeyatts;
   for (int i = 0; i < facts.columns; i++) {
     facts.attnums[i] = form->indkey.values[i];
-    facts.equality[i] = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i], index->rd_opcintype[i],
-                                            BTEqualStrategyNumber);
+    facts.equality[i] = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
+                                            index->rd_opcintype[i], BTEqualStrategyNumber);
   }
   strlcpy(facts.name, RelationGetRelationName(index), NAMEDATALEN);
   Oid constraint = get_index_constraint(oid);
@@ -87,8 +88,17 @@ void read_indexes(Target& target, Relation relation) {
     IndexFacts facts = guarded([=] { return index_facts_raw(oid); });
     if (facts.exclusion) target.has_exclusion = true;
     if (!facts.unique) continue;
-    UniqueIndex index{oid, facts.name, facts.constraint ? facts.constraint : "", {}, {}, facts.primary,
-                      facts.immediate, facts.partial, false, facts.valid, facts.nulls_not_distinct};
+    UniqueIndex index{oid,
+                      facts.name,
+                      facts.constraint ? facts.constraint : "",
+                      {},
+                      {},
+                      facts.primary,
+                      facts.immediate,
+                      facts.partial,
+                      false,
+                      facts.valid,
+                      facts.nulls_not_distinct};
     for (int i = 0; i < facts.columns; i++) {
       if (facts.attnums[i] <= 0) index.expressions = true;
       index.attnums.push_back(facts.attnums[i]);
@@ -99,8 +109,8 @@ void read_indexes(Target& target, Relation relation) {
   }
 }
 
-/// Raw code. False for constraints that are not ours to judge: not enforced, or the shadow, one per partition of the
-/// parent table, of a constraint that stands in the list itself.
+/// Raw code. False for constraints that are not ours to judge: not enforced, or the shadow, one per partition
+/// of the parent table, of a constraint that stands in the list itself.
 bool foreign_key_counts_raw(const ForeignKeyCacheInfo* info) {
   if (!bridge::foreign_key_is_enforced(*info)) return false;
   HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(info->conoid));
@@ -122,7 +132,11 @@ void read_foreign_keys(Target& target, Relation relation) {
   foreach (cell, keys) {
     auto* info = static_cast<ForeignKeyCacheInfo*>(lfirst(cell));
     if (!guarded(foreign_key_counts_raw, static_cast<const ForeignKeyCacheInfo*>(info))) continue;
-    struct Facts { char name[NAMEDATALEN]; char match; bool deferrable, deferred, found; };
+    struct Facts {
+      char name[NAMEDATALEN];
+      char match;
+      bool deferrable, deferred, found;
+    };
     Oid oid = info->conoid;
     Facts facts = guarded([=] {
       Facts f;
@@ -139,7 +153,8 @@ void read_foreign_keys(Target& target, Relation relation) {
       return f;
     });
     if (!facts.found) continue;
-    ForeignKey key{oid, facts.name, {}, info->confrelid, {}, {}, facts.match, facts.deferrable, facts.deferred};
+    ForeignKey key{oid,           facts.name, {}, info->confrelid, {}, {}, facts.match, facts.deferrable,
+                   facts.deferred};
     for (int i = 0; i < info->nkeys; i++) {
       key.attnums.push_back(info->conkey[i]);
       key.parent_attnums.push_back(info->confkey[i]);
@@ -175,7 +190,8 @@ TargetTriggers triggers_of(Relation relation) {
     const Trigger& t = all->triggers[i];
     // Internal ones (foreign keys, deferrable uniqueness) are judged as the constraints that they are.
     if (t.tgisinternal || t.tgenabled == TRIGGER_DISABLED) continue;
-    bool row = TRIGGER_FOR_ROW(t.tgtype), before = TRIGGER_FOR_BEFORE(t.tgtype), after = TRIGGER_FOR_AFTER(t.tgtype);
+    bool row = TRIGGER_FOR_ROW(t.tgtype), before = TRIGGER_FOR_BEFORE(t.tgtype),
+         after = TRIGGER_FOR_AFTER(t.tgtype);
     bool instead = TRIGGER_FOR_INSTEAD(t.tgtype);
     if (TRIGGER_FOR_INSERT(t.tgtype)) {
       triggers.insert_before_row |= row && before;
@@ -209,7 +225,8 @@ Target read_target(Oid table) {
   OpenRelation open(table);
   Relation relation = open.relation;
   if (!relation)
-    throw bridge::Error(ERRCODE_UNDEFINED_TABLE, bridge::format("relation with OID %u does not exist", table));
+    throw bridge::Error(ERRCODE_UNDEFINED_TABLE,
+                        bridge::format("relation with OID %u does not exist", table));
   Target target;
   target.oid = table;
   target.name = RelationGetRelationName(relation);
@@ -237,11 +254,12 @@ Target read_target(Oid table) {
 bool still_same(const Target& target) {
   OpenRelation open(target.oid);
   Relation relation = open.relation;
-  if (!relation || target.name != RelationGetRelationName(relation) || target.relkind != relation->rd_rel->relkind)
+  if (!relation || target.name != RelationGetRelationName(relation) ||
+      target.relkind != relation->rd_rel->relkind)
     return false;
   if (target.row_security != relation->rd_rel->relrowsecurity ||
-      target.has_children != relation->rd_rel->relhassubclass || target.has_rules != has_write_rules(relation) ||
-      triggers_of(relation) != target.triggers)
+      target.has_children != relation->rd_rel->relhassubclass ||
+      target.has_rules != has_write_rules(relation) || triggers_of(relation) != target.triggers)
     return false;
   TupleDesc shape = target.shape;
   const UniqueIndex* indexes = target.unique_indexes.data();

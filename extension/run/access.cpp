@@ -21,13 +21,15 @@ Error unknown(int64_t id) {
 
 bool visible(int64_t id) {
   // row level security of migration_runs says it, as the current user
-  static const bridge::Statement select("SELECT FROM portage.migration_runs WHERE id OPERATOR(pg_catalog.=) $1");
+  static const bridge::Statement select(
+      "SELECT FROM portage.migration_runs WHERE id OPERATOR(pg_catalog.=) $1");
   return !select.run(id).empty();
 }
 
 /// One key of 64 bits; a collision of two scopes only makes one of them wait for its turn.
 uint64 lock_key(int64_t pipeline_id, const std::string& scope) {
-  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(scope.data()), static_cast<int>(scope.size()),
+  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(scope.data()),
+                             static_cast<int>(scope.size()),
                              static_cast<uint64>(pipeline_id) ^ UINT64CONST(0x706f7274616765));
 }
 
@@ -70,14 +72,14 @@ Oid role_of(const ledger::Run& run) {
 
 int64_t latest_run() {
   std::optional<int64_t> id = ledger::latest_run_of_role();
-  if (!id)
-    throw Error(codes::unknown_run, "you have no run yet").hint("Open one: CALL portage.import(...).");
+  if (!id) throw Error(codes::unknown_run, "you have no run yet").hint("Open one: CALL portage.import(...).");
   return *id;
 }
 
 void require_scope(const std::string& scope) {
   if (!settings::scope || !*settings::scope || scope == settings::scope) return;
-  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "this session is limited to the scope \"" + std::string(settings::scope) + "\"")
+  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+              "this session is limited to the scope \"" + std::string(settings::scope) + "\"")
       .hint("The setting portage.scope says so.");
 }
 
@@ -88,16 +90,21 @@ void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope)
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result holder = bridge::execute(
       "SELECT min(pid) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND "
-      "classid = ($1 >> 32 & 4294967295)::oid AND objid = ($1 & 4294967295)::oid AND pid <> pg_backend_pid() AND "
+      "classid = ($1 >> 32 & 4294967295)::oid AND objid = ($1 & 4294967295)::oid AND pid <> pg_backend_pid() "
+      "AND "
       "database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
       {bridge::param(static_cast<int64_t>(key))});
-  int pid = active && active->owner_pid ? *active->owner_pid : holder.is_null(0, 1) ? 0 : holder.integer(0, 1);
-  std::string detail = active ? bridge::format("Run %lld of this pipeline and scope is being worked on by process %d.",
-                                               static_cast<long long>(active->id), pid)
-                              : bridge::format("Process %d migrates this pipeline and scope at this moment.", pid);
+  int pid = active && active->owner_pid ? *active->owner_pid
+            : holder.is_null(0, 1)      ? 0
+                                        : holder.integer(0, 1);
+  std::string detail =
+      active ? bridge::format("Run %lld of this pipeline and scope is being worked on by process %d.",
+                              static_cast<long long>(active->id), pid)
+             : bridge::format("Process %d migrates this pipeline and scope at this moment.", pid);
   throw Error(codes::run_in_progress, "a migration is in progress")
       .detail(detail)
-      .hint(active ? bridge::format("Wait for it, or SELECT portage.cancel(%lld);", static_cast<long long>(active->id))
+      .hint(active ? bridge::format("Wait for it, or SELECT portage.cancel(%lld);",
+                                    static_cast<long long>(active->id))
                    : "Try again when its transaction has ended.");
 }
 

@@ -10,8 +10,8 @@ namespace portage::run {
 ledger::Run run_to_change(int64_t id);
 /// The run, if the current user may see it. PZ005.
 ledger::Run run_to_read(int64_t id);
-/// The role of the run, as which its sources and target are accessed. 42501 if the current user cannot SET ROLE
-/// to it.
+/// The role of the run, as which its sources and target are accessed. 42501 if the current user cannot SET
+/// ROLE to it.
 Oid role_of(const ledger::Run&);
 /// The caller's latest run. PZ005 if there is none.
 int64_t latest_run();

@@ -1,4 +1,5 @@
-// The SQL-callable functions of runs (sql/30-runs.sql): they take their arguments apart and call run/ or ledger/.
+// The SQL-callable functions of runs (sql/30-runs.sql): they take their arguments apart and call run/ or
+// ledger/.
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/subxact.hpp"
@@ -59,8 +60,9 @@ void require_nonatomic(FunctionCallInfo fcinfo, const char* name) {
   bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
                 castNode(CallContext, fcinfo->context)->atomic;
   if (!atomic) return;
-  throw Error(ERRCODE_INVALID_TRANSACTION_TERMINATION, std::string("portage.") + name +
-                                                           "() commits after every batch and cannot run inside a transaction")
+  throw Error(
+      ERRCODE_INVALID_TRANSACTION_TERMINATION,
+      std::string("portage.") + name + "() commits after every batch and cannot run inside a transaction")
       .hint("CALL it outside BEGIN ... COMMIT, or use portage.migrate() for small payloads.");
 }
 
@@ -68,7 +70,8 @@ Datum inout_result(FunctionCallInfo fcinfo, int64_t run) {
   Datum value = Int64GetDatum(run);
   return bridge::guarded([=] {
     TupleDesc shape;
-    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE) elog(ERROR, "unexpected result type");
+    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
+      elog(ERROR, "unexpected result type");
     Datum values[1] = {value};
     bool nulls[1] = {false};
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
@@ -94,7 +97,8 @@ int64_t migrate(const std::string& pipeline, std::string_view payload, const std
                 const std::string& options_text) {
   size_t limit = static_cast<size_t>(settings::migrate_limit) << 20;
   if (payload.size() > limit)
-    throw Error(codes::payload_too_large, bridge::format("a payload of %zu bytes is too large for migrate()", payload.size()))
+    throw Error(codes::payload_too_large,
+                bridge::format("a payload of %zu bytes is too large for migrate()", payload.size()))
         .detail(bridge::format("The limit is %d MB (portage.migrate_limit).", settings::migrate_limit))
         .hint("Use portage.open_run() and portage.submit(), then CALL portage.run().");
   int64_t id = open_run(pipeline, scope, options_text, std::nullopt, std::nullopt, false);
@@ -154,7 +158,8 @@ PORTAGE_FUNCTION(portage_attach_query) {
   bridge::Spi spi;
   std::vector<std::string> key;
   if (!a.null(2)) {
-    bridge::Result rows = bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, fcinfo->args[2].value, false}});
+    bridge::Result rows =
+        bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, fcinfo->args[2].value, false}});
     for (size_t i = 0; i < rows.size(); i++) key.push_back(rows.text(i, 1));
   }
   int32_t part = attach_query(open_for_parts(a.run(0)), a.text(1, "query"), key, a.flag(3),
@@ -175,7 +180,8 @@ PORTAGE_FUNCTION(portage_attach_table) {
     plain_path.set("search_path", "pg_catalog, pg_temp");
     bridge::Result named = bridge::execute(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c "
-        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1", {bridge::param_oid(table)});
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+        {bridge::param_oid(table)});
     if (named.empty()) throw Error(ERRCODE_UNDEFINED_TABLE, "the source table does not exist");
     name = named.text(0, 1);
   }
@@ -183,15 +189,19 @@ PORTAGE_FUNCTION(portage_attach_table) {
     bridge::Settings plain_path;
     plain_path.set("search_path", "pg_catalog, pg_temp");
     bridge::Result key = bridge::execute(
-        "SELECT a.attname::text FROM pg_catalog.pg_index i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) "
-        "WITH ORDINALITY AS k (attnum, position) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND "
+        "SELECT a.attname::text FROM pg_catalog.pg_index i CROSS JOIN LATERAL "
+        "pg_catalog.unnest(i.indkey::int2[]) "
+        "WITH ORDINALITY AS k (attnum, position) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid "
+        "AND "
         "a.attnum = k.attnum WHERE i.indrelid = $1 AND i.indisprimary AND k.position <= i.indnkeyatts "
-        "ORDER BY k.position", {bridge::param_oid(table)});
+        "ORDER BY k.position",
+        {bridge::param_oid(table)});
     for (size_t i = 0; i < key.size(); i++) columns.push_back(key.text(i, 1));
   }
   if (columns.empty())
     throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "table " + name + " has no primary key to be read by")
-        .hint("Use portage.attach_query(run, 'SELECT * FROM " + name + "', key => ...), or snapshot => true.");
+        .hint("Use portage.attach_query(run, 'SELECT * FROM " + name +
+              "', key => ...), or snapshot => true.");
   int32_t part = attach_query(run, "SELECT * FROM " + name, columns, false, name);
   spi.finish();
   return Int32GetDatum(part);
@@ -255,7 +265,8 @@ PORTAGE_FUNCTION(portage_migrate) {
   Arguments a(fcinfo);
   bridge::Spi spi;
   std::string payload = a.text(1, "payload");
-  int64_t id = migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""), a.maybe_json(3).value_or("{}"));
+  int64_t id =
+      migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""), a.maybe_json(3).value_or("{}"));
   spi.finish();
   return Int64GetDatum(id);
 }
@@ -290,8 +301,11 @@ PORTAGE_FUNCTION(portage_plan_payload) {
   std::string plan;
   {
     bridge::Subtransaction rolled_back;  // a run only to be looked at
-    int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(2).value_or(""), "{}", std::nullopt, std::nullopt);
-    if (!a.null(1)) submit(*ledger::find_run(id), a.text(1, "payload"), {"payload", std::nullopt, std::nullopt, std::nullopt});
+    int64_t id =
+        open_run(a.text(0, "pipeline"), a.maybe_text(2).value_or(""), "{}", std::nullopt, std::nullopt);
+    if (!a.null(1))
+      submit(*ledger::find_run(id), a.text(1, "payload"),
+             {"payload", std::nullopt, std::nullopt, std::nullopt});
     plan = plan_of(*ledger::find_run(id));
   }
   Datum answer = bridge::param_json(plan).value;
@@ -311,15 +325,18 @@ PORTAGE_FUNCTION(portage_reject_raw) {
     return !visible.empty() && visible.boolean(0, 1);
   };
   if (!all_visible())
-    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "the raw input of this pipeline's items is for its owner only")
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "the raw input of this pipeline's items is for its owner only")
         .detail("The definition names sensitive paths.")
         .hint("portage.rejects shows the input with these masked.");
-  std::optional<ledger::RawItem> raw = ledger::find_raw(run.id, a.null(1) ? 0 : DatumGetInt64(fcinfo->args[1].value));
+  std::optional<ledger::RawItem> raw =
+      ledger::find_raw(run.id, a.null(1) ? 0 : DatumGetInt64(fcinfo->args[1].value));
   if (raw && static_cast<int64_t>(raw->kept.size()) < raw->length) {
     for (const ledger::Part& part : ledger::parts_of(run.id)) {
       if (part.number != raw->part || part.kind == "query") continue;
       bridge::AsUser as(role_of(run));
-      raw->kept = read_span(run.id, part, static_cast<uint64_t>(raw->offset), static_cast<uint64_t>(raw->length));
+      raw->kept =
+          read_span(run.id, part, static_cast<uint64_t>(raw->offset), static_cast<uint64_t>(raw->length));
     }
   }
   spi.finish();

@@ -22,7 +22,8 @@ void require_server_files() {
   char* role = guarded([] { return GetUserNameFromId(GetUserId(), false); });
   throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to read a file on the server")
       .detail("Only roles with the privileges of pg_read_server_files may attach files.")
-      .hint("GRANT pg_read_server_files TO " + bridge::quoted(role) + "; or send the bytes with portage.submit().");
+      .hint("GRANT pg_read_server_files TO " + bridge::quoted(role) +
+            "; or send the bytes with portage.submit().");
 }
 
 std::string timestamp_of(const struct timespec& t) {
@@ -45,8 +46,7 @@ class FileSource final : public formats::ByteSource {
   FileSource(const ledger::Part& part, uint64_t offset) : part_(part) {
     require_server_files();
     fd_ = ::open(part.path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd_ < 0 && errno == ENOENT)
-      throw changed("it is gone");
+    if (fd_ < 0 && errno == ENOENT) throw changed("it is gone");
     if (fd_ < 0) file_error(part.path, "open", errno);
     try {
       check();
@@ -78,10 +78,12 @@ class FileSource final : public formats::ByteSource {
         static_cast<int64_t>(open_file.st_dev) != part_.device.value_or(0))
       throw changed("another file stands in its place");
     if (open_file.st_size != part_.byte_length.value_or(0))
-      throw changed(bridge::format("it had %lld bytes and has %lld", static_cast<long long>(part_.byte_length.value_or(0)),
+      throw changed(bridge::format("it had %lld bytes and has %lld",
+                                   static_cast<long long>(part_.byte_length.value_or(0)),
                                    static_cast<long long>(open_file.st_size)));
     // timestamps are compared as microseconds, which is what the ledger keeps
-    if (part_.modified_us && *part_.modified_us != microseconds(open_file.st_mtim)) throw changed("it was written to");
+    if (part_.modified_us && *part_.modified_us != microseconds(open_file.st_mtim))
+      throw changed("it was written to");
   }
 
   static int64_t microseconds(const struct timespec& t) {
@@ -177,7 +179,8 @@ std::unique_ptr<formats::ByteSource> open_source(int64_t run_id, const ledger::P
 
 class BytePart final : public OpenPart {
  public:
-  BytePart(int64_t run_id, const ledger::Part& part, Format format, formats::Options options, const ledger::Range* resume)
+  BytePart(int64_t run_id, const ledger::Part& part, Format format, formats::Options options,
+           const ledger::Range* resume)
       : part_(part) {
     uint64_t offset = resume ? resume->checkpoint.offset : 0;
     source_ = open_source(run_id, part_, offset);
@@ -189,10 +192,16 @@ class BytePart final : public OpenPart {
     }
     const formats::Checkpoint* checkpoint = resume && offset > 0 ? &resume->checkpoint : nullptr;
     switch (format) {
-      case Format::json: reader_ = formats::open_json(*bytes, std::move(options), checkpoint); break;
-      case Format::csv: reader_ = formats::open_csv(*bytes, std::move(options), checkpoint); break;
+      case Format::json:
+        reader_ = formats::open_json(*bytes, std::move(options), checkpoint);
+        break;
+      case Format::csv:
+        reader_ = formats::open_csv(*bytes, std::move(options), checkpoint);
+        break;
       case Format::ndjson:
-      case Format::rows: reader_ = formats::open_ndjson(*bytes, std::move(options), checkpoint); break;
+      case Format::rows:
+        reader_ = formats::open_ndjson(*bytes, std::move(options), checkpoint);
+        break;
     }
   }
   formats::Reader& reader() override { return *reader_; }
@@ -212,8 +221,8 @@ class BytePart final : public OpenPart {
 
 }  // namespace
 
-std::unique_ptr<OpenPart> open_part(int64_t run_id, const ledger::Part& part, const Plan& plan, formats::Options options,
-                                    const ledger::Range* resume) {
+std::unique_ptr<OpenPart> open_part(int64_t run_id, const ledger::Part& part, const Plan& plan,
+                                    formats::Options options, const ledger::Range* resume) {
   if (part.kind == "query") return open_rows(part, std::move(options), resume);
   return std::make_unique<BytePart>(run_id, part, plan.definition().format, std::move(options), resume);
 }
@@ -260,7 +269,9 @@ std::vector<ledger::Part> files_of(const std::string& pattern) {
     if (::stat(part.path.c_str(), &file) != 0) file_error(part.path, "stat", errno);
     if (!S_ISREG(file.st_mode))
       throw Error(ERRCODE_WRONG_OBJECT_TYPE, "\"" + part.path + "\" is not a regular file")
-          .hint(S_ISDIR(file.st_mode) ? "Directories are attached by a glob such as \"" + part.path + "/*.json\"." : "");
+          .hint(S_ISDIR(file.st_mode)
+                    ? "Directories are attached by a glob such as \"" + part.path + "/*.json\"."
+                    : "");
     if (::access(part.path.c_str(), R_OK) != 0) file_error(part.path, "read", errno);
     part.kind = "file";
     part.name = part.path.substr(part.path.rfind('/') + 1);

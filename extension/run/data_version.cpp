@@ -31,15 +31,19 @@ void check_data_version(int64_t run_id, const ledger::Part& part, const Plan& pl
   std::optional<std::string> version = part.data_version;
   if (!version && plan.definition().format == Format::json && part.kind != "query")
     version = version_in_document(run_id, part, plan, wanted.from);
-  if (version && std::find(wanted.accept.begin(), wanted.accept.end(), *version) != wanted.accept.end()) return;
+  if (version && std::find(wanted.accept.begin(), wanted.accept.end(), *version) != wanted.accept.end())
+    return;
   std::string accepted;
   for (const std::string& one : wanted.accept) (accepted += accepted.empty() ? "" : ", ") += one;
   throw bridge::Error(codes::unknown_data_version,
-                      version ? "data version \"" + *version + "\" of part \"" + part.name + "\" is not accepted"
-                              : "part \"" + part.name + "\" does not tell its data version")
+                      version
+                          ? "data version \"" + *version + "\" of part \"" + part.name + "\" is not accepted"
+                          : "part \"" + part.name + "\" does not tell its data version")
       .detail("The pipeline accepts " + accepted + ".")
-      .hint("Nothing was written. Extend \"data_version\" with portage.replace_pipeline(), or give data_version when "
-            "submitting.");
+      .hint(
+          "Nothing was written. Extend \"data_version\" with portage.replace_pipeline(), or give "
+          "data_version when "
+          "submitting.");
 }
 
 }  // namespace portage::run

@@ -29,18 +29,21 @@ std::string setting(const char* name) {
 void require_format(const ledger::Run& run, Format wanted, const char* what) {
   StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
   if (parse_definition(pipeline.definition).format == wanted) return;
-  throw Error(ERRCODE_INVALID_PARAMETER_VALUE, format("pipeline \"%s\" does not read rows", run.pipeline.c_str()))
+  throw Error(ERRCODE_INVALID_PARAMETER_VALUE,
+              format("pipeline \"%s\" does not read rows", run.pipeline.c_str()))
       .hint(std::string("To ") + what + ", the definition must say \"format\": \"rows\".");
 }
 
 }  // namespace
 
 int64_t open_run(const std::string& pipeline_name, const std::string& scope, const std::string& options,
-                 const std::optional<std::string>& name, const std::optional<std::string>& metadata, bool announce) {
+                 const std::optional<std::string>& name, const std::optional<std::string>& metadata,
+                 bool announce) {
   StoredPipeline pipeline = ledger::find_pipeline(pipeline_name, ledger::Need::run);
   require_scope(scope);
   parse_options(options);
-  ledger::NewRun run{pipeline.id, pipeline.name, pipeline.version, scope, options, pipeline.timezone, name, metadata};
+  ledger::NewRun run{pipeline.id,       pipeline.name, pipeline.version, scope, options,
+                     pipeline.timezone, name,          metadata};
   int64_t id = ledger::insert_run(run);
   if (announce) ledger::add_event(id, "run_created");
   return id;
@@ -57,11 +60,15 @@ ledger::Run open_for_parts(int64_t id) {
 
 int32_t submit(const ledger::Run& run, std::string_view bytes, const Submission& submission) {
   if (submission.chunk_no.value_or(1) < 1)
-    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "chunk_no must be at least 1").hint("Chunks are numbered from 1.");
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "chunk_no must be at least 1")
+        .hint("Chunks are numbered from 1.");
   std::string digest = sha256(bytes);
   if (submission.sha256 && *submission.sha256 != digest)
-    throw Error(codes::payload_mismatch, "the SHA-256 of the submitted bytes is not the one that was announced")
-        .hint("The bytes were damaged on their way, or another digest was meant. Nothing was stored; submit again.");
+    throw Error(codes::payload_mismatch,
+                "the SHA-256 of the submitted bytes is not the one that was announced")
+        .hint(
+            "The bytes were damaged on their way, or another digest was meant. Nothing was stored; submit "
+            "again.");
   std::optional<int32_t> part = ledger::find_payload_part(run.id, submission.name);
   if (!part) {
     ledger::Part fresh;
@@ -91,8 +98,8 @@ void attach_files(const ledger::Run& run, const std::string& path_or_glob) {
   for (const ledger::Part& part : parts) ledger::insert_part(run.id, part);
 }
 
-int32_t attach_query(const ledger::Run& run, const std::string& query, const std::vector<std::string>& key, bool snapshot,
-                     const std::string& name) {
+int32_t attach_query(const ledger::Run& run, const std::string& query, const std::vector<std::string>& key,
+                     bool snapshot, const std::string& name) {
   require_format(run, Format::rows, "attach a query or table");
   Oid role = role_of(run);
   ledger::Part part;
@@ -123,9 +130,8 @@ int32_t attach_query(const ledger::Run& run, const std::string& query, const std
   Portal portal;
   {
     bridge::AsUser as(role);
-    portal = bridge::guarded([=] {
-      return SPI_cursor_open_with_args(nullptr, text, 0, nullptr, nullptr, nullptr, false, 0);
-    });
+    portal = bridge::guarded(
+        [=] { return SPI_cursor_open_with_args(nullptr, text, 0, nullptr, nullptr, nullptr, false, 0); });
   }
   for (;;) {
     bridge::AsUser as(role);

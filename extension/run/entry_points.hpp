@@ -5,9 +5,11 @@
 
 namespace portage::run {
 
-/// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id. `announce`: with an event.
+/// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id. `announce`:
+/// with an event.
 int64_t open_run(const std::string& pipeline, const std::string& scope, const std::string& options,
-                 const std::optional<std::string>& name, const std::optional<std::string>& metadata, bool announce = true);
+                 const std::optional<std::string>& name, const std::optional<std::string>& metadata,
+                 bool announce = true);
 
 /// What submit() is told about a chunk.
 struct Submission {
@@ -20,8 +22,8 @@ struct Submission {
 int32_t submit(const ledger::Run&, std::string_view bytes, const Submission&);
 
 void attach_files(const ledger::Run&, const std::string& path_or_glob);
-int32_t attach_query(const ledger::Run&, const std::string& query, const std::vector<std::string>& key, bool snapshot,
-                     const std::string& name);
+int32_t attach_query(const ledger::Run&, const std::string& query, const std::vector<std::string>& key,
+                     bool snapshot, const std::string& name);
 
 /// The run, if it may still take parts.
 ledger::Run open_for_parts(int64_t id);

@@ -34,7 +34,8 @@ std::optional<double> percent(const Json& value) {
   std::string text = value.get<std::string>();
   double number = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() - 1 || *end != '%' || !(number >= 0 && number <= 100))
+  if (error != std::errc() || end != text.data() + text.size() - 1 || *end != '%' ||
+      !(number >= 0 && number <= 100))
     return std::nullopt;
   return number / 100;
 }
@@ -42,7 +43,8 @@ std::optional<double> percent(const Json& value) {
 /// Options of later stages: refused unless given as what happens anyway.
 void only(const std::string& name, const Json& value, const Json& what_happens) {
   if (value == what_happens) return;
-  throw Error(ERRCODE_FEATURE_NOT_SUPPORTED, "option \"" + name + "\": this version does not support " + value.dump())
+  throw Error(ERRCODE_FEATURE_NOT_SUPPORTED,
+              "option \"" + name + "\": this version does not support " + value.dump())
       .hint("Leave it out, or set it to " + what_happens.dump() + ".");
 }
 
@@ -56,9 +58,12 @@ struct Known {
 constexpr Known known[] = {
     {"batch_size",
      [](Options& o, const std::string& n, const Json& v) {
-       if (v.is_string() && v.get<std::string>() == "auto") o.batch_size = 0;
-       else if (v.is_number_integer() && v.get<int64_t>() >= 1 && v.get<int64_t>() <= 1000000) o.batch_size = v.get<int64_t>();
-       else fault(n, "\"auto\" or a whole number from 1 to 1000000");
+       if (v.is_string() && v.get<std::string>() == "auto")
+         o.batch_size = 0;
+       else if (v.is_number_integer() && v.get<int64_t>() >= 1 && v.get<int64_t>() <= 1000000)
+         o.batch_size = v.get<int64_t>();
+       else
+         fault(n, "\"auto\" or a whole number from 1 to 1000000");
      }},
     {"incremental", [](Options& o, const std::string& n, const Json& v) { o.incremental = flag(n, v); }},
     {"on_conflict",
@@ -68,8 +73,10 @@ constexpr Known known[] = {
      }},
     {"max_rejects",
      [](Options& o, const std::string& n, const Json& v) {
-       if (v.is_number_integer() && v.get<int64_t>() >= 0) o.max_rejects = v.get<int64_t>();
-       else if (!(o.max_reject_share = percent(v))) fault(n, "a whole number or a percentage such as \"5%\"");
+       if (v.is_number_integer() && v.get<int64_t>() >= 0)
+         o.max_rejects = v.get<int64_t>();
+       else if (!(o.max_reject_share = percent(v)))
+         fault(n, "a whole number or a percentage such as \"5%\"");
      }},
     {"keep_payload", [](Options& o, const std::string& n, const Json& v) { o.keep_payload = flag(n, v); }},
     {"max_item_bytes",
@@ -77,8 +84,10 @@ constexpr Known known[] = {
        o.max_item_bytes = bytes_or_count(n, v, 1);
        if (o.max_item_bytes > (int64_t{1} << 29)) fault(n, "at most 536870912 (512 MB)");
      }},
-    {"max_part_bytes", [](Options& o, const std::string& n, const Json& v) { o.max_part_bytes = bytes_or_count(n, v, 1); }},
-    {"skip_large_parts", [](Options& o, const std::string& n, const Json& v) { o.skip_large_parts = flag(n, v); }},
+    {"max_part_bytes",
+     [](Options& o, const std::string& n, const Json& v) { o.max_part_bytes = bytes_or_count(n, v, 1); }},
+    {"skip_large_parts",
+     [](Options& o, const std::string& n, const Json& v) { o.skip_large_parts = flag(n, v); }},
     {"limit", [](Options& o, const std::string& n, const Json& v) { o.limit = bytes_or_count(n, v, 0); }},
     {"sample",
      [](Options& o, const std::string& n, const Json& v) {

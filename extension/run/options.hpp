@@ -8,7 +8,7 @@
 namespace portage::run {
 
 struct Options {
-  int64_t batch_size = 0;                  ///< items; 0: auto
+  int64_t batch_size = 0;  ///< items; 0: auto
   bool incremental = true;
   std::optional<std::string> on_conflict;  ///< overrides the pipeline's
   std::optional<int64_t> max_rejects;
@@ -18,12 +18,12 @@ struct Options {
   std::optional<int64_t> max_part_bytes;
   bool skip_large_parts = true;
   std::optional<int64_t> limit;
-  std::optional<double> sample;            ///< 0..1, from "1%"
+  std::optional<double> sample;  ///< 0..1, from "1%"
   bool raise = false;
 };
 
-/// Parses and checks the options. Raises PZ003 naming the option and the nearest known names; 0A000 for an option
-/// that this version does not carry out.
+/// Parses and checks the options. Raises PZ003 naming the option and the nearest known names; 0A000 for an
+/// option that this version does not carry out.
 Options parse_options(const std::string& json);
 
 }  // namespace portage::run

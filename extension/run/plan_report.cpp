@@ -15,7 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int sampled_items = 200;
-constexpr double assumed_rate = 50000;       // items per second, where the pipeline has no history
+constexpr double assumed_rate = 50000;         // items per second, where the pipeline has no history
 constexpr double ledger_bytes_per_item = 260;  // item row, mapping and their index entries: measured
 
 struct Estimate {
@@ -43,7 +43,8 @@ Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
   uint64_t read = open->reader().checkpoint().offset;
   std::optional<int64_t> size = part.kind == "payload" ? std::optional(bytes) : part.byte_length;
   if (count < sampled_items) return {count, size, true};
-  return {static_cast<int64_t>(static_cast<double>(count) * static_cast<double>(bytes) / static_cast<double>(std::max<uint64_t>(read, 1))),
+  return {static_cast<int64_t>(static_cast<double>(count) * static_cast<double>(bytes) /
+                               static_cast<double>(std::max<uint64_t>(read, 1))),
           size, part.kind != "large_object"};
 }
 
@@ -58,7 +59,9 @@ std::string plan_of(const ledger::Run& run) {
   Json plan;
   Json blockers = Json::array(), breakdown = Json::array(), recommendations = Json::array();
   auto block = [&](const Blocker& b) {
-    blockers.push_back({{"sqlstate", bridge::sqlstate_text(b.sqlstate)}, {"message", b.message}, {"detail", b.detail},
+    blockers.push_back({{"sqlstate", bridge::sqlstate_text(b.sqlstate)},
+                        {"message", b.message},
+                        {"detail", b.detail},
                         {"remedy", b.remedy}});
   };
   std::optional<Worker> worker;
@@ -78,9 +81,11 @@ std::string plan_of(const ledger::Run& run) {
     for (const ledger::Part& part : ledger::parts_of(run.id)) {
       Json entry = {{"part", part.number}, {"name", part.name}, {"kind", part.kind}};
       Estimate known;
-      std::optional<bridge::Error> unreadable = bridge::attempt([&] { known = estimate(run.id, part, compiled); });
+      std::optional<bridge::Error> unreadable =
+          bridge::attempt([&] { known = estimate(run.id, part, compiled); });
       if (unreadable) {
-        block({unreadable->code(), unreadable->message(), unreadable->report().detail, unreadable->report().hint});
+        block({unreadable->code(), unreadable->message(), unreadable->report().detail,
+               unreadable->report().hint});
       } else {
         entry["items"] = known.items;
         items += known.items;
@@ -91,40 +96,51 @@ std::string plan_of(const ledger::Run& run) {
     }
     const Target& target = compiled.target();
     std::string why = target.relkind != RELKIND_RELATION ? "the target is not an ordinary table"
-                      : row_security_active(target, worker->role()) ? "row level security applies to this role"
-                                                                    : "set-based SQL serves every kind of target";
+                      : row_security_active(target, worker->role())
+                          ? "row level security applies to this role"
+                          : "set-based SQL serves every kind of target";
     plan["writer"] = {{"name", "sql"}, {"reason", why}};
     if (row_security_active(target, worker->role()))
-      recommendations.push_back({{"code", "row_security"},
-                                 {"text", "Row level security applies to the run's role: rows that it may not see count as "
-                                          "not there, and rows that it may not write are rejects."},
-                                 {"sql", ""}});
+      recommendations.push_back(
+          {{"code", "row_security"},
+           {"text",
+            "Row level security applies to the run's role: rows that it may not see count as "
+            "not there, and rows that it may not write are rejects."},
+           {"sql", ""}});
     if (!overwrites && !may_update(compiled))
-      recommendations.push_back({{"code", "no_update"},
-                                 {"text", "The role may not update the target: items that change after their first run will "
-                                          "be skipped."},
-                                 {"sql", "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role_name) + ";"}});
+      recommendations.push_back(
+          {{"code", "no_update"},
+           {"text",
+            "The role may not update the target: items that change after their first run will "
+            "be skipped."},
+           {"sql",
+            "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role_name) + ";"}});
     if (!compiled.match().empty()) {
       bool indexed = false;
       for (const UniqueIndex& index : target.unique_indexes)
-        indexed = indexed || std::all_of(index.attnums.begin(), index.attnums.end(), [&](int a) {
-                    return std::find(compiled.match().begin(), compiled.match().end(), a) != compiled.match().end();
-                  });
+        indexed =
+            indexed || std::all_of(index.attnums.begin(), index.attnums.end(), [&](int a) {
+              return std::find(compiled.match().begin(), compiled.match().end(), a) != compiled.match().end();
+            });
       std::string columns;
       for (int attnum : compiled.match())
         (columns += columns.empty() ? "" : ", ") += bridge::quoted(target.column(attnum).name);
       if (!indexed)
-        recommendations.push_back({{"code", "match_index"},
-                                   {"text", "No unique index covers the match columns: every batch reads the whole target."},
-                                   {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
+        recommendations.push_back(
+            {{"code", "match_index"},
+             {"text", "No unique index covers the match columns: every batch reads the whole target."},
+             {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
     }
   }
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result history = bridge::execute(
-      "SELECT (sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), 0))::float8::text, "
-      "count(DISTINCT b.run_id)::text FROM portage.migration_batches b JOIN portage.migration_runs r ON r.id = b.run_id "
-      "WHERE r.pipeline_id = $1 AND r.status = 'completed' AND b.kind = 'import'", {bridge::param(run.pipeline_id)});
+      "SELECT (sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), "
+      "0))::float8::text, "
+      "count(DISTINCT b.run_id)::text FROM portage.migration_batches b JOIN portage.migration_runs r ON r.id "
+      "= b.run_id "
+      "WHERE r.pipeline_id = $1 AND r.status = 'completed' AND b.kind = 'import'",
+      {bridge::param(run.pipeline_id)});
   double rate = history.is_null(0, 1) ? assumed_rate : std::strtod(history.text(0, 1).c_str(), nullptr);
   Json answer;
   answer["can_proceed"] = blockers.empty();
@@ -133,10 +149,12 @@ std::string plan_of(const ledger::Run& run) {
   answer["data_breakdown"] = breakdown;
   answer["estimated_items"] = items;
   answer["estimated_duration"] = interval(static_cast<double>(items) / std::max(rate, 1.0));
-  answer["estimated_duration_basis"] = history.is_null(0, 1) ? "no completed run yet: 50,000 items/s assumed"
-                                                             : history.text(0, 2) + " completed run(s) of this pipeline";
+  answer["estimated_duration_basis"] = history.is_null(0, 1)
+                                           ? "no completed run yet: 50,000 items/s assumed"
+                                           : history.text(0, 2) + " completed run(s) of this pipeline";
   answer["estimated_ledger_bytes"] = static_cast<int64_t>(static_cast<double>(items) * ledger_bytes_per_item);
-  answer["estimated_wal_bytes"] = static_cast<int64_t>(static_cast<double>(items) * ledger_bytes_per_item * 2 + static_cast<double>(bytes));
+  answer["estimated_wal_bytes"] = static_cast<int64_t>(
+      static_cast<double>(items) * ledger_bytes_per_item * 2 + static_cast<double>(bytes));
   answer["recommendations"] = recommendations;
   return answer.dump();
 }

@@ -15,7 +15,6 @@ namespace {
 using bridge::execute;
 using bridge::guarded;
 using bridge::param;
-using bridge::quoted;
 
 bool table_right(Oid table, AclMode mode) {
   return guarded([=] { return pg_class_aclcheck(table, GetUserId(), mode) == ACLCHECK_OK; });
@@ -33,20 +32,21 @@ std::string lacking(const Target& target, const std::vector<int>& attnums, AclMo
   std::string columns;
   for (int attnum : attnums)
     if (!column_right(target.oid, attnum, mode))
-      (columns += columns.empty() ? "" : ", ") += quoted(target.column(attnum).name);
+      (columns += columns.empty() ? "" : ", ") += bridge::quoted(target.column(attnum).name);
   return columns;
 }
 
 std::string current_role() {
   char* name = guarded([] { return GetUserNameFromId(GetUserId(), false); });
-  return quoted(name);
+  return bridge::quoted(name);
 }
 
 std::vector<int> written_columns(const Plan& plan) {
   std::set<int> written(plan.mapped().begin(), plan.mapped().end());
   written.insert(plan.early().begin(), plan.early().end());
   for (int attnum : plan.key())
-    if (plan.target().column(attnum).has_default && !plan.target().column(attnum).generated) written.insert(attnum);
+    if (plan.target().column(attnum).has_default && !plan.target().column(attnum).generated)
+      written.insert(attnum);
   return {written.begin(), written.end()};
 }
 
@@ -72,16 +72,18 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
   const Target& target = plan.target();
   std::string table = target.quoted_name(), role = current_role();
   auto add = [&](const std::string& what, const std::string& on, const std::string& grant) {
-    blockers.push_back({ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for " + on, "Role " + role + " lacks " + what + ".",
-                        "GRANT " + grant + " TO " + role + ";"});
+    blockers.push_back({ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for " + on,
+                        "Role " + role + " lacks " + what + ".", "GRANT " + grant + " TO " + role + ";"});
   };
   const std::string& schema = target.schema;
   if (!execute("SELECT pg_catalog.has_schema_privilege($1, 'USAGE')", {param(schema)}).boolean(0, 1))
-    add("USAGE on schema " + quoted(schema), "schema " + quoted(schema), "USAGE ON SCHEMA " + quoted(schema));
+    add("USAGE on schema " + bridge::quoted(schema), "schema " + bridge::quoted(schema),
+        "USAGE ON SCHEMA " + bridge::quoted(schema));
   auto need = [&](const char* right, AclMode mode, const std::vector<int>& attnums) {
     std::string columns = lacking(target, attnums, mode);
     if (columns.empty()) return;
-    add(std::string(right) + " (" + columns + ")", "table " + table, std::string(right) + " (" + columns + ") ON " + table);
+    add(std::string(right) + " (" + columns + ")", "table " + table,
+        std::string(right) + " (" + columns + ") ON " + table);
   };
   std::set<int> read(plan.mapped().begin(), plan.mapped().end());
   read.insert(plan.key().begin(), plan.key().end());
@@ -94,7 +96,8 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result sequences = execute(
       "SELECT DISTINCT s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
-      "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = a.oid "
+      "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = "
+      "a.oid "
       "JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' "
       // CASE: the planner may judge the privilege first, which is an error for what is no sequence
       "WHERE a.adrelid = $1 AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(s.oid, "
@@ -115,11 +118,12 @@ std::vector<std::string> readable_columns(const Target& target) {
   return names;
 }
 
-std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, const std::string& scope, int64_t run_id) {
+std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, const std::string& scope,
+                                     int64_t run_id) {
   std::vector<Blocker> blockers;
   if (guarded([] { return RecoveryInProgress(); }))
-    blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the server is in recovery", "A standby takes no writes.",
-                        "Connect to the primary."});
+    blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the server is in recovery",
+                        "A standby takes no writes.", "Connect to the primary."});
   else if (XactReadOnly)
     blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the transaction is read-only", "",
                         "SET TRANSACTION READ WRITE, or SET default_transaction_read_only = off."});
@@ -134,10 +138,13 @@ std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, cons
                                          active->status.c_str(), active->owner_pid.value_or(0)),
                           bridge::format("Wait for it, or SELECT portage.cancel(%lld);", id)});
     else
-      blockers.push_back({codes::run_in_progress, "a migration is in progress",
-                          bridge::format("Run %lld of this pipeline and scope is %s, but nobody works on it: it was "
-                                         "interrupted.", id, active->status.c_str()),
-                          bridge::format("CALL portage.run(%lld); resumes it, SELECT portage.cancel(%lld); ends it.", id, id)});
+      blockers.push_back(
+          {codes::run_in_progress, "a migration is in progress",
+           bridge::format("Run %lld of this pipeline and scope is %s, but nobody works on it: it was "
+                          "interrupted.",
+                          id, active->status.c_str()),
+           bridge::format("CALL portage.run(%lld); resumes it, SELECT portage.cancel(%lld); ends it.", id,
+                          id)});
   }
   return blockers;
 }
@@ -148,11 +155,14 @@ void refuse(const std::vector<Blocker>& blockers) {
   std::string details, remedies;
   for (const Blocker& blocker : blockers) {
     same = same && blocker.sqlstate == blockers[0].sqlstate;
-    (details += details.empty() ? "" : "\n") += same && blockers.size() == 1 ? blocker.detail
-                                                : blocker.message + (blocker.detail.empty() ? "" : ": " + blocker.detail);
+    (details += details.empty() ? "" : "\n") +=
+        same && blockers.size() == 1
+            ? blocker.detail
+            : blocker.message + (blocker.detail.empty() ? "" : ": " + blocker.detail);
     if (!blocker.remedy.empty()) (remedies += remedies.empty() ? "" : "\n") += blocker.remedy;
   }
-  throw bridge::Error(same ? blockers[0].sqlstate : codes::blocked, same ? blockers[0].message : "migration is blocked")
+  throw bridge::Error(same ? blockers[0].sqlstate : codes::blocked,
+                      same ? blockers[0].message : "migration is blocked")
       .detail(details)
       .hint(remedies);
 }

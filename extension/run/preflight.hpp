@@ -1,5 +1,5 @@
-// Before a run: what stands in its way, with the GRANT or DDL that removes it. The same answer serves plan() and
-// the refusal to start.
+// Before a run: what stands in its way, with the GRANT or DDL that removes it. The same answer serves plan()
+// and the refusal to start.
 #pragma once
 
 #include "pipeline/plan.hpp"
@@ -20,7 +20,8 @@ bool may_update(const Plan&);
 /// The names of the columns that the current role may read and that row_hash covers, in attnum order.
 std::vector<std::string> readable_columns(const Target&);
 /// Standby, read-only transaction, row level security that hides what must be seen, an active run.
-std::vector<Blocker> server_blockers(const Plan&, int64_t pipeline_id, const std::string& scope, int64_t run_id);
+std::vector<Blocker> server_blockers(const Plan&, int64_t pipeline_id, const std::string& scope,
+                                     int64_t run_id);
 /// One error for them all: the first one's SQLSTATE if there is only one kind, else PZ008.
 void refuse(const std::vector<Blocker>&);
 

@@ -1,5 +1,5 @@
-// See rows_part.hpp. The key decides: what was there when the run was sealed is read exactly once, because the
-// greatest key of that moment is the end.
+// See rows_part.hpp. The key decides: what was there when the run was sealed is read exactly once, because
+// the greatest key of that moment is the end.
 #include "run/rows_part.hpp"
 
 #include "bridge/codes.hpp"
@@ -38,7 +38,8 @@ std::vector<KeyColumn> key_of(const ledger::Part& part) {
     if (!OidIsValid(type))
       throw Error(ERRCODE_UNDEFINED_COLUMN, "key column \"" + name + "\" is not in the query")
           .detail("The query has the columns " + names + ".");
-    key.push_back({bridge::quoted(name), bridge::guarded([=] { return format_type_with_typemod(type, typmod); }),
+    key.push_back({bridge::quoted(name),
+                   bridge::guarded([=] { return format_type_with_typemod(type, typmod); }),
                    type < FirstNormalObjectId});
   }
   return key;
@@ -61,8 +62,8 @@ std::string key_as_text(const std::vector<KeyColumn>& key) {
 std::string key_from_text(const std::vector<KeyColumn>& key, const char* parameter) {
   std::string text;
   for (size_t i = 0; i < key.size(); i++)
-    (text += i ? ", " : "") += "pg_catalog.json_array_element_text(" + std::string(parameter) + "::pg_catalog.json, " +
-                               std::to_string(i) + ")::" + key[i].type;
+    (text += i ? ", " : "") += "pg_catalog.json_array_element_text(" + std::string(parameter) +
+                               "::pg_catalog.json, " + std::to_string(i) + ")::" + key[i].type;
   return text;
 }
 
@@ -89,7 +90,9 @@ class QuerySettings {
 class RowsReader final : public formats::Reader {
  public:
   RowsReader(const ledger::Part& part, const formats::Options& options, const ledger::Range* resume)
-      : part_(part), want_item_(options.want_item), max_item_bytes_(options.max_item_bytes),
+      : part_(part),
+        want_item_(options.want_item),
+        max_item_bytes_(options.max_item_bytes),
         parser_(options.paths, options.max_depth) {
     if (resume) {
       last_ = resume->checkpoint.state;
@@ -127,11 +130,12 @@ class RowsReader final : public formats::Reader {
     if (done_) return;
     QuerySettings settings(part_);
     std::vector<KeyColumn> key = key_of(part_);
-    std::string sql = "SELECT pg_catalog.row_to_json(q)::text, " + key_as_text(key) + " FROM (" + part_.query +
-                      "\n) q WHERE ROW(" + column_list(key) + ")" + compare(key, "<=") + "ROW(" +
-                      key_from_text(key, "$1") + ")";
+    std::string sql = "SELECT pg_catalog.row_to_json(q)::text, " + key_as_text(key) + " FROM (" +
+                      part_.query + "\n) q WHERE ROW(" + column_list(key) + ")" + compare(key, "<=") +
+                      "ROW(" + key_from_text(key, "$1") + ")";
     if (!last_.empty())
-      sql += " AND ROW(" + column_list(key) + ")" + compare(key, ">") + "ROW(" + key_from_text(key, "$2") + ")";
+      sql +=
+          " AND ROW(" + column_list(key) + ")" + compare(key, ">") + "ROW(" + key_from_text(key, "$2") + ")";
     // one more than the page: of two rows with one key, a later page would not see the second
     sql += " ORDER BY " + column_list(key) + " LIMIT " + std::to_string(page_rows + 1);
     Result rows = execute(sql, {param(*part_.last_key), param(last_)}, false);
@@ -171,7 +175,8 @@ class RowsPart final : public OpenPart {
 
 }  // namespace
 
-std::unique_ptr<OpenPart> open_rows(const ledger::Part& part, formats::Options options, const ledger::Range* resume) {
+std::unique_ptr<OpenPart> open_rows(const ledger::Part& part, formats::Options options,
+                                    const ledger::Range* resume) {
   return std::make_unique<RowsPart>(part, options, resume);
 }
 
@@ -191,11 +196,13 @@ std::optional<std::string> last_key_of(const ledger::Part& part) {
     (order += order.empty() ? "" : ", ") += "q." + column.name + " DESC";
     (nulls += nulls.empty() ? "" : " OR ") += "q." + column.name + " IS NULL";
   }
-  Result null_key = execute("SELECT EXISTS (SELECT 1 FROM (" + part.query + "\n) q WHERE " + nulls + ")", {}, false);
+  Result null_key =
+      execute("SELECT EXISTS (SELECT 1 FROM (" + part.query + "\n) q WHERE " + nulls + ")", {}, false);
   if (null_key.boolean(0, 1))
     throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the key of the query is null in some rows")
         .hint("Take a key that is unique and not null, or copy the result: snapshot => true.");
-  Result rows = execute("SELECT " + key_as_text(key) + " FROM (" + part.query + "\n) q ORDER BY " + order + " LIMIT 1");
+  Result rows =
+      execute("SELECT " + key_as_text(key) + " FROM (" + part.query + "\n) q ORDER BY " + order + " LIMIT 1");
   if (rows.empty()) return std::nullopt;
   return rows.text(0, 1);
 }

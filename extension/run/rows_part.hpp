@@ -1,5 +1,5 @@
-// A part that is a query: read by pages of its key, each page a statement of its own, so that no snapshot lives
-// longer than a batch. Rows travel as JSON text, like any other item.
+// A part that is a query: read by pages of its key, each page a statement of its own, so that no snapshot
+// lives longer than a batch. Rows travel as JSON text, like any other item.
 #pragma once
 
 #include "run/source.hpp"

@@ -22,7 +22,8 @@ void Sha256::add(std::string_view bytes) {
 
 std::string Sha256::finish() {
   std::string digest(32, '\0');
-  if (EVP_DigestFinal_ex(context_, reinterpret_cast<unsigned char*>(digest.data()), nullptr) != 1) throw std::bad_alloc();
+  if (EVP_DigestFinal_ex(context_, reinterpret_cast<unsigned char*>(digest.data()), nullptr) != 1)
+    throw std::bad_alloc();
   return digest;
 }
 

@@ -1,5 +1,5 @@
-// SHA-256 by OpenSSL, in one go or piece by piece. Not by the server's own wrapper: that one ties its state to a
-// transaction, and a part is read over many.
+// SHA-256 by OpenSSL, in one go or piece by piece. Not by the server's own wrapper: that one ties its state
+// to a transaction, and a part is read over many.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Where the bytes of a part come from: chunks in the ledger, a file on the server, a large object, or the rows of a
-// query. Everything is read as the run's role, and everything can be opened again at a cursor.
+// Where the bytes of a part come from: chunks in the ledger, a file on the server, a large object, or the
+// rows of a query. Everything is read as the run's role, and everything can be opened again at a cursor.
 #pragma once
 
 #include "formats/reader.hpp"
@@ -34,7 +34,8 @@ void check_query(ledger::Part&);
 /// The greatest key of a query part now; nothing if it has no rows.
 std::optional<std::string> last_key_of(const ledger::Part&);
 
-/// Bytes [offset, offset + length) of a part that is bytes; fewer at its end. The current user is the run's role.
+/// Bytes [offset, offset + length) of a part that is bytes; fewer at its end. The current user is the run's
+/// role.
 std::string read_span(int64_t run_id, const ledger::Part&, uint64_t offset, uint64_t length);
 
 }  // namespace portage::run

@@ -25,8 +25,9 @@ void move(int64_t run_id, const std::string& from, const std::string& to, const 
     refuse_transition(run_id, now ? now->status : "gone", to);
   }
   ledger::add_event(run_id, event, details);
-  bridge::notice(bridge::format("portage: run %lld: %s -> %s", static_cast<long long>(run_id), from.c_str(), to.c_str()),
-                 "", LOG);
+  bridge::notice(
+      bridge::format("portage: run %lld: %s -> %s", static_cast<long long>(run_id), from.c_str(), to.c_str()),
+      "", LOG);
 }
 
 }  // namespace portage::run

@@ -1,5 +1,5 @@
-// The life of a run as one explicit table: every change of state that exists, with a sentence. Everything else is
-// an error that names both states.
+// The life of a run as one explicit table: every change of state that exists, with a sentence. Everything
+// else is an error that names both states.
 #pragma once
 
 #include <string>

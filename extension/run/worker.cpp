@@ -25,8 +25,8 @@ using bridge::format;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t least_batch = 100, greatest_batch = 20000, first_batch = 1000;
-constexpr uint64_t batch_bytes = 8 << 20;     // of raw input
-constexpr size_t batch_memory = 48 << 20;     // of everything that reading makes of it
+constexpr uint64_t batch_bytes = 8 << 20;  // of raw input
+constexpr size_t batch_memory = 48 << 20;  // of everything that reading makes of it
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
@@ -51,8 +51,11 @@ bool is_interrupt(int code) {
 }  // namespace
 
 Worker::Worker(const ledger::Run& run, Commits commits)
-    : run_(run), commits_(commits), options_(parse_options(run.options)),
-      pipeline_(ledger::pipeline_version(run.pipeline_id, run.version)), role_(role_of(run)),
+    : run_(run),
+      commits_(commits),
+      options_(parse_options(run.options)),
+      pipeline_(ledger::pipeline_version(run.pipeline_id, run.version)),
+      role_(role_of(run)),
       memory_("portage run", PortalContext ? PortalContext : CurrentMemoryContext) {
   pipeline_.timezone = run.timezone;
   bridge::AsUser as(role_);
@@ -83,7 +86,8 @@ std::optional<std::string> Worker::excluded_scope() const {
 }
 
 void Worker::begin() {
-  if (!try_lock(run_.pipeline_id, policy_.space.scope, true)) refuse_second(run_.pipeline_id, excluded_scope());
+  if (!try_lock(run_.pipeline_id, policy_.space.scope, true))
+    refuse_second(run_.pipeline_id, excluded_scope());
   run_ = *ledger::find_run(run_.id);  // as it is now that nobody else can take it
   if (ledger::runs_changed_since_snapshot(run_.pipeline_id, excluded_scope()))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
@@ -95,7 +99,8 @@ void Worker::begin() {
         .detail(format("Run %lld is being worked on by process %d.", static_cast<long long>(run_.id),
                        run_.owner_pid.value_or(0)))
         .hint("Wait for it, or SELECT portage.cancel(" + std::to_string(run_.id) + ");");
-  if (run_.status != "running" && !may_become(run_.status, "running")) refuse_transition(run_.id, run_.status, "running");
+  if (run_.status != "running" && !may_become(run_.status, "running"))
+    refuse_transition(run_.id, run_.status, "running");
   std::vector<std::string> columns;
   {
     bridge::AsUser as(role_);
@@ -106,7 +111,9 @@ void Worker::begin() {
   }
   // A migrate() that ends well writes a single event: that it did.
   if (commits_ == Commits::yes)
-    ledger::add_event(run_.id, !run_.sealed ? "migration_started" : run_.status != "running" ? "retried" : "resumed");
+    ledger::add_event(run_.id, !run_.sealed               ? "migration_started"
+                               : run_.status != "running" ? "retried"
+                                                          : "resumed");
   ledger::take_run(run_.id, columns);
   policy_.hash_columns = ledger::hash_columns_of(run_.id);
   policy_.first_xid = ledger::first_xid_of(run_.id);
@@ -119,7 +126,8 @@ void Worker::begin() {
   bridge::AsUser as(role_);
   writer_ = load::make_sql_writer(*plan_, attnums);
   loader_ = std::make_unique<load::Loader>(*plan_, *writer_, policy_);
-  // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on items.
+  // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on
+  // items.
   if (commits_ == Commits::no) writer_->check_deferred();
 }
 
@@ -132,7 +140,8 @@ void Worker::seal_parts() {
       int32_t expected = 1;
       for (const ledger::Chunk& chunk : ledger::chunks_of(run_.id, part.number)) {
         if (chunk.number != expected++)  // joining its neighbours would make other items of them
-          throw Error(codes::payload_mismatch, format("chunk %d of \"%s\" is missing", expected - 1, part.name.c_str()))
+          throw Error(codes::payload_mismatch,
+                      format("chunk %d of \"%s\" is missing", expected - 1, part.name.c_str()))
               .hint("Submit it: the run takes parts until it starts.");
         bytes += chunk.length;
       }
@@ -154,10 +163,12 @@ bool Worker::skip_part(const ledger::Part& part) {
                               static_cast<long long>(part.byte_length.value_or(0)),
                               static_cast<long long>(*options_.max_part_bytes));
   if (!options_.skip_large_parts)
-    throw Error(codes::payload_too_large, "part \"" + part.name + "\" is too large").detail("Its " + reason + ".")
+    throw Error(codes::payload_too_large, "part \"" + part.name + "\" is too large")
+        .detail("Its " + reason + ".")
         .hint("Raise max_part_bytes, or set skip_large_parts.");
   ledger::set_part_skipped(run_.id, part.number, reason);
-  ledger::add_event(run_.id, "error_added", "{\"part\": " + std::to_string(part.number) + ", \"skipped\": \"" + reason + "\"}");
+  ledger::add_event(run_.id, "error_added",
+                    "{\"part\": " + std::to_string(part.number) + ", \"skipped\": \"" + reason + "\"}");
   return true;
 }
 
@@ -194,7 +205,8 @@ void Worker::work_off_part(const ledger::Part& part) {
     std::optional<Error> error = bridge::attempt([&] {
       bridge::Memory scratch("portage batch scratch");
       bridge::InMemory in(scratch.get());
-      // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's for long.
+      // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's
+      // for long.
       bool locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
       for (int i = 0; !locked && i < 500 && commits_ == Commits::yes; i++) {
         bridge::check_interrupts();
@@ -208,7 +220,8 @@ void Worker::work_off_part(const ledger::Part& part) {
       }
       bool cancel = false;
       if (!ledger::still_mine(run_.id, "running", &cancel))
-        throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
+        throw Error(codes::stale_owner,
+                    format("run %lld has been taken over", static_cast<long long>(run_.id)));
       if (cancel) {
         cancelled_ = true;
         return;
@@ -228,17 +241,23 @@ void Worker::work_off_part(const ledger::Part& part) {
         bridge::AsUser as(role_);
         formats::Options reading = plan_->reader_options();
         reading.max_item_bytes = static_cast<size_t>(options_.max_item_bytes);
-        open = open_part(run_.id, part, *plan_, reading, range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
+        open = open_part(run_.id, part, *plan_, reading,
+                         range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
         if (range.cursor_ordinal == range.first_ordinal) check_header(open->reader(), part);
       }
-      // What is going to be done to the table is waited for first, then compared: later it cannot change any more.
+      // What is going to be done to the table is waited for first, then compared: later it cannot change any
+      // more.
       Oid target = plan_->target().oid;
       bridge::guarded([=] { LockRelationOid(target, RowExclusiveLock); });
       if (!unchanged(plan_->target())) {
         std::string what = difference(plan_->target());
-        throw Error(codes::target_changed, "target " + plan_->target().quoted_name() + " has changed since the run began")
+        throw Error(codes::target_changed,
+                    "target " + plan_->target().quoted_name() + " has changed since the run began")
             .detail(what)
-            .hint("Adapt the pipeline with portage.replace_pipeline(), then open a new run: what is migrated is known.");
+            .hint(format("CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
+                         "portage.cancel(%lld);, adapt the pipeline with portage.replace_pipeline(), and open a new "
+                         "run: what is migrated is known.",
+                         static_cast<long long>(run_.id), static_cast<long long>(run_.id)));
       }
       bridge::AsUser as(role_);
       if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
@@ -289,9 +308,11 @@ void Worker::check_header(formats::Reader& reader, const ledger::Part& part) {
     if (std::find(header->begin(), header->end(), name) != header->end()) continue;
     std::string names;
     for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
-    throw Error(codes::missing_source_column, "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
+    throw Error(codes::missing_source_column,
+                "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
         .detail("The header has " + names + ".")
-        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default." : nearest_hint(name, *header));
+        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default."
+                                                  : nearest_hint(name, *header));
   }
 }
 
@@ -327,8 +348,8 @@ void Worker::sample(Batch& batch) {
   }
 }
 
-void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, size_t& done, ledger::Range& range,
-                        bool at_end) {
+void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, size_t& done,
+                        ledger::Range& range, bool at_end) {
   load::Timings before = loader_->timings();
   std::string started = now_text();
   size_t settled = loader_->load(batch, done);
@@ -342,11 +363,13 @@ void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, 
     record.range_no = range.number;
     record.epoch = range.epoch;
     record.counts = ledger::count_outcomes(batch.items.data() + done, settled - done);
-    for (size_t i = done; i < settled; i++) record.bytes += static_cast<int64_t>(batch.items[i].record.length);
+    for (size_t i = done; i < settled; i++)
+      record.bytes += static_cast<int64_t>(batch.items[i].record.length);
     record.started_at = started;
     const load::Timings& after = loader_->timings();
-    record.timings = format("{\"read\": %.3f, \"convert\": %.3f, \"look_up\": %.3f, \"target\": %.3f}", read_ms_,
-                            convert_ms_, after.look_up - before.look_up, after.target - before.target);
+    record.timings =
+        format("{\"read\": %.3f, \"convert\": %.3f, \"look_up\": %.3f, \"target\": %.3f}", read_ms_,
+               convert_ms_, after.look_up - before.look_up, after.target - before.target);
     ledger::write_batch(record, policy_.space, batch.items.data() + done, settled - done, loader_->undo());
     counts_ += record.counts;
     bytes_read_ += record.bytes;
@@ -357,7 +380,8 @@ void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, 
     next.cursor_ordinal = next.next_ordinal;
     next.done = at_end;
     if (at_end)
-      if (std::optional<std::string> digest = open.digest()) ledger::set_part_sha256(run_.id, part.number, *digest);
+      if (std::optional<std::string> digest = open.digest())
+        ledger::set_part_sha256(run_.id, part.number, *digest);
   }
   ledger::advance_range(run_.id, next);
   if (!whole || !at_end || part.number < parts_.back().number)
@@ -377,13 +401,18 @@ void Worker::tell_errors(const ledger::Counts& counts, const Item* items, size_t
     const Issue* issue = items[i].issues;
     while (issue && issue->warning && issue->next) issue = issue->next;
     if (!issue) continue;
+    if (first_rejects_.size() < 5 && plan_->definition().sensitive.empty())
+      first_rejects_.push_back(format("item %lld: ", static_cast<long long>(items[i].ordinal)) +
+                               std::string(issue->message));
     // neither message nor input: events are read by more people than rejects are
     first += format("%s{\"ordinal\": %lld, \"rule\": %s, \"sqlstate\": \"%s\"}", shown ? ", " : "",
-                    static_cast<long long>(items[i].ordinal), bridge::json_quoted(issue->rule).c_str(), issue->sqlstate);
+                    static_cast<long long>(items[i].ordinal), bridge::json_quoted(issue->rule).c_str(),
+                    issue->sqlstate);
     shown++;
   }
-  ledger::add_event(run_.id, "error_added", format("{\"count\": %lld, \"first\": [%s]}",
-                                                   static_cast<long long>(counts.rejects()), first.c_str()));
+  ledger::add_event(
+      run_.id, "error_added",
+      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.rejects()), first.c_str()));
 }
 
 /// Towards portage.batch_target: doubling at first, then gently.
@@ -392,7 +421,8 @@ void Worker::adapt(double milliseconds) {
   if (options_.batch_size) return;
   double ratio = settings::batch_target / std::max(milliseconds, 1.0);
   double step = batches_ <= 5 ? std::clamp(ratio, 0.25, 4.0) : std::clamp(ratio, 0.5, 1.25);
-  batch_size_ = std::clamp(static_cast<int64_t>(static_cast<double>(batch_size_) * step), least_batch, greatest_batch);
+  batch_size_ =
+      std::clamp(static_cast<int64_t>(static_cast<double>(batch_size_) * step), least_batch, greatest_batch);
 }
 
 void Worker::check_rejects(bool at_end) {
@@ -400,13 +430,20 @@ void Worker::check_rejects(bool at_end) {
   bool beyond = options_.max_rejects && rejects > *options_.max_rejects;
   // A share means little before some items have been read.
   if (options_.max_reject_share && (at_end || counts_.read >= 1000))
-    beyond = beyond || static_cast<double>(rejects) > *options_.max_reject_share * static_cast<double>(counts_.read);
+    beyond = beyond ||
+             static_cast<double>(rejects) > *options_.max_reject_share * static_cast<double>(counts_.read);
   if (!beyond) return;
+  std::string detail = format("%s of %s items were rejected, which is beyond max_rejects.", grouped(rejects).c_str(),
+                              grouped(counts_.read).c_str());
+  std::string hint = format("SELECT * FROM portage.rejects WHERE run_id = %lld; what was committed stays.",
+                            static_cast<long long>(run_.id));
+  if (commits_ == Commits::no) {  // the rejects go with the rest: this is where they are told
+    for (const std::string& reject : first_rejects_) detail += "\n" + reject;
+    hint = "Nothing of the payload was kept. Mend the items, or raise max_rejects.";
+  }
   throw Error(codes::too_many_rejects, format("run %lld has too many rejects", static_cast<long long>(run_.id)))
-      .detail(format("%s of %s items were rejected, which is beyond max_rejects.", grouped(rejects).c_str(),
-                     grouped(counts_.read).c_str()))
-      .hint(format("SELECT * FROM portage.rejects WHERE run_id = %lld; what was committed stays.",
-                   static_cast<long long>(run_.id)));
+      .detail(detail)
+      .hint(hint);
 }
 
 void Worker::tell_progress(const OpenPart& part, const ledger::Range& range, bool force) {
@@ -416,8 +453,8 @@ void Worker::tell_progress(const OpenPart& part, const ledger::Range& range, boo
   double rate = static_cast<double>(counts_.read - told_items_) * 1000 / std::max(since, 1.0);
   last_told_ = Clock::now();
   told_items_ = counts_.read;
-  std::string text = format("run %lld: %s items, %s/s", static_cast<long long>(run_.id), grouped(counts_.read).c_str(),
-                            grouped(static_cast<int64_t>(rate)).c_str());
+  std::string text = format("run %lld: %s items, %s/s", static_cast<long long>(run_.id),
+                            grouped(counts_.read).c_str(), grouped(static_cast<int64_t>(rate)).c_str());
   int64_t position = bytes_done_ + (range.done ? 0 : static_cast<int64_t>(range.checkpoint.offset));
   if (bytes_total_ > 0 && part.total_bytes()) {
     double share = std::min(1.0, static_cast<double>(position) / static_cast<double>(bytes_total_));
@@ -433,8 +470,8 @@ void Worker::tell_progress(const OpenPart& part, const ledger::Range& range, boo
   bridge::commit();
 }
 
-/// Records why the run stops, commits that, and raises the error. In a function there is nothing to record in: its
-/// caller's transaction decides.
+/// Records why the run stops, commits that, and raises the error. In a function there is nothing to record
+/// in: its caller's transaction decides.
 void Worker::fail(const Error& error) {
   if (commits_ == Commits::no) throw error;
   std::string code = error.sqlstate();
@@ -447,7 +484,8 @@ void Worker::fail(const Error& error) {
     bool changed = error.code() == codes::target_changed;
     move(run_.id, "running", changed ? "paused" : "failed", changed ? "paused" : "migration_failed",
          "{\"code\": \"" + code + "\"}");
-    ledger::finish_run(run_.id, changed ? "paused" : "failed", text, std::string(error_class("", code)), code);
+    ledger::finish_run(run_.id, changed ? "paused" : "failed", text, std::string(error_class("", code)),
+                       code);
   }
   bridge::commit();
   throw error;

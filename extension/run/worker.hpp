@@ -1,5 +1,5 @@
-// Works off one run: opens its parts in turn and takes them through read, prepare, load and ledger, a batch at a
-// time. The same code serves CALL run(), which commits after each batch, and migrate(), which cannot.
+// Works off one run: opens its parts in turn and takes them through read, prepare, load and ledger, a batch
+// at a time. The same code serves CALL run(), which commits after each batch, and migrate(), which cannot.
 #pragma once
 
 #include "ledger/items.hpp"
@@ -28,8 +28,8 @@ class Worker {
   void check_blockers();
   /// Takes the run: seals its parts, state running, this backend its owner.
   void begin();
-  /// Reads everything. Returns normally when all is read or the run was cancelled. With Commits::yes an error has
-  /// been recorded (state failed, or interrupted) and committed before it is raised.
+  /// Reads everything. Returns normally when all is read or the run was cancelled. With Commits::yes an error
+  /// has been recorded (state failed, or interrupted) and committed before it is raised.
   void work();
   /// Counters, state completed, events.
   void complete();
@@ -75,6 +75,7 @@ class Worker {
   double read_ms_ = 0, convert_ms_ = 0;
   std::chrono::steady_clock::time_point started_, last_told_;
   int64_t told_items_ = 0;
+  std::vector<std::string> first_rejects_;  // in words, for a run whose ledger is rolled back with it
 };
 
 }  // namespace portage::run

@@ -16,8 +16,9 @@ std::string text_argument(FunctionCallInfo fcinfo, int i, const char* fallback) 
 
 void roll_back(FunctionCallInfo fcinfo, int64_t id, int first_option) {
   ledger::Run run = run::run_to_change(id);
-  undo::Rollback rollback(run, run::role_of(run), undo::parse_drifted(text_argument(fcinfo, first_option, "refuse")),
-                          !fcinfo->args[first_option + 1].isnull && DatumGetBool(fcinfo->args[first_option + 1].value));
+  undo::Rollback rollback(
+      run, run::role_of(run), undo::parse_drifted(text_argument(fcinfo, first_option, "refuse")),
+      !fcinfo->args[first_option + 1].isnull && DatumGetBool(fcinfo->args[first_option + 1].value));
   rollback.begin();
   rollback.work();
 }
@@ -34,8 +35,10 @@ void require_nonatomic(FunctionCallInfo fcinfo) {
 /// The newest run of a pipeline and scope that is in a state to be rolled back.
 int64_t latest_run_of(const std::string& pipeline, const std::string& scope) {
   bridge::Result latest = bridge::execute(
-      "SELECT id FROM portage.migration_runs WHERE pipeline OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) $2 "
-      "AND status OPERATOR(pg_catalog.=) ANY (ARRAY['completed', 'failed', 'cancelled', 'awaiting_resolution', "
+      "SELECT id FROM portage.migration_runs WHERE pipeline OPERATOR(pg_catalog.=) $1 AND scope "
+      "OPERATOR(pg_catalog.=) $2 "
+      "AND status OPERATOR(pg_catalog.=) ANY (ARRAY['completed', 'failed', 'cancelled', "
+      "'awaiting_resolution', "
       "'rolling_back']::text[]) ORDER BY id DESC LIMIT 1",
       {bridge::param(pipeline), bridge::param(scope)});
   if (latest.empty())
@@ -79,12 +82,13 @@ PORTAGE_FUNCTION(portage_can_rollback) {
     undo::Rollback rollback(run, role, undo::Drifted::keep, false);
     found = rollback.examine();
     if (found.drifted() > 0)
-      reasons.push_back(bridge::format("%lld rows have changed since: drifted => 'keep' or 'force'",
+      reasons.push_back(bridge::format("rows changed since: %lld (drifted => 'keep' or 'force')",
                                        static_cast<long long>(found.drifted())));
     for (const auto& [name, rows] : found.dependants) {
-      reasons.push_back(bridge::format("%lld rows of %s refer to rows of the run: cascade => true",
-                                       static_cast<long long>(rows), name.c_str()));
-      dependants += (dependants.empty() ? "" : ", ") + bridge::json_quoted(name) + ": " + std::to_string(rows);
+      reasons.push_back(bridge::format("rows of %s that refer to rows of the run: %lld (cascade => true)",
+                                       name.c_str(), static_cast<long long>(rows)));
+      dependants +=
+          (dependants.empty() ? "" : ", ") + bridge::json_quoted(name) + ": " + std::to_string(rows);
     }
     for (const std::string& grant : rollback.missing_grants()) {
       possible = false;
@@ -96,11 +100,13 @@ PORTAGE_FUNCTION(portage_can_rollback) {
   for (const std::string& reason : reasons) list += (list.empty() ? "" : ", ") + bridge::json_quoted(reason);
   // about what an import of as many rows takes
   std::string json = bridge::format(
-      "{\"possible\": %s, \"reasons\": [%s], \"rows\": %lld, \"drifted\": %lld, \"gone\": %lld, \"dependants\": {%s}, "
+      "{\"possible\": %s, \"reasons\": [%s], \"rows\": %lld, \"drifted\": %lld, \"gone\": %lld, "
+      "\"dependants\": {%s}, "
       "\"missing_privileges\": [%s], \"estimated_seconds\": %.1f}",
       possible && found.drifted() == 0 && found.dependants.empty() ? "true" : "false", list.c_str(),
-      static_cast<long long>(found.items), static_cast<long long>(found.drifted()), static_cast<long long>(found.gone),
-      dependants.c_str(), privileges.c_str(), static_cast<double>(found.items) / 40000);
+      static_cast<long long>(found.items), static_cast<long long>(found.drifted()),
+      static_cast<long long>(found.gone), dependants.c_str(), privileges.c_str(),
+      static_cast<double>(found.items) / 40000);
   Datum answer = bridge::param_json(json).value;
   spi.finish();
   return answer;

@@ -41,7 +41,8 @@ Drifted parse_drifted(const std::string& word) {
   if (word == "refuse") return Drifted::refuse;
   if (word == "keep") return Drifted::keep;
   if (word == "force") return Drifted::force;
-  throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "drifted must be \"refuse\", \"keep\" or \"force\", not \"" + word + "\"");
+  throw Error(ERRCODE_INVALID_PARAMETER_VALUE,
+              "drifted must be \"refuse\", \"keep\" or \"force\", not \"" + word + "\"");
 }
 
 Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool cascade)
@@ -76,10 +77,14 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
     const LandedItem& item = *c.item;
     if (item.outcome == Outcome::unchanged) continue;  // only its mapping is ours
     bool ours = item.mapping.found && item.mapping.run_id == run_.id && item.mapping.ordinal == item.ordinal;
-    if (!c.row.found) c.drift = "gone";
-    else if (!item.mapping.found) c.drift = "mapping_missing";
-    else if (!ours) c.drift = "later_run";
-    else if (item.mapping.row_hash != static_cast<int64_t>(c.row.row_hash)) c.drift = "changed";
+    if (!c.row.found)
+      c.drift = "gone";
+    else if (!item.mapping.found)
+      c.drift = "mapping_missing";
+    else if (!ours)
+      c.drift = "later_run";
+    else if (item.mapping.row_hash != static_cast<int64_t>(c.row.row_hash))
+      c.drift = "changed";
   }
   return cases;
 }
@@ -92,7 +97,8 @@ std::vector<std::string> Rollback::missing_grants() {
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result kinds = bridge::execute(
       "SELECT coalesce(bool_or(status = 'inserted'), false), coalesce(bool_or(status = 'updated'), false) "
-      "FROM portage.migration_items WHERE run_id = $1", {bridge::param(run_.id)});
+      "FROM portage.migration_items WHERE run_id = $1",
+      {bridge::param(run_.id)});
   auto lacks = [=](AclMode mode) {
     return bridge::guarded([=] { return pg_class_aclcheck(target, role, mode) != ACLCHECK_OK; });
   };
@@ -157,33 +163,40 @@ void Rollback::begin() {
   if (std::vector<std::string> grants = missing_grants(); !grants.empty()) {
     std::string all;
     for (const std::string& grant : grants) (all += all.empty() ? "" : "\n") += grant;
-    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for table " + plan_->target().quoted_name())
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "permission denied for table " + plan_->target().quoted_name())
         .detail("A rollback deletes and updates rows as role " + bridge::quoted(run_.role_name) + ".")
         .hint(all);
   }
   if (!resumed && (drifted_ == Drifted::refuse || !cascade_)) {
     Findings found = examine();
     if (drifted_ == Drifted::refuse && found.drifted() > 0) {
-      std::string detail = format("%lld of %lld rows are not as the run left them (%lld changed, %lld written by a later "
-                                  "run).", static_cast<long long>(found.drifted()), static_cast<long long>(found.items),
-                                  static_cast<long long>(found.changed), static_cast<long long>(found.later_run));
+      std::string detail = format(
+          "Of %lld rows, %lld are not as the run left them (changed: %lld, written by a later "
+          "run: %lld).",
+          static_cast<long long>(found.items), static_cast<long long>(found.drifted()),
+          static_cast<long long>(found.changed), static_cast<long long>(found.later_run));
       for (const std::string& example : found.examples) detail += "\n" + example;
       throw Error(codes::drifted, format("run %lld cannot be rolled back: rows have changed since",
                                          static_cast<long long>(run_.id)))
           .detail(detail)
-          .hint(format("Nothing was changed. CALL portage.rollback(%lld, drifted => 'keep') spares these rows, "
-                       "'force' overrides them.", static_cast<long long>(run_.id)));
+          .hint(
+              format("Nothing was changed. CALL portage.rollback(%lld, drifted => 'keep') spares these rows, "
+                     "'force' overrides them.",
+                     static_cast<long long>(run_.id)));
     }
     if (!cascade_ && !found.dependants.empty()) {
       std::string detail;
       for (const auto& [name, rows] : found.dependants)
-        (detail += detail.empty() ? "" : "\n") += format("%lld rows of %s refer to rows of the run.",
-                                                         static_cast<long long>(rows), name.c_str());
-      throw Error(codes::has_dependants, format("run %lld cannot be rolled back: other rows refer to its rows",
-                                                static_cast<long long>(run_.id)))
+        (detail += detail.empty() ? "" : "\n") +=
+            format("Rows of %s that refer to rows of the run: %lld.", name.c_str(), static_cast<long long>(rows));
+      throw Error(codes::has_dependants,
+                  format("run %lld cannot be rolled back: other rows refer to its rows",
+                         static_cast<long long>(run_.id)))
           .detail(detail)
           .hint(format("Nothing was changed. Remove these rows first, or let them go along: "
-                       "CALL portage.rollback(%lld, cascade => true).", static_cast<long long>(run_.id)));
+                       "CALL portage.rollback(%lld, cascade => true).",
+                       static_cast<long long>(run_.id)));
     }
   }
   if (!resumed) run::move(run_.id, run_.status, "rolling_back", "rollback_started");
@@ -207,7 +220,8 @@ void Rollback::work() {
         bool cancel = false;
         if (!run::try_lock(run_.pipeline_id, space_.scope, false) ||
             !ledger::still_mine(run_.id, "rolling_back", &cancel))
-          throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
+          throw Error(codes::stale_owner,
+                      format("run %lld has been taken over", static_cast<long long>(run_.id)));
         std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page, batch.arena);
         more = !items.empty();
         if (!more) return;
@@ -233,6 +247,7 @@ void Rollback::work() {
         std::vector<LandedItem*> taken;
         for (Case& c : cases) {
           if (c.done) {
+            c.item->row_taken = c.row.found && c.item->outcome != Outcome::unchanged;
             taken.push_back(c.item);
           } else {
             spared_++;
@@ -247,20 +262,29 @@ void Rollback::work() {
       bridge::commit();
       bridge::check_interrupts();
     }
-    if (spared_for_["referred_to"] == 0) break;  // another round helps only rows that others of the run referred to
+    if (spared_for_["referred_to"] == 0)
+      break;  // another round helps only rows that others of the run referred to
   }
   run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
   ledger::finish_run(run_.id, "rolled_back", "", "", "");
-  bridge::notice(format("run %lld is rolled back: %lld items taken back, %lld spared", static_cast<long long>(run_.id),
+  std::string details;
+  auto tell = [&](const std::string& what, int64_t count) {
+    if (count > 0) details += (details.empty() ? "" : "\n") + what + ": " + std::to_string(count);
+  };
+  for (const auto& [why, count] : spared_for_) tell("spared, " + why, count);
+  tell("restored with differences", with_differences_);
+  tell("dependants deleted", dependants_deleted_);
+  bridge::notice(format("run %lld is rolled back; items taken back: %lld, spared: %lld", static_cast<long long>(run_.id),
                         static_cast<long long>(taken_), static_cast<long long>(spared_)),
-                 report());
+                 details);
   bridge::commit();
 }
 
 /// Takes cases[low, high) back in one subtransaction; halves what fails; a single one that fails is spared.
 void Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low, size_t high) {
   if (low >= high) return;
-  std::vector<Case*> some(cases.begin() + static_cast<std::ptrdiff_t>(low), cases.begin() + static_cast<std::ptrdiff_t>(high));
+  std::vector<Case*> some(cases.begin() + static_cast<std::ptrdiff_t>(low),
+                          cases.begin() + static_cast<std::ptrdiff_t>(high));
   int64_t differences = with_differences_, deleted = dependants_deleted_;
   std::optional<Error> error = bridge::attempt([&] {
     take_back(batch, some);
@@ -273,7 +297,9 @@ void Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low
   for (Case* c : some) c->done = false;
   if (some.size() == 1) {
     some[0]->fate = Fate::spare;
-    some[0]->spared = error->code() == ERRCODE_FOREIGN_KEY_VIOLATION ? "referred_to" : error->sqlstate() + " " + error->message();
+    some[0]->spared = error->code() == ERRCODE_FOREIGN_KEY_VIOLATION
+                          ? "referred_to"
+                          : error->sqlstate() + " " + error->message();
     return;
   }
   size_t middle = low + (high - low) / 2;
@@ -285,9 +311,12 @@ void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {
   std::vector<Case*> deletions;
   std::vector<Case*> restorations;
   for (Case* c : cases) {
-    if (c->item->outcome == Outcome::unchanged || !c->row.found) c->done = true;
-    else if (c->item->outcome == Outcome::inserted) deletions.push_back(c);
-    else restorations.push_back(c);
+    if (c->item->outcome == Outcome::unchanged || !c->row.found)
+      c->done = true;
+    else if (c->item->outcome == Outcome::inserted)
+      deletions.push_back(c);
+    else
+      restorations.push_back(c);
   }
   auto rows_of = [](const std::vector<Case*>& list) {
     std::vector<const load::Row*> rows;
@@ -299,11 +328,14 @@ void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {
     dependants_deleted_ += target_->delete_dependants(batch, rows);
   } else {
     std::set<size_t> referred;
-    for (const Dependants& d : target_->dependants(batch, rows)) referred.insert(d.positions.begin(), d.positions.end());
+    for (const Dependants& d : target_->dependants(batch, rows))
+      referred.insert(d.positions.begin(), d.positions.end());
     std::vector<Case*> free;
     for (size_t i = 0; i < deletions.size(); i++) {
-      if (referred.count(i)) deletions[i]->spared = "referred_to";
-      else free.push_back(deletions[i]);
+      if (referred.count(i))
+        deletions[i]->spared = "referred_to";
+      else
+        free.push_back(deletions[i]);
     }
     deletions.swap(free);
     rows = rows_of(deletions);
@@ -328,7 +360,8 @@ void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {
   target_->restore(batch, with_columns);
   for (size_t i = 0; i < owners.size(); i++) {
     owners[i]->done = with_columns[i].after.found;
-    if (!owners[i]->done) owners[i]->spared = "kept_by_trigger";
+    if (!owners[i]->done)
+      owners[i]->spared = "kept_by_trigger";
     else if (owners[i]->item->before_hash && owners[i]->drift.empty() &&
              static_cast<int64_t>(with_columns[i].after.row_hash) != *owners[i]->item->before_hash)
       with_differences_++;
@@ -340,9 +373,11 @@ std::string Rollback::report() const {
   for (const auto& [why, count] : spared_for_)
     if (count > 0)
       spared += (spared.empty() ? "" : ", ") + bridge::json_quoted(why) + ": " + std::to_string(count);
-  return format("{\"rolled_back\": %lld, \"spared\": {%s}, \"restored_with_differences\": %lld, \"dependants_deleted\": %lld}",
-                static_cast<long long>(taken_), spared.c_str(), static_cast<long long>(with_differences_),
-                static_cast<long long>(dependants_deleted_));
+  return format(
+      "{\"rolled_back\": %lld, \"spared\": {%s}, \"restored_with_differences\": %lld, "
+      "\"dependants_deleted\": %lld}",
+      static_cast<long long>(taken_), spared.c_str(), static_cast<long long>(with_differences_),
+      static_cast<long long>(dependants_deleted_));
 }
 
 void Rollback::fail(const Error& error) {

@@ -1,5 +1,5 @@
-// Taking a run back: inserted rows go, overwritten values return, mappings are as before; what somebody changed
-// since is not touched unless asked. In batches of its own, each a transaction, resumable.
+// Taking a run back: inserted rows go, overwritten values return, mappings are as before; what somebody
+// changed since is not touched unless asked. In batches of its own, each a transaction, resumable.
 #pragma once
 
 #include "ledger/runs.hpp"
@@ -15,8 +15,8 @@ Drifted parse_drifted(const std::string&);  ///< 22023 for other words
 /// What stands in the way of a rollback, or would be spared by it.
 struct Findings {
   int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0;
-  std::vector<std::string> examples;               ///< a few drifted rows, in words
-  std::map<std::string, int64_t> dependants;       ///< by "table (constraint)"
+  std::vector<std::string> examples;          ///< a few drifted rows, in words
+  std::map<std::string, int64_t> dependants;  ///< by "table (constraint)"
   int64_t drifted() const { return changed + later_run + mapping_missing; }
 };
 

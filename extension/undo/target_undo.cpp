@@ -9,7 +9,6 @@ namespace portage::undo {
 
 using bridge::execute;
 using bridge::guarded;
-using bridge::quoted;
 using bridge::Result;
 using load::BatchRow;
 using load::Row;
@@ -19,7 +18,9 @@ namespace {
 /// Look-ups by key must use the index: see load/sql_writer.cpp.
 class ByIndex {
  public:
-  ByIndex() { settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off"); }
+  ByIndex() {
+    settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
+  }
 
  private:
   bridge::Settings settings_;
@@ -32,22 +33,27 @@ TargetUndo::TargetUndo(Plan& plan, load::Writer& writer, std::vector<int> readab
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   Result keys = execute(
-      "SELECT c.conname::text, format('%I.%I', n.nspname, r.relname), r.oid, r.relowner, c.confdeltype::text, "
-      "(SELECT string_agg(format('c.%I OPERATOR(%I.%s) b.c%s', ca.attname, o.nspname, op.oprname, k.parent), ' AND ') "
-      " FROM ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), pg_catalog.unnest(c.conpfeqop)) "
+      "SELECT c.conname::text, format('%I.%I', n.nspname, r.relname), r.oid, r.relowner, "
+      "c.confdeltype::text, "
+      "(SELECT string_agg(format('c.%I OPERATOR(%I.%s) b.c%s', ca.attname, o.nspname, op.oprname, k.parent), "
+      "' AND ') "
+      " FROM ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), "
+      "pg_catalog.unnest(c.conpfeqop)) "
       "   AS k (child, parent, operator) "
       " JOIN pg_catalog.pg_attribute ca ON ca.attrelid = c.conrelid AND ca.attnum = k.child "
-      " JOIN pg_catalog.pg_operator op ON op.oid = k.operator JOIN pg_catalog.pg_namespace o ON o.oid = op.oprnamespace) "
+      " JOIN pg_catalog.pg_operator op ON op.oid = k.operator JOIN pg_catalog.pg_namespace o ON o.oid = "
+      "op.oprnamespace) "
       "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid "
       "JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE c.contype = 'f' AND c.confrelid = $1 "
       "AND c.conparentid = 0 ORDER BY c.conname",
       {bridge::param_oid(target_.oid)});
   std::set<int> columns(readable.begin(), readable.end());
   for (size_t i = 0; i < keys.size(); i++)
-    referring_.push_back({keys.text(i, 1), keys.text(i, 2), keys.oid(i, 3), keys.oid(i, 4), keys.text(i, 5)[0], keys.text(i, 6)});
+    referring_.push_back({keys.text(i, 1), keys.text(i, 2), keys.oid(i, 3), keys.oid(i, 4),
+                          keys.text(i, 5)[0], keys.text(i, 6)});
   columns.insert(plan.key().begin(), plan.key().end());
-  batch_ = std::make_unique<load::BatchRelation>(target_, std::vector<int>(columns.begin(), columns.end()), plan.key(),
-                                                 "portage_undo");
+  batch_ = std::make_unique<load::BatchRelation>(target_, std::vector<int>(columns.begin(), columns.end()),
+                                                 plan.key(), "portage_undo");
 }
 
 std::vector<BatchRow> TargetUndo::batch_rows(Batch& batch, const std::vector<const Row*>& rows) const {
@@ -64,9 +70,9 @@ std::string TargetUndo::same_key(const std::string& table_alias, const std::stri
   std::string text;
   for (size_t k = 0; k < plan_.key().size(); k++) {
     const TargetColumn& column = target_.column(plan_.key()[k]);
-    (text += k ? " AND " : "") += table_alias + "." + quoted(column.name) + " " +
-                                  load::operator_text(load::equality_of(column.type)) + " " + batch_alias + ".k" +
-                                  std::to_string(k + 1);
+    (text += k ? " AND " : "") += table_alias + "." + bridge::quoted(column.name) + " " +
+                                  load::operator_text(load::equality_of(column.type)) + " " + batch_alias +
+                                  ".k" + std::to_string(k + 1);
   }
   return text;
 }
@@ -76,7 +82,8 @@ std::vector<Dependants> TargetUndo::dependants(Batch& batch, const std::vector<c
   if (rows.empty()) return all;
   for (const ForeignKeyToUs& key : referring_) {
     // Runs as the owner of the other table: nothing here may be looked up in the caller's search_path.
-    std::string sql = "SELECT b.o, pg_catalog.count(*) FROM portage_undo b JOIN " + key.table + " c ON " + key.columns_equal;
+    std::string sql = "SELECT b.o, pg_catalog.count(*) FROM portage_undo b JOIN " + key.table + " c ON " +
+                      key.columns_equal;
     if (key.relation == target_.oid)
       sql += " WHERE NOT EXISTS (SELECT 1 FROM portage_undo b2 WHERE " + same_key("c", "b2") + ")";
     sql += " GROUP BY b.o";
@@ -100,7 +107,9 @@ int64_t TargetUndo::delete_dependants(Batch& batch, const std::vector<const Row*
     if (key.on_delete != 'a' && key.on_delete != 'r') continue;  // the constraint itself acts
     if (key.relation == target_.oid) continue;
     deleted += static_cast<int64_t>(
-        batch_->run("DELETE FROM " + key.table + " c USING portage_undo b WHERE " + key.columns_equal, batch_rows(batch, rows))
+        batch_
+            ->run("DELETE FROM " + key.table + " c USING portage_undo b WHERE " + key.columns_equal,
+                  batch_rows(batch, rows))
             .processed());
   }
   return deleted;
@@ -127,11 +136,14 @@ void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
     for (const std::string& name : names) {
       const TargetColumn* column = target_.column(name);
       if (!column)
-        throw bridge::Error(ERRCODE_UNDEFINED_COLUMN, "column \"" + name + "\" of the before-images is gone from " +
-                                                          target_.quoted_name())
-            .hint("Add the column again to take the run back, or drop what remains of it with portage.cleanup().");
+        throw bridge::Error(
+            ERRCODE_UNDEFINED_COLUMN,
+            "column \"" + name + "\" of the before-images is gone from " + target_.quoted_name())
+            .hint(
+                "Add the column again to take the run back, or drop what remains of it with "
+                "portage.cleanup().");
       columns.push_back(column);
-      (set += set.empty() ? "" : ", ") += quoted(name) + " = b.c" + std::to_string(column->attnum);
+      (set += set.empty() ? "" : ", ") += bridge::quoted(name) + " = b.c" + std::to_string(column->attnum);
     }
     std::vector<BatchRow> values;
     std::vector<std::string_view> keys_after;
@@ -162,11 +174,12 @@ void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
       values.push_back({datums, nulls, key});
     }
     std::string returned;
-    for (int attnum : plan_.key()) (returned += ", t.") += quoted(target_.column(attnum).name);
+    for (int attnum : plan_.key()) (returned += ", t.") += bridge::quoted(target_.column(attnum).name);
     ByIndex by_index;
-    Result result = batch_->run("UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_undo b WHERE " +
-                                    same_key("t", "b") + " RETURNING b.o" + returned,
-                                values);
+    Result result =
+        batch_->run("UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_undo b WHERE " +
+                        same_key("t", "b") + " RETURNING b.o" + returned,
+                    values);
     std::vector<Restore*> updated;
     for (size_t i = 0; i < result.size(); i++) {
       Restore* restore = members[static_cast<size_t>(result.integer(i, 1))];

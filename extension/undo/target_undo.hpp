@@ -1,5 +1,5 @@
-// Taking rows of the target back: find and lock them, who refers to them, delete them, or give columns their old
-// values. SQL as the current user; what it finds is judged by rollback.cpp.
+// Taking rows of the target back: find and lock them, who refers to them, delete them, or give columns their
+// old values. SQL as the current user; what it finds is judged by rollback.cpp.
 #pragma once
 
 #include "load/batch_relation.hpp"
@@ -10,7 +10,7 @@ namespace portage::undo {
 /// Rows of another table that refer to rows that are to be deleted.
 struct Dependants {
   std::string constraint, table;
-  char on_delete;               ///< 'a' no action, 'r' restrict, 'c' cascade, 'n' set null, 'd' set default
+  char on_delete;                 ///< 'a' no action, 'r' restrict, 'c' cascade, 'n' set null, 'd' set default
   std::vector<size_t> positions;  ///< of the rows referred to, one entry per row with at least one dependant
   int64_t rows = 0;
 };
@@ -20,15 +20,15 @@ struct Restore {
   const load::Row* row;
   const std::vector<std::string>* columns;
   const std::vector<std::optional<std::string>>* before;
-  load::Row after;              ///< filled; not found: a trigger kept the row from being updated
+  load::Row after;  ///< filled; not found: a trigger kept the row from being updated
 };
 
 class TargetUndo {
  public:
   TargetUndo(Plan& plan, load::Writer& writer, std::vector<int> readable);
 
-  /// Dependants of these rows over every foreign key; rows that are themselves in `rows` do not count. Looked for
-  /// as the referring table's owner, as the constraint itself does.
+  /// Dependants of these rows over every foreign key; rows that are themselves in `rows` do not count. Looked
+  /// for as the referring table's owner, as the constraint itself does.
   std::vector<Dependants> dependants(Batch&, const std::vector<const load::Row*>& rows);
   /// Deletes rows of other tables that refer to these, over constraints that would refuse. Returns how many.
   int64_t delete_dependants(Batch&, const std::vector<const load::Row*>& rows);

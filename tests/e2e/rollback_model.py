@@ -1,0 +1,419 @@
+#!/usr/bin/python3
+"""Random steps against a simple model of a target table, its mappings and the undo stacks: runs with inserts and
+overwrites, changes by another role in between (also edits that differ only in bytes, and of columns that no run maps),
+rollbacks in random order with every answer to drift, verifications. After each step database and model agree byte for
+byte: rows, mappings, before-images, outcomes, and what was refused or spared.
+
+PORTAGE_SEED repeats a series, PORTAGE_STEPS sets its length (default 500)."""
+
+import collections
+import json
+import os
+import random
+import sys
+import time
+
+import psycopg2
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from portage_server import Server, check, finish  # noqa: E402
+
+SEED = int(os.environ.get('PORTAGE_SEED') or random.SystemRandom().randrange(1 << 32))
+STEPS = int(os.environ.get('PORTAGE_STEPS') or 500)
+
+LEGACY_IDS = range(1, 15)
+# Spellings that are equal for the target's types or collation and yet differ: an overwrite, and a drift, all the same.
+AMOUNTS = ['1.0', '1.00', '1.000', '2', '-0.5', None]
+WORDS = ['Bob', 'BOB', 'bob', 'Eve', 'EVE', None]
+NOTES = ['fresh', 'worn', 'Worn', None]
+EXTRAS = ['1', '2', None]
+MAPPED, UNMAPPED = ('code', 'amount', 'word'), ('note', 'extra')
+ORIGINS = {'i': 'inserted', 'a': 'adopted', 'o': 'overwritten'}
+
+
+def code_of(legacy_id):
+    """Four codes are those of two legacy ids each: two old records that mean the same row."""
+    return f'c{(legacy_id - 1) % 10 + 1}'
+
+
+Mapping = collections.namedtuple('Mapping', 'key origin source row_hash run ordinal')
+
+
+class Row:
+    def __init__(self, code, amount, word, note='fresh', extra=None):
+        self.id = None  # the identity column's value: told by the database after the insert
+        self.values = {'code': code, 'amount': amount, 'word': word, 'note': note, 'extra': extra}
+
+    def content(self):
+        return tuple(self.values[name] for name in MAPPED)
+
+    def hash(self):
+        """As row_hash: every column, as it is spelled."""
+        return (self, *self.values.values())
+
+
+class Item:
+    """What a run did with an item, and how to take it back."""
+
+    def __init__(self, ordinal, legacy_id, content):
+        self.ordinal, self.legacy_id, self.content = ordinal, legacy_id, content
+        self.status = self.row = self.before = self.replaced = None
+        self.has_undo = self.taken = False
+
+
+class Run:
+    def __init__(self, number, items):
+        self.number, self.items, self.status = number, items, 'completed'
+
+
+class Model:
+    def __init__(self):
+        self.rows, self.mappings, self.runs = [], {}, {}
+
+    def present(self, row):
+        return any(row is other for other in self.rows)
+
+    def by_code(self, code):
+        return next((row for row in self.rows if row.values['code'] == code), None)
+
+    def migrate(self, run, on_conflict):
+        for item in run.items:
+            known = self.mappings.get(item.legacy_id)
+            if known and known.source == item.content:
+                item.status, item.row = 'unchanged', known.key
+                continue
+            row = known.key if known and self.present(known.key) else self.by_code(item.content[0])
+            same_row = known is not None and row is known.key
+            item.replaced = known
+            if row is None:
+                row = Row(*item.content)
+                self.rows.append(row)
+                item.status, origin, item.has_undo = 'inserted', 'i', known is not None
+            elif row.content() == item.content:
+                item.status, item.has_undo = 'unchanged', known is not None
+                origin = known.origin if same_row else 'a'
+            elif on_conflict == 'overwrite' or known and known.row_hash == row.hash():
+                item.before = {name: row.values[name] for name, value in zip(MAPPED, item.content)
+                               if row.values[name] != value}
+                row.values.update(zip(MAPPED, item.content))
+                item.status, item.has_undo = 'updated', True
+                origin = 'i' if same_row and known.origin == 'i' else 'o'
+            else:
+                item.status, item.row = 'skipped', row
+                continue
+            item.row = row
+            self.mappings[item.legacy_id] = Mapping(row, origin, item.content, row.hash(), run.number, item.ordinal)
+        self.runs[run.number] = run
+
+    def concerns(self, run, item):
+        if item.status == 'unchanged':
+            return self.is_ours(run, item)
+        return item.status in ('inserted', 'updated')
+
+    def is_ours(self, run, item):
+        known = self.mappings.get(item.legacy_id)
+        return known is not None and (known.run, known.ordinal) == (run.number, item.ordinal)
+
+    def drift(self, run, item):
+        known = self.mappings.get(item.legacy_id)
+        if item.status == 'unchanged':
+            return None  # the row was never the run's
+        if not self.present(item.row):
+            return 'gone'
+        if known is None:
+            return 'mapping_missing'
+        if not self.is_ours(run, item):
+            return 'later_run'
+        return None if known.row_hash == item.row.hash() else 'changed'
+
+    def rollback(self, run, drifted):
+        """What is spared, by its kind of drift; None if the rollback is refused and changes nothing."""
+        concerned = [(item, self.drift(run, item)) for item in run.items if self.concerns(run, item)]
+        in_the_way = [(item, drift) for item, drift in concerned if drift not in (None, 'gone')]
+        if drifted == 'refuse' and in_the_way:
+            return None
+        for item, drift in reversed(concerned):
+            if drifted == 'keep' and drift not in (None, 'gone'):
+                continue
+            # The mapping goes back if it is this item's, or speaks of the row that is taken back by force. One that a
+            # later run has written for another row is that run's.
+            known = self.mappings.get(item.legacy_id)
+            gives_back = known is not None and (self.is_ours(run, item) or drift != 'gone' and known.key is item.row)
+            item.taken = True
+            if drift != 'gone':
+                if item.status == 'inserted':
+                    self.rows.remove(item.row)
+                elif item.status == 'updated':
+                    item.row.values.update(item.before)
+            item.status = 'rolled_back'
+            if gives_back:
+                self.restore_mapping(item)
+        run.status = 'rolled_back'
+        return collections.Counter(drift for _, drift in in_the_way) if drifted == 'keep' else collections.Counter()
+
+    def restore_mapping(self, item):
+        """The newest mapping below it that has not been taken back itself."""
+        before = item.replaced
+        while before is not None:
+            writer = self.item_of(before)
+            if not writer.taken:
+                break
+            before = writer.replaced
+        if before is None:
+            del self.mappings[item.legacy_id]
+        else:
+            self.mappings[item.legacy_id] = before
+
+    def item_of(self, mapping):
+        return self.runs[mapping.run].items[mapping.ordinal - 1]
+
+    def verify(self, run):
+        """name → passed, and what the check of the rows tells."""
+        landed = [item for item in run.items if self.concerns(run, item)]
+        later = changed = gone = 0
+        for item in landed:
+            known = self.mappings.get(item.legacy_id)
+            if known is None or known.run != run.number:
+                later += 1
+            elif not self.present(item.row):
+                gone += 1
+            elif known.row_hash != item.row.hash():
+                changed += 1
+        passed = dict.fromkeys(('balance', 'item_count', 'mapping', 'row_hash', 'relationships', 'payload'), True)
+        mappings = self.mappings.values()
+        for name, part in (('duplicate_key', 'key'), ('duplicate_content', 'source')):
+            mine = [getattr(m, part) for m in mappings if m.run == run.number]
+            passed[name] = all(sum(getattr(m, part) == one for m in mappings) == 1 for one in mine)
+        return passed, {'changed_since': changed, 'gone': gone, 'later_run': later}, len(landed) - later - changed - gone
+
+
+class Disagreement(Exception):
+    pass
+
+
+def agree(what, model, database):
+    if model != database:
+        raise Disagreement(f'{what}\n  model:    {model}\n  database: {database}')
+
+
+class Series:
+    def __init__(self, server, seed):
+        self.random, self.model, self.counts = random.Random(seed), Model(), collections.Counter()
+        self.server = server
+        self.log = collections.deque(maxlen=40)
+        self.owner, self.stranger = server.connect(), server.connect()
+        self.pipeline, self.has_icu = 'things', True
+        self.set_up()
+
+    def set_up(self):
+        self.sql('CREATE EXTENSION pg_portage; CREATE SCHEMA app')
+        if not self.rows("SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"):
+            self.has_icu = False
+            print('skipped: no ICU here, so the column with a nondeterministic collation has the default one')
+        else:
+            self.sql("CREATE COLLATION app.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+        collation = ' COLLATE app.any_case' if self.has_icu else ''
+        self.sql(f"""CREATE TABLE app.things (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL UNIQUE,
+            amount numeric, word text{collation}, note text DEFAULT 'fresh', extra integer);
+          CREATE ROLE stranger; GRANT USAGE ON SCHEMA app TO stranger;
+          GRANT SELECT, INSERT, UPDATE, DELETE ON app.things TO stranger""")
+        definition = {'format': 'json', 'legacy_id': 'n', 'match': ['code'],
+                      'columns': {name: name for name in MAPPED}}
+        self.sql('SELECT portage.create_pipeline(%s, %s, %s)', self.pipeline, 'app.things', json.dumps(definition))
+        self.sql('SET ROLE stranger', on=self.stranger)
+
+    def sql(self, text, *arguments, on=None):
+        with (on or self.owner).cursor() as cursor:
+            cursor.execute(text, arguments or None)
+
+    def rows(self, text, *arguments):
+        with self.owner.cursor() as cursor:
+            cursor.execute(text, arguments or None)
+            return cursor.fetchall()
+
+    def content(self, legacy_id):
+        return code_of(legacy_id), self.random.choice(AMOUNTS), self.random.choice(WORDS)
+
+    # the steps
+
+    def a_run(self):
+        chosen, codes = [], set()
+        for legacy_id in self.random.sample(LEGACY_IDS, self.random.randint(1, 6)):
+            if code_of(legacy_id) not in codes:
+                codes.add(code_of(legacy_id))
+                chosen.append(legacy_id)
+        items = []
+        for ordinal, legacy_id in enumerate(chosen, 1):
+            known, row, dice = self.model.mappings.get(legacy_id), self.model.by_code(code_of(legacy_id)), self.random.random()
+            content = self.content(legacy_id)
+            if known and dice < 0.25:
+                content = known.source  # the same again
+            elif row and dice < 0.4:
+                content = row.content()  # what the table has already
+            items.append(Item(ordinal, legacy_id, content))
+        on_conflict = self.random.choice(['overwrite', 'overwrite', 'skip'])
+        # numbers as they are spelled: 1.0 is not 1.00
+        payload = '[' + ', '.join(
+            '{"n": %d, "code": "%s", "amount": %s, "word": %s}'
+            % (item.legacy_id, item.content[0], item.content[1] or 'null', json.dumps(item.content[2]))
+            for item in items) + ']'
+        self.log.append(f'migrate {on_conflict} {payload}')
+        (number, status, *counts), = self.rows(
+            'SELECT run_id, status, inserted, updated, unchanged, skipped, invalid + failed '
+            'FROM portage.migrate(%s, %s::text, options => %s)', self.pipeline, payload,
+            json.dumps({'on_conflict': on_conflict}))
+        run = Run(number, items)
+        self.model.migrate(run, on_conflict)
+        outcomes = collections.Counter(item.status for item in items)
+        agree('counters of the run', ['completed'] + [outcomes[name] for name in (
+            'inserted', 'updated', 'unchanged', 'skipped', 'failed')], [status, *counts])
+        for name in outcomes:
+            self.counts[name] += outcomes[name]
+        agree('before-images', sorted((item.ordinal, item.before or {}) for item in items if item.has_undo), sorted(
+            (ordinal, dict(zip(columns or [], before or []))) for ordinal, columns, before in
+            self.rows('SELECT ordinal, columns, before FROM portage.migration_undo WHERE run_id = %s', number)))
+        self.check_items(run)
+
+    def a_change(self):
+        row = self.random.choice(self.model.rows) if self.model.rows else None
+        kind = self.random.choice(['mapped', 'unmapped', 'bytes', 'delete', 'insert'])
+        if row is None or kind == 'insert':
+            code = self.random.choice(['c%d' % n for n in range(1, 13)])
+            if self.model.by_code(code):
+                return
+            row = Row(code, self.random.choice(AMOUNTS), self.random.choice(WORDS), self.random.choice(NOTES),
+                      self.random.choice(EXTRAS))
+            self.model.rows.append(row)
+            self.log.append(f'insert {row.values}')
+            self.sql('INSERT INTO app.things (code, amount, word, note, extra) VALUES (%s, %s, %s, %s, %s)',
+                     *row.values.values(), on=self.stranger)
+        elif kind == 'delete':
+            self.log.append(f'delete {row.values["code"]}')
+            self.model.rows.remove(row)
+            self.sql('DELETE FROM app.things WHERE id = %s', row.id, on=self.stranger)
+        else:
+            if kind == 'bytes':
+                name = self.random.choice(['amount', 'word'])
+                old = row.values[name]
+                twins = {'1.0': '1.00', '1.00': '1.000', '1.000': '1.0', 'Bob': 'BOB', 'BOB': 'bob', 'bob': 'Bob',
+                         'Eve': 'EVE', 'EVE': 'Eve'}
+                if old not in twins:
+                    return
+                value = twins[old]
+            else:
+                name = self.random.choice(['amount', 'word'] if kind == 'mapped' else UNMAPPED)
+                value = self.random.choice({'amount': AMOUNTS, 'word': WORDS, 'note': NOTES, 'extra': EXTRAS}[name])
+            self.log.append(f'update {row.values["code"]}: {name} = {value!r}')
+            row.values[name] = value
+            self.sql(f'UPDATE app.things SET {name} = %s WHERE id = %s', value, row.id, on=self.stranger)
+        self.counts['change: ' + kind] += 1
+
+    def chosen_run(self):
+        """A recent one as a rule, any one now and then."""
+        numbers = list(self.model.runs)
+        if self.random.random() < 0.9:
+            numbers = [n for n in numbers if self.model.runs[n].status == 'completed'][-8:]
+        return self.model.runs[self.random.choice(numbers)] if numbers else None
+
+    def a_rollback(self):
+        run = self.chosen_run()
+        if run is None:
+            return
+        drifted = self.random.choice(['refuse', 'refuse', 'keep', 'force'])
+        self.log.append(f'rollback {run.number} {drifted}')
+        was = run.status
+        spared = self.model.rollback(run, drifted) if was == 'completed' else None
+        try:
+            self.sql('CALL portage.rollback(%s, %s)', run.number, drifted, on=self.owner)
+            refused = None
+        except psycopg2.Error as error:
+            refused = (error.pgcode or '')[:2], str(error)
+        self.owner.notices.clear()
+        word = 'refused' if spared is None else 'done'
+        if (spared is None) != (refused is not None) or refused and refused[0] != 'PZ':
+            raise Disagreement(f'rollback of run {run.number} should be {word}, and the server said {refused}')
+        if refused:
+            if ('rows have changed since' in refused[1]) != (was == 'completed'):
+                raise Disagreement(f'rollback of a run that is {was} was refused with {refused[1]}')
+        else:
+            (details,), = self.rows("SELECT details FROM portage.migration_events WHERE run_id = %s "
+                                    "AND event_type = 'rollback_completed'", run.number)
+            agree('what the rollback told', {
+                'rolled_back': sum(item.taken for item in run.items), 'spared': dict(spared),
+                'restored_with_differences': 0, 'dependants_deleted': 0}, details)
+            for kind, number in spared.items():
+                self.counts['spared: ' + kind] += number
+        self.counts['rollback ' + drifted + (' refused' if refused else '')] += 1
+        self.check_items(run)
+
+    def a_verification(self):
+        run = self.chosen_run()
+        if run is None:
+            return
+        self.log.append(f'verify {run.number}')
+        passed, told, as_recorded = self.model.verify(run)
+        found = self.rows('SELECT name, passed, details, actual FROM portage.verify(%s)', run.number)
+        details = next(d for name, _, d, _ in found if name == 'row_hash')
+        agree(f'checks of run {run.number}', passed, {name: ok for name, ok, _, _ in found})
+        agree(f'rows of run {run.number}', {**told, 'as_recorded': str(as_recorded)},
+              {**{name: details[name] for name in told}, 'as_recorded': next(a for n, _, _, a in found if n == 'row_hash')})
+        self.counts['verification'] += 1
+
+    # after each step
+
+    def check_items(self, run):
+        agree(f'outcomes of run {run.number}', {item.ordinal: item.status for item in run.items}, dict(self.rows(
+            'SELECT DISTINCT ON (ordinal) ordinal, status FROM portage.migration_items WHERE run_id = %s '
+            'ORDER BY ordinal, revision DESC', run.number)))
+        (status,), = self.rows('SELECT status FROM portage.migration_runs WHERE id = %s', run.number)
+        agree(f'state of run {run.number}', run.status, status)
+
+    def check_everything(self):
+        found = self.rows('SELECT id, code, amount::text, word::text, note, extra::text FROM app.things')
+        ids = {code: number for number, code, *_ in found}
+        for row in self.model.rows:
+            if row.id is None:
+                row.id = ids.get(row.values['code'])
+        agree('rows', sorted((r.id or 0, *map(str, r.values.values())) for r in self.model.rows),
+              sorted((number, *map(str, values)) for number, *values in found))
+        agree('mappings', sorted((str(legacy_id), str(m.key.id), ORIGINS[m.origin], m.run, m.ordinal)
+                                 for legacy_id, m in self.model.mappings.items()),
+              sorted(self.rows('SELECT legacy_id, target_key, origin, run_id, ordinal FROM portage.legacy_mappings')))
+        # The hash that a mapping holds is that of the row where the model says so, and of no other.
+        agree('rows that are as their mapping says', sorted(
+            str(legacy_id) for legacy_id, m in self.model.mappings.items()
+            if self.model.present(m.key) and m.row_hash == m.key.hash()), sorted(row[0] for row in self.rows(
+                'SELECT m.legacy_id FROM portage.legacy_mappings m JOIN app.things t ON t.id::text = m.target_key '
+                'WHERE portage.row_hash(t) = m.row_hash')))
+
+    def play(self, steps):
+        kinds = [self.a_run] * 6 + [self.a_change] * 5 + [self.a_rollback] * 5 + [self.a_verification] * 2
+        for step in range(1, steps + 1):
+            try:
+                self.random.choice(kinds)()
+                self.check_everything()
+            except (Disagreement, psycopg2.Error) as problem:
+                return f'step {step}: {problem}\n  the last steps:\n    ' + '\n    '.join(self.log)
+        return ''
+
+
+def main():
+    print(f'seed {SEED}, {STEPS} steps (PORTAGE_SEED={SEED} PORTAGE_STEPS={STEPS} repeats them)', flush=True)
+    start = time.monotonic()
+    with Server() as server:
+        series = Series(server, SEED)
+        problem = series.play(STEPS)
+        check(f'after each of {STEPS} steps database and model agree', not problem, problem)
+        print('figures ' + ', '.join(f'{name} {n}' for name, n in sorted(series.counts.items())))
+        print(f'figures {STEPS} steps in {time.monotonic() - start:.0f} s')
+        if STEPS >= 500:
+            for name in ('inserted', 'updated', 'unchanged', 'skipped', 'change: bytes', 'change: unmapped',
+                         'rollback refuse', 'rollback refuse refused', 'rollback keep', 'rollback force',
+                         'spared: changed', 'spared: later_run', 'verification'):
+                check(f'the series had: {name}', series.counts[name] > 0)
+    finish()
+
+
+if __name__ == '__main__':
+    main()
