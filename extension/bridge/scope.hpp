@@ -68,4 +68,30 @@ class Settings {
   int level_;
 };
 
+/// Statements that look rows up by key must use the index, however small the planner believes the table to
+/// be: one scan of a whole table per batch would make a run quadratic.
+class ByIndex {
+ public:
+  explicit ByIndex(bool on = true) {
+    if (on)
+      settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
+  }
+
+ private:
+  Settings settings_;
+};
+
+/// Settings under which values become text and text values: the same for every session, so that keys compare
+/// and before-images return as they were.
+class PlainText {
+ public:
+  PlainText() {
+    settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
+    settings_.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
+  }
+
+ private:
+  Settings settings_;
+};
+
 }  // namespace portage::bridge

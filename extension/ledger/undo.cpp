@@ -16,18 +16,6 @@ constexpr const char* landed =
     "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision "
     "> i.revision) ";
 
-/// A page is found by the indexes, whatever the planner knows of the tables: a scan per page would be
-/// quadratic.
-class ByIndex {
- public:
-  ByIndex() {
-    settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
-  }
-
- private:
-  bridge::Settings settings_;
-};
-
 std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row, int column) {
   std::vector<std::optional<std::string>> texts;
   bool null;
@@ -60,7 +48,7 @@ std::vector<int64_t> ordinals_of(const std::vector<LandedItem*>& items) {
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, int64_t below, int64_t limit,
                                      formats::Arena& arena) {
   AsLedger as;
-  ByIndex by_index;
+  bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
   static const std::string sql =
       std::string(
           "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
@@ -142,7 +130,7 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
       "l.source_hash, row_hash = l.row_hash, run_id = l.run_id, ordinal = l.ordinal FROM last l "
       "WHERE l.run_id IS NOT NULL AND m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = l.legacy_id");
   if (!mapped.empty()) {
-    ByIndex by_index;
+    bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
     restore({param(run_id), param(space.pipeline_id), param(space.scope), bridge::param_int8_array(mapped)});
   }
   static const bridge::Statement revise(

@@ -1,5 +1,6 @@
 // See loader.hpp. The order of decisions for one item: a duplicate within the input; known by its legacy id;
 // unchanged; its row by mapping, else by match; conflict policy; foreign keys; then the write itself.
+// Duplicates are in duplicates.cpp, what is kept for undoing in before_images.cpp.
 #include "load/loader.hpp"
 
 #include "bridge/codes.hpp"
@@ -104,43 +105,6 @@ void Loader::restore(Batch& batch, size_t from, size_t first, size_t end,
   }
 }
 
-/// Rejects the followers whose leader landed, or is a duplicate itself of the same kind. Position of the
-/// first other one, or `settled` if there is none.
-size_t Loader::judge_followers(Batch& batch, size_t settled) {
-  std::sort(followers_.begin(), followers_.end(),
-            [](const Follower& a, const Follower& b) { return a.item < b.item; });
-  std::vector<int64_t> firsts;
-  for (const Follower& follower : followers_) {
-    size_t position = static_cast<size_t>(follower.item - batch.items.data());
-    if (position >= settled) break;
-    const Item& leader = *follower.leader;
-    bool landed = leader.outcome == Outcome::inserted || leader.outcome == Outcome::updated ||
-                  leader.outcome == Outcome::unchanged;
-    auto known = duplicate_of_.find({&leader, follower.by_id});
-    if (!landed && known == duplicate_of_.end()) return position;
-    int64_t first = landed ? leader.ordinal : known->second;
-    duplicate_of_[{follower.item, follower.by_id}] = first;
-    firsts.push_back(first);
-  }
-  for (size_t i = 0; i < firsts.size(); i++)
-    add_duplicate(batch, *followers_[i].item, followers_[i].by_id, firsts[i]);
-  return settled;
-}
-
-void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) {
-  item.outcome = Outcome::invalid;
-  if (by_id)
-    batch.add_issue(
-        item, "duplicate", "23505", "",
-        bridge::format("item %lld has the legacy id of item %lld", shown(item.ordinal), shown(first)),
-        bridge::format("The legacy id is %s.", std::string(item.legacy_id).c_str()));
-  else
-    batch.add_issue(
-        item, "duplicate", "23505", plan_.target().column(plan_.match()[0]).name,
-        bridge::format("item %lld has the match key of item %lld", shown(item.ordinal), shown(first)));
-  duplicate_of_[{&item, by_id}] = first;
-}
-
 size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::vector<Item*>& open,
                           const std::vector<Untouched>& before) {
   work_.clear();
@@ -170,90 +134,6 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   }
   keep_undo(batch);
   return settled;
-}
-
-void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
-  bool any = false;
-  for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
-  if (!any) return;
-  if (!seen_) seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
-  seen_->remember(items, n);
-}
-
-void Loader::recall(int64_t expected_items) {
-  seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
-  seen_->recall();
-}
-
-/// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first:
-/// whatever else stands in this batch, such an item is a duplicate.
-void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
-  std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena);
-  std::vector<int64_t> seen = seen_ ? seen_->find_ids(items) : std::vector<int64_t>(items.size(), 0);
-  mappings_.clear();
-  for (size_t i = 0; i < items.size(); i++) {
-    Item& item = *items[i];
-    const Mapping& mapping = found[i];
-    item.mapped_before = mapping.found;
-    if (!mapping.found) continue;
-    mappings_.emplace(&item, mapping);
-    if ((mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i])
-      add_duplicate(batch, item, true, seen[i] ? seen[i] : mapping.ordinal);
-  }
-  items.erase(
-      std::remove_if(items.begin(), items.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
-      items.end());
-}
-
-void Loader::find_duplicates(const std::vector<Item*>& items) {
-  // Within the batch; between batches the mapping, or the row's writer, tells (classify).
-  std::unordered_map<std::string_view, Item*> by_id;
-  by_id.reserve(items.size());
-  for (Item* item : items) {
-    if (item->legacy_id.data() == nullptr) continue;
-    auto [it, fresh] = by_id.emplace(item->legacy_id, item);
-    if (fresh) continue;
-    item->outcome = Outcome::invalid;  // unless judge_followers says otherwise
-    followers_.push_back({item, it->second, true});
-  }
-  const std::vector<int>& match = plan_.match();
-  if (match.empty()) return;
-  // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart
-  // by the target's own index when they are written.
-  bridge::Memory memory("portage duplicates");
-  RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
-  const RowHasher* h = &hasher;
-  std::unordered_multimap<uint64_t, Item*> by_match;
-  by_match.reserve(items.size());
-  for (Item* item : items) {
-    if (item->outcome != Outcome::pending) continue;
-    bool has_null = false;
-    for (int attnum : match) has_null |= item->nulls[attnum - 1];
-    if (has_null) continue;
-    const Datum* values = item->values;
-    const bool* nulls = item->nulls;
-    uint64_t hash = guarded([=] { return (*h)(values, nulls); });
-    auto [first, last] = by_match.equal_range(hash);
-    Item* twin = nullptr;
-    for (auto it = first; it != last && !twin; ++it) {
-      bool same = true;
-      for (int attnum : match) {
-        const TargetColumn& column = plan_.target().column(attnum);
-        Datum a = values[attnum - 1], b = it->second->values[attnum - 1];
-        bool by_value = column.by_value;
-        int length = column.length;
-        same = same && guarded([=] { return datum_image_eq(a, b, by_value, length); });
-      }
-      if (same) twin = it->second;
-    }
-    if (!twin) {
-      by_match.emplace(hash, item);
-    } else if (!item->mapped_before) {  // one that is mapped has a row of its own, and finds it by its
-                                        // mapping
-      item->outcome = Outcome::invalid;
-      followers_.push_back({item, twin, false});
-    }
-  }
 }
 
 void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
@@ -559,65 +439,6 @@ void Loader::write(Batch& batch, size_t low, size_t high) {
   writer_.update(batch, updates);
   writer_.check_deferred();
   writer_.reread(batch, inserts, updates);
-}
-
-/// After phase B: outcomes of what was written, and the before-images of what was overwritten.
-void Loader::keep_undo(Batch& batch) {
-  const Target& target = plan_.target();
-  bridge::InMemory in(batch.memory.get());
-  for (Work& work : work_) {
-    Item& item = *work.item;
-    if (item.outcome != Outcome::pending) {
-      if (item.outcome == Outcome::skipped) item.origin = 0;
-      continue;
-    }
-    item.outcome = work.is_update ? Outcome::updated : Outcome::inserted;
-    if (!work.is_update && !work.mapping.found) continue;
-    ledger::Undo undo{
-        &item, work.is_update ? work.update.before.key : item.target_key, 0, 0, std::nullopt, work.mapping};
-    if (work.is_update) {
-      std::vector<std::string> names;
-      std::vector<int> changed;
-      for (const TargetColumn& column : target.columns) {
-        if (column.dropped || column.generated) continue;
-        int i = column.attnum - 1;
-        const Row &before = work.update.before, &after = work.update.after;
-        bool differs = before.nulls[i] != after.nulls[i];
-        if (!differs && !before.nulls[i]) {
-          Datum a = before.values[i], b = after.values[i];
-          bool by_value = column.by_value;
-          int length = column.length;
-          differs = !guarded([=] { return datum_image_eq(a, b, by_value, length); });
-        }
-        if (!differs) continue;
-        names.push_back(column.name);
-        changed.push_back(i);
-      }
-      int count = static_cast<int>(changed.size());
-      auto* texts = batch.arena.make_array<Datum>(changed.size() + 1);
-      auto* nulls = batch.arena.make_array<bool>(changed.size() + 1);
-      {
-        bridge::Settings plain;
-        plain.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
-        plain.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
-        for (int j = 0; j < count; j++) {
-          int i = changed[static_cast<size_t>(j)];
-          nulls[j] = work.update.before.nulls[i];
-          if (!nulls[j])
-            texts[j] = bridge::text_datum(bridge::output_text(target.columns[static_cast<size_t>(i)].type,
-                                                              work.update.before.values[i]));
-        }
-      }
-      undo.columns = bridge::param_text_array(names).value;
-      undo.before = guarded([=] {
-        int dims[1] = {count}, lower[1] = {1};
-        return PointerGetDatum(
-            construct_md_array(texts, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
-      });
-      undo.before_hash = static_cast<int64_t>(work.update.before.row_hash);
-    }
-    undo_.push_back(undo);
-  }
 }
 
 }  // namespace portage::load

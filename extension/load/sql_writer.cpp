@@ -17,31 +17,6 @@ using bridge::execute;
 using bridge::guarded;
 using bridge::Result;
 
-/// Plans over the batch that look rows up must use the index, however small the planner believes the table to
-/// be: one scan of the whole target per batch would make a run quadratic.
-class IndexOnly {
- public:
-  explicit IndexOnly(bool on) {
-    if (on)
-      settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
-  }
-
- private:
-  bridge::Settings settings_;
-};
-
-/// Settings under which values become text: the same for every session, so that keys compare.
-class PlainText {
- public:
-  PlainText() {
-    settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
-    settings_.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
-  }
-
- private:
-  bridge::Settings settings_;
-};
-
 class SqlWriter final : public Writer {
  public:
   SqlWriter(Plan& plan, const std::vector<int>& hash_columns);
@@ -192,9 +167,9 @@ std::vector<Row> SqlWriter::find_by_match(Batch& batch, const std::vector<Item*>
                     same(plan_.match(), false);
   std::vector<BatchRow> rows;
   for (Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
-  IndexOnly index_only(match_indexed_);
+  bridge::ByIndex index_only(match_indexed_);
   Result result = batch_->run(sql, rows);
-  PlainText plain;
+  bridge::PlainText plain;
   for (size_t i = 0; i < result.size(); i++) {
     Row& row = found[result.integer(i, 1)];
     if (row.found) continue;  // without a unique index several rows may match: the first stands for all
@@ -240,15 +215,15 @@ std::vector<Row> SqlWriter::find_by_key(Batch& batch, const std::vector<std::str
   if (keys.empty()) return found;
   std::vector<BatchRow> rows;
   {
-    PlainText plain;
+    bridge::PlainText plain;
     for (std::string_view key : keys) rows.push_back({nullptr, nullptr, key_values(batch, key)});
   }
   std::string sql = "SELECT b.o, " + list(read_, "t.") + " FROM portage_batch b JOIN " +
                     target_.quoted_name() + " t ON " + same(plan_.key(), true) +
                     (lock ? " FOR UPDATE OF t" : "");
-  IndexOnly index_only(OidIsValid(target_.key_index));
+  bridge::ByIndex index_only(OidIsValid(target_.key_index));
   Result result = batch_->run(sql, rows);
-  PlainText plain;
+  bridge::PlainText plain;
   for (size_t i = 0; i < result.size(); i++) found[result.integer(i, 1)] = read_row(batch, result, i, 2);
   return found;
 }
@@ -268,7 +243,7 @@ void SqlWriter::insert(Batch& batch, const std::vector<Item*>& items) {
   std::vector<BatchRow> rows;
   for (Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
   Result result = batch_->run(sql, rows);
-  PlainText plain;
+  bridge::PlainText plain;
   if (result.size() == items.size()) {
     for (size_t i = 0; i < items.size(); i++) land(batch, *items[i], read_row(batch, result, i, 1));
   } else {
@@ -334,9 +309,9 @@ void SqlWriter::update(Batch& batch, std::vector<Update*>& updates) {
   } else {
     std::string sql = "UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_batch b WHERE " +
                       same(plan_.key(), true) + " RETURNING b.o, " + list(read_, "t.");
-    IndexOnly index_only(OidIsValid(target_.key_index));
+    bridge::ByIndex index_only(OidIsValid(target_.key_index));
     Result result = batch_->run(sql, rows);
-    PlainText plain;
+    bridge::PlainText plain;
     for (Update* update : updates) update->after = Row{};
     for (size_t i = 0; i < result.size(); i++)
       updates[result.integer(i, 1)]->after = read_row(batch, result, i, 2);
@@ -406,7 +381,7 @@ std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key,
                     bridge::quoted_name(parent.schema, parent.name) + " p WHERE " + same_key + ")";
   std::vector<BatchRow> rows;
   for (Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
-  IndexOnly index_only(true);
+  bridge::ByIndex index_only(true);
   bridge::AsUser owner(parent.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
   Result result = batch_->run(sql, rows);
   for (size_t i = 0; i < result.size(); i++) missing.push_back(result.integer(i, 1));

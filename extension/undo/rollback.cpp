@@ -188,8 +188,8 @@ void Rollback::begin() {
     if (!cascade_ && !found.dependants.empty()) {
       std::string detail;
       for (const auto& [name, rows] : found.dependants)
-        (detail += detail.empty() ? "" : "\n") +=
-            format("Rows of %s that refer to rows of the run: %lld.", name.c_str(), static_cast<long long>(rows));
+        (detail += detail.empty() ? "" : "\n") += format("Rows of %s that refer to rows of the run: %lld.",
+                                                         name.c_str(), static_cast<long long>(rows));
       throw Error(codes::has_dependants,
                   format("run %lld cannot be rolled back: other rows refer to its rows",
                          static_cast<long long>(run_.id)))
@@ -274,9 +274,10 @@ void Rollback::work() {
   for (const auto& [why, count] : spared_for_) tell("spared, " + why, count);
   tell("restored with differences", with_differences_);
   tell("dependants deleted", dependants_deleted_);
-  bridge::notice(format("run %lld is rolled back; items taken back: %lld, spared: %lld", static_cast<long long>(run_.id),
-                        static_cast<long long>(taken_), static_cast<long long>(spared_)),
-                 details);
+  bridge::notice(
+      format("run %lld is rolled back; items taken back: %lld, spared: %lld", static_cast<long long>(run_.id),
+             static_cast<long long>(taken_), static_cast<long long>(spared_)),
+      details);
   bridge::commit();
 }
 

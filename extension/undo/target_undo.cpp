@@ -13,21 +13,6 @@ using bridge::Result;
 using load::BatchRow;
 using load::Row;
 
-namespace {
-
-/// Look-ups by key must use the index: see load/sql_writer.cpp.
-class ByIndex {
- public:
-  ByIndex() {
-    settings_.set("enable_seqscan", "off").set("enable_hashjoin", "off").set("enable_mergejoin", "off");
-  }
-
- private:
-  bridge::Settings settings_;
-};
-
-}  // namespace
-
 TargetUndo::TargetUndo(Plan& plan, load::Writer& writer, std::vector<int> readable)
     : plan_(plan), target_(plan.target()), writer_(writer) {
   bridge::Settings plain_path;
@@ -118,7 +103,7 @@ int64_t TargetUndo::delete_dependants(Batch& batch, const std::vector<const Row*
 std::vector<bool> TargetUndo::remove(Batch& batch, const std::vector<const Row*>& rows) {
   std::vector<bool> removed(rows.size(), false);
   if (rows.empty()) return removed;
-  ByIndex by_index;
+  bridge::ByIndex by_index;
   Result result = batch_->run("DELETE FROM " + target_.quoted_name() + " t USING portage_undo b WHERE " +
                                   same_key("t", "b") + " RETURNING b.o",
                               batch_rows(batch, rows));
@@ -151,9 +136,7 @@ void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
       auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
       auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
       memset(nulls, true, static_cast<size_t>(target_.natts));
-      bridge::Settings plain;  // the settings under which the before-images were written
-      plain.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("timezone", "UTC");
-      plain.set("search_path", "pg_catalog, pg_temp");
+      bridge::PlainText plain;
       bridge::InMemory in(batch.memory.get());
       for (size_t c = 0; c < columns.size(); c++) {
         int index = columns[c]->attnum - 1;
@@ -175,7 +158,7 @@ void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
     }
     std::string returned;
     for (int attnum : plan_.key()) (returned += ", t.") += bridge::quoted(target_.column(attnum).name);
-    ByIndex by_index;
+    bridge::ByIndex by_index;
     Result result =
         batch_->run("UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_undo b WHERE " +
                         same_key("t", "b") + " RETURNING b.o" + returned,
@@ -193,9 +176,7 @@ void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
         int length = column.length;
         datums[column.attnum - 1] = guarded([=] { return datumCopy(value, by_value, length); });
       }
-      bridge::Settings plain;
-      plain.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
-      plain.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
+      bridge::PlainText plain;
       keys_after.push_back(batch.arena.copy(plan_.key_text(datums, nulls)));
       updated.push_back(restore);
     }
