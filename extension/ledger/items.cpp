@@ -186,14 +186,15 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   }
   if (ids.empty()) return;
   AsLedger as;
+  // Each mapping is found by its whole key, whatever the planner knows of the table (see ledger/undo.cpp).
+  bridge::ByIndex by_index;
   static const bridge::Statement update(
-      "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = "
-      "n.source_hash, "
-      "row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal FROM unnest($4::text[], $5::text[], "
-      "$6::text[], "
-      "$7::bigint[], $8::bigint[], $9::bigint[]) AS n (legacy_id, target_key, origin, source_hash, row_hash, "
-      "ordinal) "
-      "WHERE m.pipeline_id = $1 AND m.scope = $2 AND m.legacy_id = n.legacy_id COLLATE \"C\"");
+      "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, "
+      "source_hash = n.source_hash, row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal "
+      "FROM (SELECT u.*, x.place FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], "
+      "$9::bigint[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal) CROSS JOIN LATERAL "
+      "(SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 "
+      "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place");
   update({param(space.pipeline_id), param(space.scope), param(record.run_id), bridge::param_text_array(ids),
           bridge::param_text_array(keys), bridge::param_text_array(origins),
           bridge::param_int8_array(source_hashes), bridge::param_int8_array(row_hashes),

@@ -14,7 +14,7 @@ constexpr const char* landed =
     "i.run_id = $1 AND i.ordinal < $2 AND i.status IN ('inserted', 'updated', 'unchanged') AND NOT EXISTS "
     "(SELECT FROM "
     "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision "
-    "> i.revision) ";
+    "> i.revision OFFSET 0) ";
 
 std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row, int column) {
   std::vector<std::optional<std::string>> texts;
@@ -49,16 +49,21 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
                                      formats::Arena& arena) {
   AsLedger as;
   bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
+  // Without statistics the planner ties between the whole index key and a prefix of it: OFFSET 0 keeps the
+  // look-ups per item subqueries of their own, which use every column of the key.
+  bridge::Settings in_order;
+  in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
   static const std::string sql =
       std::string(
           "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
           "m.source_hash, m.row_hash, m.run_id, m.ordinal, u.run_id IS NOT NULL, u.columns, u.before, "
           "u.before_hash FROM (SELECT * FROM portage.item_rows i WHERE ") +
       landed + "ORDER BY i.run_id DESC, i.ordinal DESC LIMIT " + std::to_string(limit) +
-      ") i LEFT JOIN portage.legacy_mappings m ON m.pipeline_id = $3 AND m.scope = $4 AND m.legacy_id = "
-      "i.legacy_id "
-      "LEFT JOIN portage.migration_undo u ON u.run_id = i.run_id AND u.ordinal = i.ordinal AND u.revision = "
-      "i.revision "
+      ") i LEFT JOIN LATERAL (SELECT * FROM portage.legacy_mappings m WHERE m.pipeline_id = $3 AND m.scope = "
+      "$4 "
+      "AND m.legacy_id = i.legacy_id OFFSET 0) m ON true "
+      "LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE u.run_id = i.run_id AND u.ordinal = "
+      "i.ordinal AND u.revision = i.revision OFFSET 0) u ON true "
       "ORDER BY i.ordinal DESC";
   Result rows =
       bridge::execute(sql, {param(run_id), param(below), param(space.pipeline_id), param(space.scope)});
@@ -113,22 +118,28 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
   static const bridge::Statement restore(
       "WITH RECURSIVE below AS (SELECT i.legacy_id, u.mapping_target_key AS key, u.mapping_origin AS origin, "
       "u.mapping_source_hash AS source_hash, u.mapping_row_hash AS row_hash, u.mapping_run_id AS run_id, "
-      "u.mapping_ordinal AS ordinal FROM portage.item_rows i LEFT JOIN portage.migration_undo u USING "
-      "(run_id, ordinal, revision) WHERE i.run_id = $1 AND i.ordinal = ANY ($4) AND NOT EXISTS (SELECT FROM "
-      "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND "
-      "later.revision > i.revision) "
+      "u.mapping_ordinal AS ordinal FROM pg_catalog.unnest($4::bigint[]) AS o (ordinal) CROSS JOIN LATERAL "
+      "(SELECT r.* FROM portage.item_rows r WHERE r.run_id = $1 AND r.ordinal = o.ordinal ORDER BY "
+      "r.revision "
+      "DESC LIMIT 1) i LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE u.run_id = i.run_id "
+      "AND "
+      "u.ordinal = i.ordinal AND u.revision = i.revision OFFSET 0) u ON true "
       "UNION ALL SELECT b.legacy_id, u.mapping_target_key, u.mapping_origin, u.mapping_source_hash, "
-      "u.mapping_row_hash, u.mapping_run_id, u.mapping_ordinal FROM below b JOIN portage.item_rows r ON "
-      "r.run_id = b.run_id AND r.ordinal = b.ordinal AND r.status = 'rolled_back' LEFT JOIN "
-      "portage.migration_undo u ON u.run_id = r.run_id AND u.ordinal = r.ordinal AND u.revision = r.revision "
-      "- 1), "
-      "last AS (SELECT b.* FROM below b WHERE NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = "
-      "b.run_id AND r.ordinal = b.ordinal AND r.status = 'rolled_back')), "
-      "dropped AS (DELETE FROM portage.legacy_mappings m USING last l WHERE l.run_id IS NULL AND "
-      "m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = l.legacy_id) "
+      "u.mapping_row_hash, u.mapping_run_id, u.mapping_ordinal FROM below b CROSS JOIN LATERAL (SELECT r.* "
+      "FROM "
+      "portage.item_rows r WHERE r.run_id = b.run_id AND r.ordinal = b.ordinal AND r.status = 'rolled_back' "
+      "OFFSET 0) r LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE u.run_id = r.run_id AND "
+      "u.ordinal = r.ordinal AND u.revision = r.revision - 1 OFFSET 0) u ON true), "
+      "last AS (SELECT b.*, x.place FROM below b CROSS JOIN LATERAL (SELECT m.ctid AS place FROM "
+      "portage.legacy_mappings m WHERE m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = b.legacy_id "
+      "OFFSET "
+      "0) x WHERE NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = b.run_id AND r.ordinal = "
+      "b.ordinal AND r.status = 'rolled_back' OFFSET 0)), "
+      "dropped AS (DELETE FROM portage.legacy_mappings m USING last l WHERE l.run_id IS NULL AND m.ctid = "
+      "l.place) "
       "UPDATE portage.legacy_mappings m SET target_key = l.key, origin = l.origin, source_hash = "
       "l.source_hash, row_hash = l.row_hash, run_id = l.run_id, ordinal = l.ordinal FROM last l "
-      "WHERE l.run_id IS NOT NULL AND m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = l.legacy_id");
+      "WHERE l.run_id IS NOT NULL AND m.ctid = l.place");
   if (!mapped.empty()) {
     bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
     restore({param(run_id), param(space.pipeline_id), param(space.scope), bridge::param_int8_array(mapped)});
@@ -138,10 +149,10 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
       "status, legacy_id, "
       "target_key) SELECT i.run_id, i.ordinal, i.revision + 1, i.part, i.line, i.byte_offset, i.byte_length, "
       "'rolled_back', "
-      "i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal = ANY ($2) AND "
-      "NOT EXISTS "
-      "(SELECT FROM portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND "
-      "later.revision > i.revision)");
+      "i.legacy_id, i.target_key FROM pg_catalog.unnest($2::bigint[]) AS o (ordinal) CROSS JOIN LATERAL "
+      "(SELECT "
+      "r.* FROM portage.item_rows r WHERE r.run_id = $1 AND r.ordinal = o.ordinal ORDER BY r.revision DESC "
+      "LIMIT 1) i");
   revise({param(run_id), bridge::param_int8_array(ordinals)});
   static const bridge::Statement insert(
       "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, "

@@ -254,10 +254,11 @@ void Worker::work_off_part(const ledger::Part& part) {
         throw Error(codes::target_changed,
                     "target " + plan_->target().quoted_name() + " has changed since the run began")
             .detail(what)
-            .hint(format("CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
-                         "portage.cancel(%lld);, adapt the pipeline with portage.replace_pipeline(), and open a new "
-                         "run: what is migrated is known.",
-                         static_cast<long long>(run_.id), static_cast<long long>(run_.id)));
+            .hint(format(
+                "CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
+                "portage.cancel(%lld);, adapt the pipeline with portage.replace_pipeline(), and open a new "
+                "run: what is migrated is known.",
+                static_cast<long long>(run_.id), static_cast<long long>(run_.id)));
       }
       bridge::AsUser as(role_);
       if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
@@ -433,15 +434,16 @@ void Worker::check_rejects(bool at_end) {
     beyond = beyond ||
              static_cast<double>(rejects) > *options_.max_reject_share * static_cast<double>(counts_.read);
   if (!beyond) return;
-  std::string detail = format("%s of %s items were rejected, which is beyond max_rejects.", grouped(rejects).c_str(),
-                              grouped(counts_.read).c_str());
+  std::string detail = format("%s of %s items were rejected, which is beyond max_rejects.",
+                              grouped(rejects).c_str(), grouped(counts_.read).c_str());
   std::string hint = format("SELECT * FROM portage.rejects WHERE run_id = %lld; what was committed stays.",
                             static_cast<long long>(run_.id));
   if (commits_ == Commits::no) {  // the rejects go with the rest: this is where they are told
     for (const std::string& reject : first_rejects_) detail += "\n" + reject;
     hint = "Nothing of the payload was kept. Mend the items, or raise max_rejects.";
   }
-  throw Error(codes::too_many_rejects, format("run %lld has too many rejects", static_cast<long long>(run_.id)))
+  throw Error(codes::too_many_rejects,
+              format("run %lld has too many rejects", static_cast<long long>(run_.id)))
       .detail(detail)
       .hint(hint);
 }

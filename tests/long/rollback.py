@@ -139,7 +139,7 @@ def drift_is_named(server, run):
     except psycopg2.Error as error:
         refused = str(error)
     check('rollback is refused while rows have drifted, and nothing changes', 'rows have changed since' in refused and
-          '3 of' in refused and rows(server, 'SELECT count(*) FROM app.orders')[0][0] == EXISTING + ITEMS - OVERWRITTEN - 1,
+          'changed: 3,' in refused and rows(server, 'SELECT count(*) FROM app.orders')[0][0] == EXISTING + ITEMS - OVERWRITTEN - 1,
           refused)
     server.psql('UPDATE app.orders o SET amount = k.amount, note = k.note, clerk = k.clerk FROM app.kept k WHERE k.id = o.id')
 
