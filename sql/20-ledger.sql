@@ -213,6 +213,19 @@ CREATE TABLE portage.migration_undo (
 );
 COMMENT ON TABLE portage.migration_undo IS 'before-images: the columns that an item changed in its row, and the mapping that it replaced';
 
+CREATE TABLE portage.predictions (
+  run_id  bigint NOT NULL,
+  session integer NOT NULL,
+  kind    text NOT NULL COLLATE "C",
+  key     text NOT NULL COLLATE "C",
+  ordinal bigint NOT NULL,
+  PRIMARY KEY (run_id, session, kind, key)
+);
+COMMENT ON TABLE portage.predictions IS
+  'what a dry run or a validation would have written up to now, so that duplicates between batches are predicted; empty when it has ended';
+COMMENT ON COLUMN portage.predictions.session IS '0: of the run itself; else the backend that validates it';
+COMMENT ON COLUMN portage.predictions.kind IS 'id: a legacy id; key: the key of a row that stands in the target; else the index whose key values are hashed in key';
+
 CREATE TABLE portage.migration_events (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   run_id     bigint NOT NULL,
@@ -236,5 +249,6 @@ SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches_id_seq', '
 SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events_id_seq', '');

@@ -24,6 +24,7 @@ ALTER TABLE portage.legacy_mappings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_undo ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.predictions ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY runs_of_ours ON portage.migration_runs FOR SELECT
   USING (portage.run_visible(pipeline_id, scope, role_name));

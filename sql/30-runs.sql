@@ -63,6 +63,11 @@ CREATE FUNCTION portage.plan(pipeline text, payload text, scope text DEFAULT '')
   AS 'MODULE_PATHNAME', 'portage_plan_payload' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.plan(text, text, text) IS 'the same for a payload that is not submitted yet';
 
+CREATE FUNCTION portage.validate(run bigint DEFAULT NULL) RETURNS jsonb
+  AS 'MODULE_PATHNAME', 'portage_validate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.validate(bigint) IS
+  'reads all that a run would read and says what would become of it, by conversion, rules and look-ups; leaves run and target as they are';
+
 CREATE FUNCTION portage.reject_raw(run bigint, ordinal bigint) RETURNS bytea
   AS 'MODULE_PATHNAME', 'portage_reject_raw' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.reject_raw(bigint, bigint) IS

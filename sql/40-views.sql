@@ -7,7 +7,7 @@ CREATE TYPE portage.run_info AS (
   invalid bigint, failed bigint, open_rejects bigint, open_conflicts bigint, open_parked bigint,
   success_rate numeric, error_rate numeric, items_per_second numeric, parts_per_minute numeric,
   estimated_time_remaining interval, workers integer, batch_size bigint, hold_reason text, errors jsonb,
-  started_at timestamptz, completed_at timestamptz);
+  started_at timestamptz, completed_at timestamptz, dry_run boolean);
 COMMENT ON TYPE portage.run_info IS 'the state of a run; also the row of view progress';
 
 CREATE VIEW portage.progress WITH (security_barrier) AS
@@ -32,7 +32,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          CASE WHEN r.error IS NULL THEN '[]'::jsonb
               ELSE jsonb_build_array(jsonb_build_object('time', r.completed_at, 'class', r.error_class, 'code', r.error_code,
                                                         'message', r.error)) END AS errors,
-         r.started_at, r.completed_at
+         r.started_at, r.completed_at, r.dry_run
     FROM portage.migration_runs r
     CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back') AND EXISTS (
              SELECT FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s
@@ -124,8 +124,10 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
        WHERE k.position <= 10
     )
     SELECT line FROM (
-      SELECT 1 AS section, 0::bigint AS position, 0 AS part, format('run %s of pipeline %s%s: %s', run_id, pipeline,
-               CASE WHEN scope <> '' THEN ' for ' || scope ELSE '' END, status) AS line FROM info
+      SELECT 1 AS section, 0::bigint AS position, 0 AS part, format('%s %s of pipeline %s%s: %s', CASE WHEN dry_run THEN 'dry run' ELSE 'run' END,
+               run_id, pipeline, CASE WHEN scope <> '' THEN ' for ' || scope ELSE '' END, status) AS line FROM info
+      UNION ALL
+      SELECT 1, 1, 0, '  nothing was written to the target; what an import would do:' FROM info WHERE dry_run
       UNION ALL
       SELECT 2, k.position, 0, format('  %s %s', rpad(k.name, 10), lpad(to_char(k.count, 'FM999,999,999,990'), 15))
         FROM info CROSS JOIN LATERAL (VALUES (1, 'read', read), (2, 'inserted', inserted), (3, 'updated', updated),

@@ -7,7 +7,8 @@
 
 namespace portage::codes {
 
-// clang-format off: a table, a code a line
+// A table, a code a line.
+// clang-format off
 inline constexpr int invalid_definition = PORTAGE_SQLSTATE('0', '0', '1');   ///< a fault in a pipeline definition
 inline constexpr int unusable_target = PORTAGE_SQLSTATE('0', '0', '2');      ///< no usable key, or not a table
 inline constexpr int invalid_option = PORTAGE_SQLSTATE('0', '0', '3');       ///< unknown or ill-typed run option

@@ -233,7 +233,9 @@ void finish_run(int64_t id, const std::string& status, const std::string& error,
       "THEN $3 ELSE total_items END, open_rejects = $10 + $11, open_conflicts = $8, open_parked = $9, "
       "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, "
       "owner_started_at = NULL, current_step = NULL, "
-      "error = nullif($12, ''), error_class = nullif($13, ''), error_code = nullif($14, '') WHERE id = $1");
+      "error = CASE WHEN $2 = 'rolled_back' THEN error ELSE nullif($12, '') END, "
+      "error_class = CASE WHEN $2 = 'rolled_back' THEN error_class ELSE nullif($13, '') END, "
+      "error_code = CASE WHEN $2 = 'rolled_back' THEN error_code ELSE nullif($14, '') END WHERE id = $1");
   update.run(id, status, sum.read, sum.inserted, sum.updated, sum.unchanged, sum.skipped, sum.conflicted,
              sum.parked, sum.invalid, sum.failed, error, error_class, error_code);
 }

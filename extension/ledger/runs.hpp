@@ -58,7 +58,8 @@ void own_run(int64_t id);      ///< this backend is its owner, whatever its stat
 void release_run(int64_t id);  ///< no owner any more
 void request_cancel(int64_t id);
 bool still_mine(int64_t id, const char* status, bool* cancel_requested);
-/// Writes the counters (sums over the batches) and the end of the run.
+/// Writes the counters (sums over the batches) and the end of the run. A run that is rolled back keeps the
+/// error that it had.
 void finish_run(int64_t id, const std::string& status, const std::string& error,
                 const std::string& error_class, const std::string& error_code);
 void set_verified(int64_t id, bool verified);

@@ -13,7 +13,6 @@ using bridge::guarded;
 BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std::vector<int> key,
                              const char* name)
     : memory_("portage batch relation", PortalContext ? PortalContext : CurrentMemoryContext),
-      name_(name),
       columns_(std::move(columns)),
       key_(std::move(key)) {
   bridge::InMemory in(memory_.get());
@@ -43,9 +42,6 @@ BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std
     enr->md.tupdesc = shape;
     enr->md.enrtype = ENR_NAMED_TUPLESTORE;
     enr->md.enrtuples = 1000;
-    int code = SPI_register_relation(enr);
-    if (code != SPI_OK_REL_REGISTER)
-      elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(code));
     return enr;
   });
 }
@@ -56,7 +52,7 @@ BatchRelation::~BatchRelation() {
       SPIPlanPtr p = plan;
       guarded([=] { SPI_freeplan(p); });
     }
-    const char* name = name_;
+    const char* name = relation_->md.name;
     guarded([=] { (void)SPI_unregister_relation(name); });
   } catch (...) {
     // On the way out of an error the SPI connection is going anyway.
@@ -65,11 +61,23 @@ BatchRelation::~BatchRelation() {
 
 namespace {
 
-/// Ends the tuplestore after an error as well: halving a batch fails often, and each time with a large store.
+/// The relation with its rows for one statement. It takes the place of whichever had its name before (after
+/// an error, SPI may stand in a trigger's connection, so that nothing can be taken away then). Ends the
+/// tuplestore after an error as well: halving a batch fails often, and each time with a large store.
 class StoreOfOneRun {
  public:
   StoreOfOneRun(EphemeralNamedRelation relation, Tuplestorestate* store)
-      : relation_(relation), store_(store) {}
+      : relation_(relation), store_(store) {
+    relation_->reldata = store;
+    // SPI makes its list of relations in the current context, and keeps it as long as the connection lasts.
+    bridge::InMemory in(PortalContext ? PortalContext : TopTransactionContext);
+    guarded([=] {
+      SPI_unregister_relation(relation->md.name);
+      int code = SPI_register_relation(relation);
+      if (code != SPI_OK_REL_REGISTER)
+        elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(code));
+    });
+  }
   ~StoreOfOneRun() {
     relation_->reldata = nullptr;
     try {
@@ -117,7 +125,6 @@ bridge::Result BatchRelation::run(const std::string& sql, const std::vector<Batc
       tuplestore_putvalues(store, shape, values, nulls);
     }
   });
-  relation_->reldata = store;
   relation_->md.enrtuples = count;
   SPIPlanPtr& plan = plans_[sql];
   if (!plan) {

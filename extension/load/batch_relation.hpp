@@ -34,7 +34,6 @@ class BatchRelation {
 
  private:
   bridge::Memory memory_;
-  const char* name_;  // a literal
   std::vector<int> columns_, key_;
   EphemeralNamedRelation relation_ = nullptr;
   std::unordered_map<std::string, SPIPlanPtr> plans_;

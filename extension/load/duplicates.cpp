@@ -57,6 +57,10 @@ void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) 
 }
 
 void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
+  if (predictions_) {
+    predictions_->remember(items, n);
+    return;
+  }
   bool any = false;
   for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
   if (!any) return;
@@ -65,6 +69,7 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
 }
 
 void Loader::recall(int64_t expected_items) {
+  if (predictions_) return;  // they stand in the ledger
   seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
   seen_->recall();
 }
@@ -73,15 +78,16 @@ void Loader::recall(int64_t expected_items) {
 /// whatever else stands in this batch, such an item is a duplicate.
 void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
   std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena);
-  std::vector<int64_t> seen = seen_ ? seen_->find_ids(items) : std::vector<int64_t>(items.size(), 0);
+  std::vector<int64_t> seen = predictions_ ? predictions_->find_ids(items)
+                              : seen_      ? seen_->find_ids(items)
+                                           : std::vector<int64_t>(items.size(), 0);
   mappings_.clear();
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
     const Mapping& mapping = found[i];
     item.mapped_before = mapping.found;
-    if (!mapping.found) continue;
-    mappings_.emplace(&item, mapping);
-    if ((mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i])
+    if (mapping.found) mappings_.emplace(&item, mapping);
+    if ((mapping.found && mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i])
       add_duplicate(batch, item, true, seen[i] ? seen[i] : mapping.ordinal);
   }
   items.erase(

@@ -52,6 +52,13 @@ bool breaks_row_policy(const Error& error) {
          strcmp(raised_by, "ExecWithCheckOptions") == 0;
 }
 
+std::vector<std::string> met_keys(const std::vector<Row>& rows) {
+  std::vector<std::string> keys;
+  for (const Row& row : rows)
+    if (row.found) keys.emplace_back(row.key);
+  return keys;
+}
+
 double now_ms() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
@@ -59,7 +66,33 @@ double now_ms() {
 
 }  // namespace
 
+Loader::Loader(Plan& plan, Writer& writer, Policy policy)
+    : plan_(plan), writer_(writer), policy_(std::move(policy)) {
+  if (policy_.purpose != Purpose::import)
+    predictions_ = std::make_unique<Predictions>(plan_, policy_.run_id, policy_.session);
+}
+
 size_t Loader::load(Batch& batch, size_t from) {
+  if (policy_.purpose == Purpose::import) return load_rows(batch, from);
+  size_t settled = 0;
+  {
+    bridge::Subtransaction undone;
+    settled = load_rows(batch, from);
+  }
+  // There is nothing to undo, no mapping, and no row whose key the target itself would have made.
+  undo_.clear();
+  bool own_key = std::all_of(plan_.key().begin(), plan_.key().end(), [&](int attnum) {
+    return std::binary_search(plan_.mapped().begin(), plan_.mapped().end(), attnum);
+  });
+  for (size_t i = from; i < settled; i++) {
+    Item& item = batch.items[i];
+    item.origin = 0;
+    if (item.outcome == Outcome::inserted && !own_key) item.target_key = {};
+  }
+  return settled;
+}
+
+size_t Loader::load_rows(Batch& batch, size_t from) {
   std::vector<Untouched> before;
   for (size_t i = from; i < batch.items.size(); i++) {
     Issue* last = batch.items[i].issues;
@@ -115,11 +148,16 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
              open.end());
   classify(batch, open);
   check_parents(batch);
+  predict_unique(batch);
   for (Work& work : work_)
     for (Issue* issue = work.item->issues; issue; issue = issue->next) work.remarks = issue;
   double looked_up = now_ms();
   timings_.look_up += looked_up - start;
 
+  if (policy_.purpose == Purpose::validate) {
+    for (Work& work : work_) work.item->outcome = work.is_update ? Outcome::updated : Outcome::inserted;
+    return end_position;
+  }
   bool all = work_.empty() || settle(batch, 0, work_.size());
   timings_.target += now_ms() - looked_up;
   size_t settled = end_position;
@@ -179,10 +217,12 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   if (seen_) {
     // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all
     // the same.
-    std::vector<std::string> met;
-    for (const Row& row : by_match)
-      if (row.found) met.emplace_back(row.key);
-    for (const auto& [key, ordinal] : seen_->find_keys(met)) ours.emplace(key, ordinal);
+    for (const auto& [key, ordinal] : seen_->find_keys(met_keys(by_match))) ours.emplace(key, ordinal);
+  }
+  std::vector<int64_t> predicted(items.size(), 0);
+  if (predictions_) {
+    ours = predictions_->find_keys(met_keys(by_match));
+    predicted = predictions_->find_match(items);
   }
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
@@ -194,9 +234,31 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
         continue;
       }
     }
-    meet(batch, item, mappings[i], rows[i]);
+    if (predicted[i] && !rows[i].found && !mappings[i].found)
+      add_duplicate(batch, item, false, predicted[i]);
+    else
+      meet(batch, item, mappings[i], rows[i]);
   }
-  // Rows to be changed are locked and looked at once more: what happened to them meanwhile counts.
+  if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
+  std::sort(work_.begin(), work_.end(),
+            [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
+  if (policy_.purpose == Purpose::validate) return;  // which draws no numbers either
+  std::vector<Item*> fresh_items;
+  for (Work& work : work_)
+    if (!work.is_update) fresh_items.push_back(work.item);
+  plan_.draw_key_defaults(batch, fresh_items.data(), fresh_items.size());
+  drop_decided();
+}
+
+/// Takes out of work_ what has got an outcome since.
+void Loader::drop_decided() {
+  work_.erase(std::remove_if(work_.begin(), work_.end(),
+                             [](const Work& w) { return w.item->outcome != Outcome::pending; }),
+              work_.end());
+}
+
+/// Rows to be changed are locked and looked at once more: what happened to them meanwhile counts.
+void Loader::lock_and_look_again(Batch& batch) {
   std::vector<std::string_view> locked_keys;
   std::vector<Work*> locked;
   for (Work& work : work_)
@@ -216,24 +278,12 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     again.back().update.before = fresh[j];
     work.item->outcome = Outcome::unchanged;  // taken out of work_ below, then met anew
   }
-  if (!again.empty()) {
-    work_.erase(std::remove_if(work_.begin(), work_.end(),
-                               [](const Work& w) { return w.item->outcome != Outcome::pending; }),
-                work_.end());
-    for (Work& work : again) {
-      work.item->outcome = Outcome::pending;
-      meet(batch, *work.item, work.mapping, work.update.before);
-    }
+  if (again.empty()) return;
+  drop_decided();
+  for (Work& work : again) {
+    work.item->outcome = Outcome::pending;
+    meet(batch, *work.item, work.mapping, work.update.before);
   }
-  std::sort(work_.begin(), work_.end(),
-            [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
-  std::vector<Item*> fresh_items;
-  for (Work& work : work_)
-    if (!work.is_update) fresh_items.push_back(work.item);
-  plan_.draw_key_defaults(batch, fresh_items.data(), fresh_items.size());
-  work_.erase(std::remove_if(work_.begin(), work_.end(),
-                             [](const Work& w) { return w.item->outcome != Outcome::pending; }),
-              work_.end());
 }
 
 /// Decides for an item that is no duplicate and not known to be unchanged; `row` may be "not found".
@@ -344,10 +394,28 @@ void Loader::check_parents(Batch& batch) {
                           (parent_name ? parent_name : "") + "\".",
                       key.name);
     }
-    work_.erase(std::remove_if(work_.begin(), work_.end(),
-                               [](const Work& w) { return w.item->outcome != Outcome::pending; }),
-                work_.end());
+    drop_decided();
   }
+}
+
+/// What stands in no target cannot stand in the way there: rows that earlier batches would have written, in
+/// the unique indexes that `match` does not cover.
+void Loader::predict_unique(Batch& batch) {
+  const TargetTriggers& triggers = plan_.target().triggers;
+  if (!predictions_ || work_.empty() || triggers.insert_before_row) return;
+  std::vector<Item*> fresh;
+  for (Work& work : work_)
+    if (!work.is_update) fresh.push_back(work.item);
+  std::vector<Predictions::Clash> clashes = predictions_->find_unique(fresh);
+  for (size_t i = 0; i < fresh.size(); i++) {
+    if (!clashes[i].index) continue;
+    const UniqueIndex& index = *clashes[i].index;
+    fresh[i]->outcome = Outcome::invalid;
+    fresh[i]->origin = 0;
+    batch.add_issue(*fresh[i], "unique", "23505", "",
+                    "duplicate key value violates unique constraint \"" + index.name + "\"", {}, index.name);
+  }
+  drop_decided();
 }
 
 /// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says

@@ -4,13 +4,23 @@
 #pragma once
 
 #include "ledger/items.hpp"
+#include "load/predictions.hpp"
 #include "load/seen_ids.hpp"
 #include "load/writer.hpp"
 
 namespace portage::load {
 
+/// What is to become of the target.
+enum class Purpose {
+  import,
+  dry_run,   ///< everything is written as by an import, and undone before load() returns
+  validate,  ///< nothing is written or locked: what the look-ups say is the answer
+};
+
 /// What a run says about how its items are to land.
 struct Policy {
+  Purpose purpose = Purpose::import;
+  int32_t session = 0;  ///< whose predictions count: 0 for the run's own (ledger/predictions.hpp)
   OnConflict on_conflict = OnConflict::skip;
   bool incremental = true;  ///< unchanged items (source_hash) are not looked at again
   int64_t run_id = 0;
@@ -27,8 +37,7 @@ struct Timings {
 
 class Loader {
  public:
-  Loader(Plan& plan, Writer& writer, Policy policy)
-      : plan_(plan), writer_(writer), policy_(std::move(policy)) {}
+  Loader(Plan& plan, Writer& writer, Policy policy);
 
   /// Settles items [from, n) as far as the subtransactions of one transaction reach and returns the position
   /// up to which all have an outcome; the rest is as before the call, for the next transaction. Raises what
@@ -76,6 +85,7 @@ class Loader {
     bool by_id;
   };
 
+  size_t load_rows(Batch&, size_t from);
   size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open,
                     const std::vector<Untouched>& before);
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
@@ -85,7 +95,10 @@ class Loader {
   void find_duplicates(const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&);
+  void lock_and_look_again(Batch&);
   void check_parents(Batch&);
+  void drop_decided();
+  void predict_unique(Batch&);
   bool settle(Batch&, size_t low, size_t high);
   void write(Batch&, size_t low, size_t high);
   void resolve_single(Batch&, Work&, const bridge::Error&);
@@ -103,6 +116,7 @@ class Loader {
   Policy policy_;
   Timings timings_;
   std::unique_ptr<SeenIds> seen_;
+  std::unique_ptr<Predictions> predictions_;  // for what is not an import
   std::vector<Work> work_;
   std::vector<ledger::Undo> undo_;
   std::unordered_map<const Item*, ledger::Mapping> mappings_;  // of the batch in hand, where there is one

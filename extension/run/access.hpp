@@ -10,6 +10,9 @@ namespace portage::run {
 ledger::Run run_to_change(int64_t id);
 /// The run, if the current user may see it. PZ005.
 ledger::Run run_to_read(int64_t id);
+/// Whether the current user may see raw input and messages of a run that it sees: the definition names no
+/// sensitive paths, or it owns the pipeline.
+bool sees_raw(int64_t id);
 /// The role of the run, as which its sources and target are accessed. 42501 if the current user cannot SET
 /// ROLE to it.
 Oid role_of(const ledger::Run&);

@@ -313,18 +313,20 @@ PORTAGE_FUNCTION(portage_plan_payload) {
   return answer;
 }
 
+PORTAGE_FUNCTION(portage_validate) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  std::string answer_text = validation_of(run_to_change(a.run_or_latest(0)));
+  Datum answer = bridge::param_json(answer_text).value;
+  spi.finish();
+  return answer;
+}
+
 PORTAGE_FUNCTION(portage_reject_raw) {
   Arguments a(fcinfo);
   bridge::Spi spi;
   ledger::Run run = run_to_read(a.run(0));
-  auto all_visible = [&] {  // a Result must be gone before SPI is
-    // The operator by its full name: one of the caller's own could make this another run.
-    bridge::Result visible = bridge::execute(
-        "SELECT sensitive IS NULL FROM portage.visible_runs WHERE run_id OPERATOR(pg_catalog.=) $1",
-        {bridge::param(run.id)});
-    return !visible.empty() && visible.boolean(0, 1);
-  };
-  if (!all_visible())
+  if (!sees_raw(run.id))
     throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
                 "the raw input of this pipeline's items is for its owner only")
         .detail("The definition names sensitive paths.")

@@ -94,10 +94,15 @@ constexpr Known known[] = {
        if (!(o.sample = percent(v))) fault(n, "a percentage such as \"1%\"");
      }},
     {"raise", [](Options& o, const std::string& n, const Json& v) { o.raise = flag(n, v); }},
+    {"dry_run", [](Options& o, const std::string& n, const Json& v) { o.dry_run = flag(n, v); }},
+    {"validate_first",
+     [](Options& o, const std::string& n, const Json& v) { o.validate_first = flag(n, v); }},
+    {"on_failure",
+     [](Options& o, const std::string& n, const Json& v) {
+       if (v != "keep" && v != "rollback") fault(n, "\"keep\" or \"rollback\"");
+       o.rollback_on_failure = v == "rollback";
+     }},
     {"workers", [](Options&, const std::string& n, const Json& v) { only(n, v, 1); }},
-    {"dry_run", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
-    {"on_failure", [](Options&, const std::string& n, const Json& v) { only(n, v, "keep"); }},
-    {"validate_first", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"verify", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"backup", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"initial_load", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},

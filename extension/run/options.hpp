@@ -20,6 +20,9 @@ struct Options {
   std::optional<int64_t> limit;
   std::optional<double> sample;  ///< 0..1, from "1%"
   bool raise = false;
+  bool dry_run = false;
+  bool validate_first = false;
+  bool rollback_on_failure = false;  ///< "on_failure": "rollback"
 };
 
 /// Parses and checks the options. Raises PZ003 naming the option and the nearest known names; 0A000 for an

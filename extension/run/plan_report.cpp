@@ -3,8 +3,10 @@
 
 #include "run/plan_report.hpp"
 
+#include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
+#include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/preflight.hpp"
 #include "run/worker.hpp"
@@ -48,22 +50,110 @@ Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
           size, part.kind != "large_object"};
 }
 
+Json json_of(const Blocker& b) {
+  return {{"sqlstate", bridge::sqlstate_text(b.sqlstate)},
+          {"message", b.message},
+          {"detail", b.detail},
+          {"remedy", b.remedy}};
+}
+
+struct Duration {
+  std::string text, basis;
+};
+
 std::string interval(double seconds) {
   if (seconds < 120) return bridge::format("%.0f s", std::ceil(seconds));
   return bridge::format("%.0f min", std::ceil(seconds / 60));
 }
 
+Duration estimated_duration(int64_t pipeline_id, int64_t items) {
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
+  bridge::Result history = bridge::execute(
+      "SELECT (sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), "
+      "0))::float8::text, "
+      "count(DISTINCT b.run_id)::text FROM portage.migration_batches b JOIN portage.migration_runs r ON r.id "
+      "= b.run_id "
+      "WHERE r.pipeline_id = $1 AND r.status = 'completed' AND b.kind = 'import'",
+      {bridge::param(pipeline_id)});
+  bool known = !history.is_null(0, 1);
+  double rate = known ? std::strtod(history.text(0, 1).c_str(), nullptr) : assumed_rate;
+  return {interval(static_cast<double>(items) / std::max(rate, 1.0)),
+          known ? history.text(0, 2) + " completed run(s) of this pipeline"
+                : "no completed run yet: 50,000 items/s assumed"};
+}
+
+Json json_of(const Finding& finding, bool masked) {
+  return {{"class", error_class(finding.rule, finding.sqlstate)},
+          {"rule", finding.rule},
+          {"sqlstate", finding.sqlstate},
+          {"column", finding.column},
+          {"count", finding.count},
+          {"message", masked ? "***" : finding.message},
+          {"first", {{"ordinal", finding.ordinal}, {"part", finding.part}, {"line", finding.line}}}};
+}
+
+/// What ends a run before or while it reads.
+Json json_of(const bridge::Error& error) {
+  return {{"class", error_class("", error.sqlstate())},
+          {"sqlstate", error.sqlstate()},
+          {"message", error.message()},
+          {"detail", error.report().detail},
+          {"hint", error.report().hint}};
+}
+
 }  // namespace
+
+std::string validation_of(const ledger::Run& run) {
+  Json blockers = Json::array(), issues = Json::array(), warnings = Json::array();
+  ledger::Counts counts;
+  bool ready = true;
+  std::optional<bridge::Error> error = bridge::attempt([&] {
+    bridge::Subtransaction undone;  // sealing, predictions
+    Worker worker(run, Commits::no);
+    std::vector<Blocker> found = server_blockers(worker.plan(), run.pipeline_id, run.scope, run.id);
+    {
+      bridge::AsUser as(worker.role());
+      for (const Blocker& b : missing_privileges(worker.plan(), worker.overwrites())) found.push_back(b);
+    }
+    for (const Blocker& b : found) blockers.push_back(json_of(b));
+    ready = found.empty();
+    // Where the role may not read, or the server not write its notes, there is nothing to go on with.
+    for (const Blocker& b : found)
+      if (b.sqlstate != codes::run_in_progress) return;
+    Validation validation = worker.validation(MyProcPid);
+    std::optional<bridge::Error> ended =
+        bridge::attempt([&] { validation.work([] { return true; }, false); });
+    counts = validation.counts();
+    bool masked = !sees_raw(run.id);
+    for (const Finding& finding : validation.findings())
+      (finding.warning ? warnings : issues).push_back(json_of(finding, masked));
+    if (ended) throw *ended;
+    if (!worker.too_many(counts, true)) return;
+    throw bridge::Error(codes::too_many_rejects, "more items would be rejected than max_rejects allows");
+  });
+  if (error) {
+    if (ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED)) throw *error;
+    ready = false;
+    issues.insert(issues.begin(), json_of(*error));
+  }
+  Json answer;
+  answer["ready"] = ready;
+  answer["blockers"] = blockers;
+  answer["counts"] = {
+      {"read", counts.read},           {"inserted", counts.inserted}, {"updated", counts.updated},
+      {"unchanged", counts.unchanged}, {"skipped", counts.skipped},   {"conflicted", counts.conflicted},
+      {"parked", counts.parked},       {"invalid", counts.invalid},   {"failed", counts.failed}};
+  answer["issues"] = issues;
+  answer["warnings"] = warnings;
+  answer["estimated_duration"] = estimated_duration(run.pipeline_id, counts.read).text;
+  return answer.dump();
+}
 
 std::string plan_of(const ledger::Run& run) {
   Json plan;
   Json blockers = Json::array(), breakdown = Json::array(), recommendations = Json::array();
-  auto block = [&](const Blocker& b) {
-    blockers.push_back({{"sqlstate", bridge::sqlstate_text(b.sqlstate)},
-                        {"message", b.message},
-                        {"detail", b.detail},
-                        {"remedy", b.remedy}});
-  };
+  auto block = [&](const Blocker& b) { blockers.push_back(json_of(b)); };
   std::optional<Worker> worker;
   std::optional<bridge::Error> fault = bridge::attempt([&] { worker.emplace(run, Commits::no); });
   int64_t items = 0, bytes = 0;
@@ -74,9 +164,7 @@ std::string plan_of(const ledger::Run& run) {
     const Plan& compiled = worker->plan();
     for (const Blocker& b : server_blockers(compiled, run.pipeline_id, run.scope, run.id)) block(b);
     bridge::AsUser as(worker->role());
-    OnConflict policy = compiled.definition().on_conflict;
-    bool overwrites = worker->options().on_conflict ? *worker->options().on_conflict == "overwrite"
-                                                    : policy == OnConflict::overwrite;
+    bool overwrites = worker->overwrites();
     for (const Blocker& b : missing_privileges(compiled, overwrites)) block(b);
     for (const ledger::Part& part : ledger::parts_of(run.id)) {
       Json entry = {{"part", part.number}, {"name", part.name}, {"kind", part.kind}};
@@ -132,26 +220,15 @@ std::string plan_of(const ledger::Run& run) {
              {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
     }
   }
-  bridge::Settings plain_path;
-  plain_path.set("search_path", "pg_catalog, pg_temp");
-  bridge::Result history = bridge::execute(
-      "SELECT (sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), "
-      "0))::float8::text, "
-      "count(DISTINCT b.run_id)::text FROM portage.migration_batches b JOIN portage.migration_runs r ON r.id "
-      "= b.run_id "
-      "WHERE r.pipeline_id = $1 AND r.status = 'completed' AND b.kind = 'import'",
-      {bridge::param(run.pipeline_id)});
-  double rate = history.is_null(0, 1) ? assumed_rate : std::strtod(history.text(0, 1).c_str(), nullptr);
+  Duration duration = estimated_duration(run.pipeline_id, items);
   Json answer;
   answer["can_proceed"] = blockers.empty();
   answer["blockers"] = blockers;
   answer["writer"] = plan.contains("writer") ? plan["writer"] : Json(nullptr);
   answer["data_breakdown"] = breakdown;
   answer["estimated_items"] = items;
-  answer["estimated_duration"] = interval(static_cast<double>(items) / std::max(rate, 1.0));
-  answer["estimated_duration_basis"] = history.is_null(0, 1)
-                                           ? "no completed run yet: 50,000 items/s assumed"
-                                           : history.text(0, 2) + " completed run(s) of this pipeline";
+  answer["estimated_duration"] = duration.text;
+  answer["estimated_duration_basis"] = duration.basis;
   answer["estimated_ledger_bytes"] = static_cast<int64_t>(static_cast<double>(items) * ledger_bytes_per_item);
   answer["estimated_wal_bytes"] = static_cast<int64_t>(
       static_cast<double>(items) * ledger_bytes_per_item * 2 + static_cast<double>(bytes));

@@ -9,4 +9,8 @@ namespace portage::run {
 /// JSON object: can_proceed, blockers, writer, data_breakdown, estimated_*, recommendations.
 std::string plan_of(const ledger::Run&);
 
+/// The same for validate(): everything is read, and what would become of it is counted. JSON as in the
+/// reference. Writes nothing that stays.
+std::string validation_of(const ledger::Run&);
+
 }  // namespace portage::run

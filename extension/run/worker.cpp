@@ -6,16 +6,14 @@
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
+#include "ledger/predictions.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/data_version.hpp"
 #include "run/preflight.hpp"
 #include "run/states.hpp"
 #include "settings.hpp"
-
-extern "C" {
-#include "common/hashfn.h"
-}
+#include "undo/rollback.hpp"
 
 namespace portage::run {
 namespace {
@@ -25,8 +23,6 @@ using bridge::format;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t least_batch = 100, greatest_batch = 20000, first_batch = 1000;
-constexpr uint64_t batch_bytes = 8 << 20;  // of raw input
-constexpr size_t batch_memory = 48 << 20;  // of everything that reading makes of it
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
@@ -65,6 +61,7 @@ Worker::Worker(const ledger::Run& run, Commits commits)
     policy_.on_conflict = *options_.on_conflict == "overwrite" ? OnConflict::overwrite
                           : *options_.on_conflict == "fail"    ? OnConflict::fail
                                                                : OnConflict::skip;
+  policy_.purpose = options_.dry_run ? load::Purpose::dry_run : load::Purpose::import;
   policy_.incremental = options_.incremental;
   policy_.run_id = run.id;
   policy_.space = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
@@ -76,7 +73,7 @@ Worker::~Worker() = default;
 void Worker::check_blockers() {
   refuse(server_blockers(*plan_, run_.pipeline_id, run_.scope, run_.id));
   bridge::AsUser as(role_);
-  refuse(missing_privileges(*plan_, policy_.on_conflict == OnConflict::overwrite));
+  refuse(missing_privileges(*plan_, overwrites()));
 }
 
 /// Whose runs must not be active at the same time: the scope's or, where scopes share their ids, everybody's.
@@ -187,6 +184,7 @@ void Worker::work() {
   if (commits_ == Commits::yes) bridge::commit();
   parts_ = ledger::parts_of(run_.id);
   for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
+  if (options_.validate_first && counts_.read == 0) validate_first();
   if (counts_.unchanged > 0) loader_->recall(expected_items());
   for (const ledger::Part& part : parts_) {
     if (cancelled_ || out_of_items()) break;
@@ -205,27 +203,7 @@ void Worker::work_off_part(const ledger::Part& part) {
     std::optional<Error> error = bridge::attempt([&] {
       bridge::Memory scratch("portage batch scratch");
       bridge::InMemory in(scratch.get());
-      // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's
-      // for long.
-      bool locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
-      for (int i = 0; !locked && i < 500 && commits_ == Commits::yes; i++) {
-        bridge::check_interrupts();
-        pg_usleep(10000);
-        locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
-      }
-      if (!locked) {
-        if (commits_ == Commits::yes)
-          throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
-              .hint("CALL portage.run(" + std::to_string(run_.id) + "); goes on from here.");
-      }
-      bool cancel = false;
-      if (!ledger::still_mine(run_.id, "running", &cancel))
-        throw Error(codes::stale_owner,
-                    format("run %lld has been taken over", static_cast<long long>(run_.id)));
-      if (cancel) {
-        cancelled_ = true;
-        return;
-      }
+      if (!take_turn()) return;
       if (!open) {
         std::optional<ledger::Range> known = ledger::find_range(run_.id, part.number);
         if (known && known->done) {
@@ -239,40 +217,21 @@ void Worker::work_off_part(const ledger::Part& part) {
         }
         range = ledger::claim_range(run_.id, part.number, next_ordinal_);
         bridge::AsUser as(role_);
-        formats::Options reading = plan_->reader_options();
-        reading.max_item_bytes = static_cast<size_t>(options_.max_item_bytes);
-        open = open_part(run_.id, part, *plan_, reading,
-                         range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
-        if (range.cursor_ordinal == range.first_ordinal) check_header(open->reader(), part);
+        open = open_items(run_, part, *plan_, options_,
+                          range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
       }
-      // What is going to be done to the table is waited for first, then compared: later it cannot change any
-      // more.
-      Oid target = plan_->target().oid;
-      bridge::guarded([=] { LockRelationOid(target, RowExclusiveLock); });
-      if (!unchanged(plan_->target())) {
-        std::string what = difference(plan_->target());
-        throw Error(codes::target_changed,
-                    "target " + plan_->target().quoted_name() + " has changed since the run began")
-            .detail(what)
-            .hint(format(
-                "CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
-                "portage.cancel(%lld);, adapt the pipeline with portage.replace_pipeline(), and open a new "
-                "run: what is migrated is known.",
-                static_cast<long long>(run_.id), static_cast<long long>(run_.id)));
-      }
+      hold_target(*plan_, run_.id, RowExclusiveLock);
       bridge::AsUser as(role_);
       if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
       open->check_unchanged();
       if (batch.items.empty()) {
         done = 0;
-        read_batch(*open, batch, range, &at_end);
+        int64_t room = options_.limit ? *options_.limit - counts_.read : batch_size_;
+        at_end =
+            read_batch(*open, batch, {range.cursor_ordinal, range.next_ordinal}, std::min(batch_size_, room));
         read_ms_ = ms_since(start);
         Clock::time_point convert = Clock::now();
-        std::optional<TimestampTz> mtime;
-        if (part.modified_us)
-          mtime = *part.modified_us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-        plan_->prepare(batch, {run_.scope, part.name, part.path, mtime});
-        sample(batch);
+        prepare_batch(*plan_, batch, run_, part, options_);
         convert_ms_ = ms_since(convert);
       }
       load_batch(part, *open, batch, done, range, at_end);
@@ -299,53 +258,65 @@ void Worker::work_off_part(const ledger::Part& part) {
   }
 }
 
-void Worker::check_header(formats::Reader& reader, const ledger::Part& part) {
-  const std::vector<std::string>* header = reader.columns();
-  if (!header || header->empty()) return;
-  for (const ColumnMapping& mapping : plan_->definition().columns) {
-    const ValueSource& source = mapping.source;
-    if (source.kind != ValueSource::Kind::path || source.fallback || source.path.steps.size() != 1) continue;
-    const std::string& name = source.path.steps[0].key;
-    if (std::find(header->begin(), header->end(), name) != header->end()) continue;
-    std::string names;
-    for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
-    throw Error(codes::missing_source_column,
-                "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
-        .detail("The header has " + names + ".")
-        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default."
-                                                  : nearest_hint(name, *header));
+/// The lock and the run are still ours; false if it has been cancelled.
+bool Worker::take_turn() {
+  // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's for
+  // long.
+  bool locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
+  for (int i = 0; !locked && i < 500 && commits_ == Commits::yes; i++) {
+    bridge::check_interrupts();
+    pg_usleep(10000);
+    locked = try_lock(run_.pipeline_id, policy_.space.scope, false);
   }
+  if (!locked && commits_ == Commits::yes)
+    throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
+        .hint("CALL portage.run(" + std::to_string(run_.id) + "); goes on from here.");
+  bool cancel = false;
+  if (!ledger::still_mine(run_.id, "running", &cancel))
+    throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
+  cancelled_ = cancelled_ || cancel;
+  return !cancelled_;
 }
 
-size_t Worker::read_batch(OpenPart& part, Batch& batch, ledger::Range& range, bool* at_end) {
-  int64_t ordinal = range.cursor_ordinal;
-  int64_t room = options_.limit ? *options_.limit - counts_.read : batch_size_;
-  size_t wanted = static_cast<size_t>(std::min(batch_size_, room));
-  while (batch.items.size() < wanted && batch.raw_bytes < batch_bytes && batch.arena.used() < batch_memory) {
-    Item item;
-    memset(static_cast<void*>(&item), 0, sizeof item);
-    if (!part.reader().next(batch.arena, item.record)) {
-      *at_end = true;
-      break;
+Validation Worker::validation(int32_t session) {
+  bridge::AsUser as(role_);
+  if (!run_.sealed) {
+    check_data_versions();
+    seal_parts();
+  }
+  load::Policy policy = policy_;
+  policy.hash_columns = run_.sealed ? run_.hash_columns : readable_columns(plan_->target());
+  policy.may_update = may_update(*plan_);
+  return Validation(run_, options_, *plan_, role_, policy, session);
+}
+
+/// Reads everything before the first write, and fails if more would be rejected than the run may.
+void Worker::validate_first() {
+  try {
+    ledger::set_step(run_.id, "validating");
+    if (commits_ == Commits::yes) {
+      ledger::add_event(run_.id, "stage_changed", "{\"step\": \"validating\"}");
+      bridge::commit();
     }
-    item.ordinal = ordinal++;
-    if (item.ordinal < range.next_ordinal) continue;  // already in the ledger: the cursor stands before it
-    if ((batch.items.size() & 255) == 0) bridge::check_interrupts();
-    batch.raw_bytes += item.record.length;
-    batch.items.push_back(item);
-  }
-  return batch.items.size();
-}
-
-void Worker::sample(Batch& batch) {
-  if (!options_.sample) return;
-  for (Item& item : batch.items) {
-    if (item.outcome != Outcome::pending || item.legacy_id.data() == nullptr) continue;
-    uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(item.legacy_id.data()),
-                                      static_cast<int>(item.legacy_id.size()), 0);
-    if (static_cast<double>(hash) / 18446744073709551616.0 < *options_.sample) continue;
-    item.outcome = Outcome::skipped;
-    batch.add_issue(item, "sample", "00000", "", "not in the sample", {}, {}, true);
+    Validation validation(run_, options_, *plan_, role_, policy_, 0);
+    validation.work([this] { return take_turn(); }, commits_ == Commits::yes);
+    if (!cancelled_ && too_many(validation.counts(), true)) {
+      std::vector<std::string> first;
+      for (const Finding& finding : validation.findings())
+        if (first.size() < 5 && !finding.warning && plan_->definition().sensitive.empty())
+          first.push_back(format("item %lld", static_cast<long long>(finding.ordinal)) +
+                          (finding.count > 1 ? " and " + grouped(finding.count - 1) + " more: " : ": ") +
+                          finding.message);
+      refuse_rejects(validation.counts(), "would be rejected", first,
+                     format("Nothing was written. SELECT portage.validate(%lld); shows all.",
+                            static_cast<long long>(run_.id)));
+    }
+    ledger::set_step(run_.id, "importing");
+    if (commits_ == Commits::no) return;
+    ledger::add_event(run_.id, "stage_changed", "{\"step\": \"importing\"}");
+    bridge::commit();
+  } catch (const Error& error) {
+    fail(error);
   }
 }
 
@@ -426,26 +397,36 @@ void Worker::adapt(double milliseconds) {
       std::clamp(static_cast<int64_t>(static_cast<double>(batch_size_) * step), least_batch, greatest_batch);
 }
 
-void Worker::check_rejects(bool at_end) {
-  int64_t rejects = counts_.rejects();
-  bool beyond = options_.max_rejects && rejects > *options_.max_rejects;
+bool Worker::too_many(const ledger::Counts& counts, bool at_end) const {
+  if (options_.max_rejects && counts.rejects() > *options_.max_rejects) return true;
   // A share means little before some items have been read.
-  if (options_.max_reject_share && (at_end || counts_.read >= 1000))
-    beyond = beyond ||
-             static_cast<double>(rejects) > *options_.max_reject_share * static_cast<double>(counts_.read);
-  if (!beyond) return;
-  std::string detail = format("%s of %s items were rejected, which is beyond max_rejects.",
-                              grouped(rejects).c_str(), grouped(counts_.read).c_str());
-  std::string hint = format("SELECT * FROM portage.rejects WHERE run_id = %lld; what was committed stays.",
-                            static_cast<long long>(run_.id));
-  if (commits_ == Commits::no) {  // the rejects go with the rest: this is where they are told
-    for (const std::string& reject : first_rejects_) detail += "\n" + reject;
-    hint = "Nothing of the payload was kept. Mend the items, or raise max_rejects.";
-  }
+  return options_.max_reject_share && (at_end || counts.read >= 1000) &&
+         static_cast<double>(counts.rejects()) >
+             *options_.max_reject_share * static_cast<double>(counts.read);
+}
+
+void Worker::refuse_rejects(const ledger::Counts& counts, const std::string& what,
+                            const std::vector<std::string>& first, const std::string& hint) const {
+  std::string detail = format("%s of %s items %s, which is beyond max_rejects.",
+                              grouped(counts.rejects()).c_str(), grouped(counts.read).c_str(), what.c_str());
+  for (const std::string& reject : first) detail += "\n" + reject;
   throw Error(codes::too_many_rejects,
               format("run %lld has too many rejects", static_cast<long long>(run_.id)))
       .detail(detail)
       .hint(hint);
+}
+
+void Worker::check_rejects(bool at_end) {
+  if (!too_many(counts_, at_end)) return;
+  if (commits_ == Commits::no)  // the rejects go with the rest: this is where they are told
+    refuse_rejects(counts_, "were rejected", first_rejects_,
+                   "Nothing of the payload was kept. Mend the items, or raise max_rejects.");
+  refuse_rejects(
+      counts_, "were rejected", {},
+      format("SELECT * FROM portage.rejects WHERE run_id = %lld; %s.", static_cast<long long>(run_.id),
+             options_.dry_run               ? "nothing was written to the target"
+             : options_.rollback_on_failure ? "what was committed is taken back"
+                                            : "what was committed stays"));
 }
 
 void Worker::tell_progress(const OpenPart& part, const ledger::Range& range, bool force) {
@@ -488,13 +469,34 @@ void Worker::fail(const Error& error) {
          "{\"code\": \"" + code + "\"}");
     ledger::finish_run(run_.id, changed ? "paused" : "failed", text, std::string(error_class("", code)),
                        code);
+    if (!changed && options_.dry_run) ledger::forget_predictions(run_.id, 0);
+    if (!changed && !options_.dry_run && options_.rollback_on_failure) {
+      bridge::commit();
+      take_back(error);
+    }
   }
   bridge::commit();
   throw error;
 }
 
+/// Takes back what the failed run has committed; what others changed or refer to meanwhile stays, and is
+/// told.
+void Worker::take_back(const Error& error) {
+  try {
+    undo::Rollback rollback(*ledger::find_run(run_.id), role_, undo::Drifted::keep, false);
+    rollback.spare_dependants();
+    rollback.begin();
+    rollback.work();
+  } catch (const Error& late) {
+    throw Error(error.code(), error.message())
+        .detail(error.report().detail + "\nWhat was committed could not be taken back: " + late.message())
+        .hint(format("CALL portage.rollback(%lld); takes it back.", static_cast<long long>(run_.id)));
+  }
+}
+
 void Worker::complete() {
   if (cancelled_) {
+    if (options_.dry_run) ledger::forget_predictions(run_.id, 0);
     move(run_.id, "running", "cancelled", "cancelled");
     ledger::finish_run(run_.id, "cancelled", "", "", "");
     if (commits_ == Commits::yes) bridge::commit();
@@ -505,6 +507,7 @@ void Worker::complete() {
   } catch (const Error& error) {
     fail(error);
   }
+  if (options_.dry_run) ledger::forget_predictions(run_.id, 0);
   move(run_.id, "running", "completed", "migration_completed");
   ledger::finish_run(run_.id, "completed", "", "", "");
   if (!options_.keep_payload) ledger::drop_payloads(run_.id);

@@ -4,8 +4,8 @@
 
 #include "ledger/items.hpp"
 #include "load/loader.hpp"
-#include "run/options.hpp"
-#include "run/source.hpp"
+#include "run/batch_reader.hpp"
+#include "run/validation.hpp"
 
 namespace portage::run {
 
@@ -23,6 +23,7 @@ class Worker {
   const Plan& plan() const { return *plan_; }
   const Options& options() const { return options_; }
   Oid role() const { return role_; }
+  bool overwrites() const { return policy_.on_conflict == OnConflict::overwrite; }
 
   /// Raises what stands in the way of the run (preflight.hpp).
   void check_blockers();
@@ -34,6 +35,12 @@ class Worker {
   /// Counters, state completed, events.
   void complete();
 
+  /// What would become of the run, to be worked off in this transaction. The run's row stays as it is; its
+  /// parts are sealed, which the caller undoes.
+  Validation validation(int32_t session);
+  /// True if a run with these counts has more rejects than it may.
+  bool too_many(const ledger::Counts&, bool at_end) const;
+
   /// Shows progress by NOTICE while it works.
   void show_progress(bool on) { notices_ = on; }
 
@@ -42,18 +49,20 @@ class Worker {
   void check_data_versions();
   bool skip_part(const ledger::Part&);
   void work_off_part(const ledger::Part&);
-  void check_header(formats::Reader&, const ledger::Part&);
-  size_t read_batch(OpenPart&, Batch&, ledger::Range&, bool* at_end);
+  bool take_turn();
+  void validate_first();
   void load_batch(const ledger::Part&, OpenPart&, Batch&, size_t& done, ledger::Range&, bool at_end);
-  void sample(Batch&);
   void adapt(double milliseconds);
+  [[noreturn]] void refuse_rejects(const ledger::Counts&, const std::string& what,
+                                   const std::vector<std::string>& first, const std::string& hint) const;
   void check_rejects(bool at_end);
   void tell_progress(const OpenPart&, const ledger::Range&, bool force);
   bool out_of_items() const;
   std::optional<std::string> excluded_scope() const;
   int64_t expected_items() const;
   void tell_errors(const ledger::Counts&, const Item* items, size_t n);
-  void fail(const bridge::Error&);
+  [[noreturn]] void fail(const bridge::Error&);
+  void take_back(const bridge::Error&);
 
   ledger::Run run_;
   Commits commits_;

@@ -168,7 +168,7 @@ void Rollback::begin() {
         .detail("A rollback deletes and updates rows as role " + bridge::quoted(run_.role_name) + ".")
         .hint(all);
   }
-  if (!resumed && (drifted_ == Drifted::refuse || !cascade_)) {
+  if (!resumed && (drifted_ == Drifted::refuse || (!cascade_ && !spare_dependants_))) {
     Findings found = examine();
     if (drifted_ == Drifted::refuse && found.drifted() > 0) {
       std::string detail = format(
@@ -185,7 +185,7 @@ void Rollback::begin() {
                      "'force' overrides them.",
                      static_cast<long long>(run_.id)));
     }
-    if (!cascade_ && !found.dependants.empty()) {
+    if (!cascade_ && !spare_dependants_ && !found.dependants.empty()) {
       std::string detail;
       for (const auto& [name, rows] : found.dependants)
         (detail += detail.empty() ? "" : "\n") += format("Rows of %s that refer to rows of the run: %lld.",

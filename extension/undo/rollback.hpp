@@ -30,6 +30,8 @@ class Rollback {
   Findings examine();
   /// GRANT statements that the run's role lacks for it.
   std::vector<std::string> missing_grants();
+  /// Rows that others refer to are spared like drifted ones, instead of refusing everything.
+  void spare_dependants() { spare_dependants_ = true; }
   /// State rolling_back, with this backend as owner; with Drifted::refuse only if examine() finds nothing.
   void begin();
   /// Takes back batch by batch and commits each; ends in rolled_back.
@@ -48,7 +50,7 @@ class Rollback {
   ledger::Run run_;
   Oid role_;
   Drifted drifted_;
-  bool cascade_;
+  bool cascade_, spare_dependants_ = false;
   std::unique_ptr<Plan> plan_;
   ledger::MappingSpace space_;
   std::unique_ptr<load::Writer> writer_;

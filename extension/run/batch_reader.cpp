@@ -1,0 +1,98 @@
+// See batch_reader.hpp.
+#include "run/batch_reader.hpp"
+
+#include "bridge/codes.hpp"
+
+extern "C" {
+#include "common/hashfn.h"
+}
+
+namespace portage::run {
+namespace {
+
+using bridge::Error;
+using bridge::format;
+
+constexpr uint64_t batch_bytes = 8 << 20;  // of raw input
+constexpr size_t batch_memory = 48 << 20;  // of everything that reading makes of it
+
+void check_header(formats::Reader& reader, const ledger::Part& part, const Plan& plan) {
+  const std::vector<std::string>* header = reader.columns();
+  if (!header || header->empty()) return;
+  for (const ColumnMapping& mapping : plan.definition().columns) {
+    const ValueSource& source = mapping.source;
+    if (source.kind != ValueSource::Kind::path || source.fallback || source.path.steps.size() != 1) continue;
+    const std::string& name = source.path.steps[0].key;
+    if (std::find(header->begin(), header->end(), name) != header->end()) continue;
+    std::string names;
+    for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
+    throw Error(codes::missing_source_column,
+                "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
+        .detail("The header has " + names + ".")
+        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default."
+                                                  : nearest_hint(name, *header));
+  }
+}
+
+void take_sample(Batch& batch, double share) {
+  for (Item& item : batch.items) {
+    if (item.outcome != Outcome::pending || item.legacy_id.data() == nullptr) continue;
+    uint64 hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(item.legacy_id.data()),
+                                      static_cast<int>(item.legacy_id.size()), 0);
+    if (static_cast<double>(hash) / 18446744073709551616.0 < share) continue;
+    item.outcome = Outcome::skipped;
+    batch.add_issue(item, "sample", "00000", "", "not in the sample", {}, {}, true);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<OpenPart> open_items(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
+                                     const Options& options, const ledger::Range* resume) {
+  formats::Options reading = plan.reader_options();
+  reading.max_item_bytes = static_cast<size_t>(options.max_item_bytes);
+  std::unique_ptr<OpenPart> open = open_part(run.id, part, plan, reading, resume);
+  if (!resume) check_header(open->reader(), part, plan);
+  return open;
+}
+
+bool read_batch(OpenPart& part, Batch& batch, Position position, int64_t wanted) {
+  while (batch.items.size() < static_cast<size_t>(wanted) && batch.raw_bytes < batch_bytes &&
+         batch.arena.used() < batch_memory) {
+    Item item;
+    memset(static_cast<void*>(&item), 0, sizeof item);
+    if (!part.reader().next(batch.arena, item.record)) return true;
+    item.ordinal = position.cursor_ordinal++;
+    if (item.ordinal < position.next_ordinal) continue;  // in the ledger already
+    if ((batch.items.size() & 255) == 0) bridge::check_interrupts();
+    batch.raw_bytes += item.record.length;
+    batch.items.push_back(item);
+  }
+  return false;
+}
+
+void prepare_batch(Plan& plan, Batch& batch, const ledger::Run& run, const ledger::Part& part,
+                   const Options& options) {
+  std::optional<TimestampTz> mtime;
+  if (part.modified_us) mtime = *part.modified_us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+  plan.prepare(batch, {run.scope, part.name, part.path, mtime});
+  if (options.sample) take_sample(batch, *options.sample);
+}
+
+void hold_target(const Plan& plan, int64_t run_id, LOCKMODE mode) {
+  // What is going to be done to the table is waited for first, then compared: later it cannot change any
+  // more.
+  Oid target = plan.target().oid;
+  bridge::guarded([=] { LockRelationOid(target, mode); });
+  if (unchanged(plan.target())) return;
+  throw Error(codes::target_changed,
+              "target " + plan.target().quoted_name() + " has changed since the run began")
+      .detail(difference(plan.target()))
+      .hint(
+          format("CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
+                 "portage.cancel(%lld);, adapt the pipeline with portage.replace_pipeline(), and open a new "
+                 "run: what is migrated is known.",
+                 static_cast<long long>(run_id), static_cast<long long>(run_id)));
+}
+
+}  // namespace portage::run
