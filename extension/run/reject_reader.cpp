@@ -54,14 +54,17 @@ bool RejectReader::complete(ledger::Reject& reject) const {
   if (reject.corrected || static_cast<int64_t>(reject.raw.size()) >= reject.length) return true;
   const ledger::Part& source = part(reject.part);
   if (source.kind == "query") return false;
+  std::string whole;
   std::optional<Error> error = bridge::attempt([&] {
     bridge::AsUser as(role_);
-    reject.raw = read_span(run_id_, source, static_cast<uint64_t>(reject.offset),
-                           static_cast<uint64_t>(reject.length));
+    whole = read_span(run_id_, source, static_cast<uint64_t>(reject.offset),
+                      static_cast<uint64_t>(reject.length));
   });
   if (error && error->code() != codes::source_changed && error->code() != ERRCODE_UNDEFINED_OBJECT)
     throw *error;
-  return !error && static_cast<int64_t>(reject.raw.size()) == reject.length;
+  if (error || static_cast<int64_t>(whole.size()) != reject.length) return false;
+  reject.raw = std::move(whole);
+  return true;
 }
 
 RejectReader::Obstacle RejectReader::read(ledger::Reject& reject, formats::Arena& arena,

@@ -315,8 +315,8 @@ void Replay::tell(const std::string& more) {
 /// One reject that cannot be read must not keep the others from landing; but it is told.
 void Replay::warn() const {
   if (unreadable_ == 0) return;
-  bridge::notice(format("%lld rejects of run %lld could not be read again",
-                        static_cast<long long>(unreadable_), static_cast<long long>(run_.id)),
+  bridge::notice(format("rejects of run %lld that could not be read again: %lld",
+                        static_cast<long long>(run_.id), static_cast<long long>(unreadable_)),
                  format("Of the first, item %lld, SELECT portage.replay(%lld, %lld); tells why.",
                         static_cast<long long>(first_unreadable_), static_cast<long long>(run_.id),
                         static_cast<long long>(first_unreadable_)),
