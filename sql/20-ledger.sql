@@ -56,7 +56,7 @@ CREATE TABLE portage.migration_runs (
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
 CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, scope, id);
-COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are written once, at completion';
+COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';

@@ -188,7 +188,11 @@ ReplayCounts Replay::one(int64_t ordinal, const std::optional<std::string>& corr
 std::optional<int64_t> Replay::page(int64_t after) {
   bridge::Memory scratch("portage replay scratch");
   bridge::InMemory in(scratch.get());
-  if (commits_ == Commits::yes) check_state();
+  if (commits_ == Commits::yes) {
+    // held already, unless somebody's trigger has let go of all locks of the session
+    if (!try_lock(run_.pipeline_id, policy_.space.scope, true)) refuse_second(run_.pipeline_id, std::nullopt);
+    check_state();
+  }
   std::vector<Reject> rejects = ledger::open_rejects(run_.id, after, page_size_, page_bytes);
   if (rejects.empty()) return std::nullopt;
   for (size_t i = 1; i < rejects.size(); i++)

@@ -311,6 +311,12 @@ SELECT status FROM portage.status(:run);
 INSERT INTO authors VALUES (91);
 SELECT * FROM portage.replay(:run);
 SELECT books(:run);
+-- the failed run can be tried again: it has no rejects any more
+CALL portage.run(:run);
+SELECT books(:run);
+SELECT portage.open_run('replay_over', 'cancelled') AS cancelled \gset
+SELECT portage.cancel(:cancelled);
+SELECT * FROM portage.replay(:cancelled);
 -- while another run of pipeline and scope is active
 SELECT portage.open_run('replay_over', 'states') AS active \gset
 UPDATE portage.migration_runs SET status = 'running' WHERE id = :active;

@@ -270,6 +270,64 @@ def thousands(admin):
     check('taken back, nothing is left', place.rows() == 0)
 
 
+def sources(server, admin):
+    """Of an item beyond 64 kB the ledger has the head only: file and large object give it again, if they still are what they were."""
+    place = Place(admin, 'sources', 0)
+    admin.rows('CREATE ROLE filer LOGIN; GRANT pg_read_server_files TO filer; GRANT USAGE ON SCHEMA app TO filer; '
+               'GRANT SELECT, INSERT ON app.sources TO filer; GRANT SELECT ON app.closed TO filer; '
+               "ALTER TABLE app.sources DISABLE TRIGGER gate")
+    path = os.path.join(server.directory, 'long.ndjson')
+
+    def write(ids):
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(ndjson([{'id': f's{n}', 'code': f's{n}', 'n': n, 'parent': 1, 'ballast': 'ä' * 50000} for n in ids]))
+        os.chmod(path, 0o644)
+
+    filer = Session(server, 'filer')
+    filer.rows("SELECT portage.create_pipeline('filed', 'app.sources', %s)", DEFINITION)
+
+    def imported(ids):
+        write(ids)
+        run = filer.value("SELECT portage.open_run('filed')")
+        filer.rows('SELECT portage.attach_file(%s, %s)', run, path)
+        filer.rows('CALL portage.run(%s)', run)
+        return run
+
+    run = imported([1, 2])
+    check('items of 100 kB are rejected', place.status(run) == ('completed', 2, 0, 2, 0, 2), place.status(run))
+    admin.rows('REVOKE pg_read_server_files FROM filer')
+    error = filer.error('SELECT portage.replay(%s)', run)
+    check('without the right to read files the replay is refused', error is not None and error.pgcode == '42501', told(error))
+    admin.rows('GRANT pg_read_server_files TO filer')
+    place.mend()
+    check('the file has them', filer.rows('SELECT * FROM portage.replay(%s)', run) == [(2, 2, 0)])
+    admin.rows('DELETE FROM app.sources; DELETE FROM app.sources_parents')
+    run = imported([3, 4])
+    place.mend()
+    write([3, 5])
+    error = filer.error('SELECT portage.replay(%s, 2)', run)
+    check('another file in its place does not', error is not None and error.pgcode == 'PZ031' and '65536 of its' in told(error), told(error))
+    os.unlink(path)
+    error = filer.error('SELECT portage.replay(%s, 2)', run)
+    check('... nor one that is gone', error is not None and error.pgcode == 'PZ031', told(error))
+    filer.connection.notices.clear()
+    check('a replay of all passes them over', filer.rows('CALL portage.replay_run(%s)', run) == [(2, 0, 2)])
+    check('... and warns', any('could not be read again: 2' in notice for notice in filer.connection.notices), filer.connection.notices)
+    check('the item can be given', filer.rows('SELECT * FROM portage.replay(%s, 2, %s)', run, ndjson([{'id': 's4', 'code': 's4', 'n': 4, 'parent': 1}])) == [(1, 1, 0)])
+
+    admin.rows('DELETE FROM app.sources_parents WHERE id NOT IN (SELECT parent FROM app.sources)')
+    large = admin.value('SELECT lo_from_bytea(0, %s)', ndjson([{'id': 'lo', 'code': 'lo', 'n': 9, 'parent': 2, 'ballast': 'x' * 100000}]).encode())
+    run = admin.value("SELECT portage.open_run('sources')")
+    admin.rows('SELECT portage.attach_large_object(%s, %s)', run, large)
+    admin.rows('CALL portage.run(%s)', run)
+    admin.rows('SELECT lo_unlink(%s)', large)
+    error = admin.error('SELECT portage.replay(%s, 1)', run)
+    check('a large object that is gone', error is not None and error.pgcode == 'PZ031', told(error))
+    admin.rows('SELECT lo_from_bytea(%s, %s)', large, ndjson([{'id': 'lo', 'code': 'lo', 'n': 9, 'parent': 2, 'ballast': 'x' * 100000}]).encode())
+    admin.rows('INSERT INTO app.sources_parents VALUES (2)')
+    check('... and is there again', admin.rows('SELECT * FROM portage.replay(%s, 1)', run) == [(1, 1, 0)])
+
+
 def writing_fails(admin):
     """What fails only while it is written uses the subtransactions of one transaction up: the rest is the next one's."""
     place = Place(admin, 'writing', 200)
@@ -291,5 +349,6 @@ with Server(log_min_messages='fatal') as server:
         rights(server, admin)
         thousands(admin)
         writing_fails(admin)
+        sources(server, admin)
         crashed(server, admin)
 finish()
