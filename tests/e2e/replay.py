@@ -2,14 +2,19 @@
 """Replays where it matters that somebody else is there: two sessions at once, a replay_run() that is cancelled, terminated
 or loses its server and goes on, who may replay and with which rights, thousands of rejects mended in one go.
 
-Replays are stopped at a chosen item by a gate: a trigger on the target that takes an advisory lock which the test holds."""
+Replays are stopped at a chosen item by a gate: a trigger on the target that takes an advisory lock which the test holds.
+PORTAGE_SEED repeats the random part, PORTAGE_TRIALS sets its length."""
 
 import os
+import random
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
 from sessions import Session, ndjson, told, until  # noqa: E402
+
+SEED = int(os.environ.get('PORTAGE_SEED', '1'))
+TRIALS = int(os.environ.get('PORTAGE_TRIALS', '20'))
 
 SETUP = """
 CREATE EXTENSION pg_portage;
@@ -328,6 +333,53 @@ def sources(server, admin):
     check('... and is there again', admin.rows('SELECT * FROM portage.replay(%s, 1)', run) == [(1, 1, 0)])
 
 
+def random_replays(admin):
+    """Small random inputs, rejected for many reasons, replayed in random ways: after each step the run is proven, and at the
+    end it goes as if it had never been, with all that its replays did."""
+    place = Place(admin, 'dice', 0)
+    admin.rows('ALTER TABLE app.dice DISABLE TRIGGER gate; ALTER TABLE app.dice ADD CHECK (n <> 8)')
+    state = ('SELECT id, code, n, parent FROM app.dice ORDER BY id', 'SELECT * FROM portage.legacy_mappings ORDER BY 1, 2, 3')
+    for trial in range(TRIALS):
+        chance = random.Random(f'{SEED}/{trial}')
+
+        def item():
+            number = chance.randrange(12)
+            return {'id': f'i{number}', 'code': f'k{number}', 'n': chance.choice((1, 2, 3, 8, 'x', None)), 'parent': chance.choice((None, 1, 2, 3))}
+
+        policy = chance.choice(('skip', 'overwrite'))
+        admin.rows('TRUNCATE app.dice, app.dice_parents; INSERT INTO app.dice_parents VALUES (1)')
+        admin.rows("INSERT INTO app.dice (code, n) SELECT 'k' || i, 0 FROM generate_series(0, 11, %s) i", chance.choice((3, 5, 20)))
+        scope = f'trial {trial}'
+        admin.rows("SELECT portage.migrate('dice', %s, %s)", ndjson([item() for _ in range(chance.choice((0, 4, 8)))]), scope)
+        before = [admin.rows(sql) for sql in state]
+        run = admin.value("SELECT run_id FROM portage.migrate('dice', %s, %s, %s)", ndjson([item() for _ in range(chance.choice((5, 15, 30)))]), scope,
+                          '{"on_conflict": "%s"}' % policy)
+        place.run, steps = run, []
+        for _ in range(chance.randrange(1, 9)):
+            what = chance.randrange(4)
+            rejects = [row[0] for row in admin.rows('SELECT ordinal FROM portage.rejects WHERE run_id = %s ORDER BY 1', run)]
+            if what == 0:
+                parent = chance.choice((2, 3))
+                admin.rows('INSERT INTO app.dice_parents VALUES (%s) ON CONFLICT DO NOTHING', parent)
+                steps.append(f'parent {parent}')
+            elif what == 1:
+                sql = chance.choice(('SELECT * FROM portage.replay(%s)', 'CALL portage.replay_run(%s)'))
+                steps.append((sql, admin.rows(sql, run), admin.rows(sql, run)))
+                if steps[-1][2][0][1] != 0:
+                    check(f'trial {trial}: what cannot land does not land at once after', False, steps)
+            elif rejects:
+                ordinal, corrected = chance.choice(rejects), chance.choice((None, ndjson([item()]), '{"id": '))
+                steps.append((ordinal, corrected, admin.rows('SELECT * FROM portage.replay(%s, %s, %s)', run, ordinal, corrected)))
+            open_rejects = admin.value("SELECT count(*) FROM portage.rejects WHERE run_id = %s AND status <> 'skipped'", run)
+            failed = admin.rows("SELECT name, expected, actual, details FROM portage.verify(%s) WHERE NOT passed AND severity = 'error'", run)
+            if failed or admin.value('SELECT open_rejects FROM portage.status(%s)', run) != open_rejects:
+                check(f'trial {trial}: the run is proven after each step', False, (steps, failed))
+        error = admin.error('CALL portage.rollback(%s)', run)
+        after = [admin.rows(sql) for sql in state]
+        check(f'trial {trial} ({policy}): taken back, all is as before', error is None and before == after,
+              (told(error), steps, [sorted(set(a) ^ set(b)) for a, b in zip(before, after)]))
+
+
 def writing_fails(admin):
     """What fails only while it is written uses the subtransactions of one transaction up: the rest is the next one's."""
     place = Place(admin, 'writing', 200)
@@ -350,5 +402,6 @@ with Server(log_min_messages='fatal') as server:
         thousands(admin)
         writing_fails(admin)
         sources(server, admin)
+        random_replays(admin)
         crashed(server, admin)
 finish()
