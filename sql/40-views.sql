@@ -27,7 +27,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
            AS estimated_time_remaining,
          CASE WHEN o.alive THEN 1 ELSE 0 END AS workers,
          b.size AS batch_size,
-         CASE WHEN r.status = 'running' AND NOT o.alive THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it' END
+         CASE WHEN r.status IN ('running', 'verifying') AND NOT o.alive THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it' END
            AS hold_reason,
          CASE WHEN r.error IS NULL THEN '[]'::jsonb
               ELSE jsonb_build_array(jsonb_build_object('time', r.completed_at, 'class', r.error_class, 'code', r.error_code,
@@ -137,6 +137,9 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
       UNION ALL
       SELECT 3, 0, 0, format('  %s s, %s items/s', seconds, to_char(items_per_second, 'FM999,999,999,990'))
         FROM info WHERE read > 0 AND seconds IS NOT NULL
+      UNION ALL
+      SELECT 3, 1, 0, CASE WHEN r.verified THEN '  verified' ELSE '  NOT VERIFIED: SELECT * FROM portage.data_integrity_checks WHERE run_id = ' || $1 || ' AND NOT passed;' END
+        FROM portage.migration_runs r WHERE r.id = $1 AND r.verified IS NOT NULL AND EXISTS (SELECT FROM info)
       UNION ALL
       SELECT 4, 0, 0, '  rejects, by kind, with the first of each:' FROM info WHERE EXISTS (SELECT FROM kinds)
       UNION ALL

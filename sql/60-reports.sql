@@ -7,7 +7,7 @@ CREATE VIEW portage.migration_steps WITH (security_barrier) AS
            CASE WHEN e.event_type IN ('migration_started', 'resumed', 'retried') THEN coalesce(e.details ->> 'step', 'importing')
                 WHEN e.event_type = 'stage_changed' THEN e.details ->> 'step'
                 WHEN e.event_type = 'rollback_started' THEN 'rolling_back' END AS step,
-           lead(e.event_type) OVER w AS next_type, lead(e.created_at) OVER w AS next_at
+           lead(e.event_type) OVER w AS next_type, lead(e.details ->> 'step') OVER w AS next_step, lead(e.created_at) OVER w AS next_at
       FROM portage.migration_events e
      WHERE e.event_type IN ('migration_started', 'resumed', 'retried', 'stage_changed', 'paused', 'cancelled', 'migration_completed',
                             'migration_failed', 'rollback_started', 'rollback_completed')
@@ -17,7 +17,7 @@ CREATE VIEW portage.migration_steps WITH (security_barrier) AS
       FROM marks m
      WHERE m.step IS NOT NULL
        -- what is validated first has not begun to import
-       AND NOT (m.event_type = 'migration_started' AND m.next_type = 'stage_changed')
+       AND NOT (m.event_type = 'migration_started' AND m.next_type = 'stage_changed' AND m.next_step = 'validating')
     UNION ALL
     -- migrate() that ends well writes a single event: that it did
     SELECT r.id, 0, 'importing', r.started_at, r.completed_at, 'migration_completed'
@@ -70,7 +70,8 @@ CREATE VIEW portage.statistics WITH (security_barrier) AS
       WHERE g.pipeline_id = p.id AND b.kind = 'import' AND NOT g.dry_run) t
    CROSS JOIN LATERAL (SELECT count(*) AS mapped FROM portage.legacy_mappings l WHERE l.pipeline_id = p.id) m
    CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.legacy_mappings') +
-                      pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') AS bytes,
+                      pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') +
+                      pg_total_relation_size('portage.predictions') AS bytes,
                       (SELECT sum(b.read) FROM portage.migration_batches b) AS items) s
    WHERE portage.pipeline_readable(p.id) OR portage.is_admin();
 COMMENT ON VIEW portage.statistics IS

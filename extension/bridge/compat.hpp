@@ -35,6 +35,16 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
+// Up to 15 the callback was declared without arguments, which in C++ means none.
+inline bool walk_expression(Node* node, bool (*walker)(Node*, void*), void* context) {
+#if PG_VERSION_NUM >= 160000
+  return expression_tree_walker(node, walker, context);
+#else
+  return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)),
+                                context);
+#endif
+}
+
 // 18 added NOT ENFORCED.
 inline bool foreign_key_is_enforced([[maybe_unused]] const ForeignKeyCacheInfo& key) {
 #if PG_VERSION_NUM >= 180000

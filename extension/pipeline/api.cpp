@@ -4,6 +4,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/spi.hpp"
 #include "ledger/pipelines.hpp"
+#include "pipeline/checks.hpp"
 
 namespace portage {
 namespace {
@@ -33,7 +34,8 @@ void check_and_pin(StoredPipeline& pipeline) {
     // compile() will say so
   }
   if (!own_timezone.empty()) pipeline.timezone = own_timezone;
-  (void)Plan::compile(pipeline);
+  std::unique_ptr<Plan> plan = Plan::compile(pipeline);
+  try_checks(*plan);
 }
 
 ledger::NewVersion version_of(const StoredPipeline& pipeline) {

@@ -227,6 +227,47 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
   return rule;
 }
 
+DataCheck check_of(const std::string& name, const JsonNode& node) {
+  // What verification looks at by itself; a result must not leave open whose it is.
+  static const Names built_in{
+      "balance",           "item_count",      "mapping",       "undo",    "row_hash", "duplicate_key",
+      "duplicate_content", "duplicate_match", "relationships", "payload", "source"};
+  static const Names severities{"warning", "error", "critical"};
+  DataCheck check;
+  check.name = name;
+  check.place = node.path;
+  if (name.empty()) fault(node, "a check's name must not be empty");
+  if (name.find('\0') != std::string::npos) fault(node, "a check's name must not contain \\u0000");
+  if (std::find(built_in.begin(), built_in.end(), name) != built_in.end())
+    fault(node, "check name \"" + name + "\" is reserved", "It is the name of a check that is always made.");
+  if (node.is_string()) {
+    check.sql = nonempty_text_of(node, "a query");
+    return check;
+  }
+  if (!node.is_object()) fault(node, "a check must be a query or an object with \"sql\"");
+  known_keys(node, {"sql", "expected", "severity", "message"});
+  const JsonNode* sql = node.find("sql");
+  if (!sql) fault(node, "a check needs \"sql\"");
+  check.sql = nonempty_text_of(*sql, "a query");
+  check.place = sql->path;
+  if (auto* expected = node.find("expected")) {
+    if (expected->kind == Kind::json)
+      fault(*expected, "\"expected\" must be a string, a number, true, false or null");
+    if (expected->is_string()) text_of(*expected, "\"expected\"");
+    check.expected = constant_of(*expected);
+    check.has_expected = true;
+  }
+  if (auto* message = node.find("message")) check.message = nonempty_text_of(*message, "\"message\"");
+  if (auto* severity = node.find("severity")) {
+    const std::string& text = text_of(*severity, "\"severity\"");
+    auto found = std::find(severities.begin(), severities.end(), text);
+    if (found == severities.end())
+      fault(*severity, "\"severity\" must be " + listed(severities), nearest_hint(text, severities));
+    check.severity = static_cast<DataCheck::Severity>(found - severities.begin());
+  }
+  return check;
+}
+
 char one_byte(const JsonNode& node, const char* what) {
   const std::string& text = text_of(node, what);
   if (text.size() != 1 || static_cast<unsigned char>(text[0]) > 126)
@@ -304,7 +345,7 @@ OnConflict on_conflict_of(const JsonNode& node) {
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"merge", "checks", "after", "source", "missing", "retain", "exclusive"};
+  static const Names later{"merge", "after", "source", "missing", "retain", "exclusive"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
@@ -340,7 +381,7 @@ Definition parse_definition(std::string_view json) {
   JsonNode root = parse_json_tree(json);
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
-  known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "where", "match", "key",
+  known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
                     "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped", "csv"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required)) fault(root, std::string("\"") + required + "\" is missing");
@@ -353,6 +394,10 @@ Definition parse_definition(std::string_view json) {
   if (auto* rules = root.find("rules")) {
     need_object(*rules, "\"rules\"");
     for (const auto& [name, value] : rules->members) definition.rules.push_back(rule_of(name, value));
+  }
+  if (auto* checks = root.find("checks")) {
+    need_object(*checks, "\"checks\"");
+    for (const auto& [name, value] : checks->members) definition.checks.push_back(check_of(name, value));
   }
   if (auto* where = root.find("where")) definition.where = nonempty_text_of(*where, "\"where\"");
   if (auto* match = root.find("match")) definition.match = names_of(*match, "\"match\"");

@@ -62,6 +62,18 @@ struct Rule {
   std::string place;
 };
 
+/// A query over the imported data that verification evaluates; see checks.hpp.
+struct DataCheck {
+  enum class Severity : uint8_t { warning, error, critical };
+  std::string name;
+  std::string sql;
+  Constant expected{formats::Kind::boolean, "true"};
+  bool has_expected = false;  ///< written, not by default
+  Severity severity = Severity::error;
+  std::string message;  ///< "" for none
+  std::string place;
+};
+
 struct CsvFormat {
   char delimiter = ',';
   std::optional<char> quote = '"';
@@ -84,6 +96,7 @@ struct Definition {
   std::vector<ValueSource> legacy_id;  ///< one or more paths or variables, or one expression
   std::vector<ColumnMapping> columns;  ///< in the order written
   std::vector<Rule> rules;
+  std::vector<DataCheck> checks;
   std::string where;               ///< "" or an expression: items for which it is not true are skipped
   std::vector<std::string> match;  ///< column names
   std::vector<std::string> key;    ///< column names; empty: the primary key

@@ -64,6 +64,7 @@ class Plan {
   std::string key_text(const Datum* values, const bool* nulls) const;
 
   struct Body;  ///< plan_body.hpp; for the files of pipeline/ only
+  const Body& body() const { return *body_; }
 
  private:
   Plan();

@@ -102,8 +102,8 @@ constexpr Known known[] = {
        if (v != "keep" && v != "rollback") fault(n, "\"keep\" or \"rollback\"");
        o.rollback_on_failure = v == "rollback";
      }},
+    {"verify", [](Options& o, const std::string& n, const Json& v) { o.verify = flag(n, v); }},
     {"workers", [](Options&, const std::string& n, const Json& v) { only(n, v, 1); }},
-    {"verify", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"backup", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"initial_load", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"notify", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},

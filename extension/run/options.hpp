@@ -20,6 +20,7 @@ struct Options {
   std::optional<int64_t> limit;
   std::optional<double> sample;  ///< 0..1, from "1%"
   bool raise = false;
+  std::optional<bool> verify;  ///< default: runs are verified, what migrate() does is not
   bool dry_run = false;
   bool validate_first = false;
   bool rollback_on_failure = false;  ///< "on_failure": "rollback"

@@ -36,7 +36,7 @@ inline constexpr Transition transitions[] = {
     {"awaiting_resolution", "rolling_back", "rollback() instead of a decision"},
     {"verifying", "completed", "the checks are done"},
     {"verifying", "paused", "pause()"},
-    {"verifying", "failed", "a check of severity error did not pass"},
+    {"verifying", "failed", "a check of severity critical did not pass"},
     {"verifying", "cancelled", "cancel()"},
     {"failed", "running", "retry(), or CALL run() again"},
     {"failed", "rolling_back", "rollback()"},

@@ -14,6 +14,7 @@
 #include "run/states.hpp"
 #include "settings.hpp"
 #include "undo/rollback.hpp"
+#include "verify/verification.hpp"
 
 namespace portage::run {
 namespace {
@@ -79,12 +80,13 @@ void Worker::begin() {
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
         .hint("The transaction might succeed if retried.");
   check_blockers();
-  if (run_.status == "running" && run_.owner_alive && !run_.owner_is_me)
+  bool verifying = run_.status == "verifying";
+  if ((run_.status == "running" || verifying) && run_.owner_alive && !run_.owner_is_me)
     throw Error(codes::run_in_progress, "a migration is in progress")
         .detail(format("Run %lld is being worked on by process %d.", static_cast<long long>(run_.id),
                        run_.owner_pid.value_or(0)))
         .hint("Wait for it, or SELECT portage.cancel(" + std::to_string(run_.id) + ");");
-  if (run_.status != "running" && !may_become(run_.status, "running"))
+  if (run_.status != "running" && !verifying && !may_become(run_.status, "running"))
     refuse_transition(run_.id, run_.status, "running");
   std::vector<std::string> columns;
   {
@@ -96,13 +98,18 @@ void Worker::begin() {
   }
   // A migrate() that ends well writes a single event: that it did.
   if (commits_ == Commits::yes)
-    ledger::add_event(run_.id, !run_.sealed               ? "migration_started"
-                               : run_.status != "running" ? "retried"
-                                                          : "resumed");
-  ledger::take_run(run_.id, columns);
+    ledger::add_event(run_.id,
+                      !run_.sealed                                ? "migration_started"
+                      : run_.status != "running" && !verifying ? "retried"
+                                                                  : "resumed",
+                      verifying ? "{\"step\": \"verifying\"}" : "{}");
+  if (verifying)
+    ledger::own_run(run_.id);
+  else
+    ledger::take_run(run_.id, columns);
   policy_.hash_columns = ledger::hash_columns_of(run_.id);
   policy_.first_xid = ledger::first_xid_of(run_.id);
-  run_.status = "running";
+  if (!verifying) run_.status = "running";
   counts_ = ledger::sum_batches(run_.id);
   bridge::AsUser as(role_);
   writer_ = load::make_sql_writer(*plan_, plan_->target().attnums(policy_.hash_columns));
@@ -164,6 +171,7 @@ bool Worker::out_of_items() const { return options_.limit && counts_.read >= *op
 
 void Worker::work() {
   if (commits_ == Commits::yes) bridge::commit();
+  if (run_.status == "verifying") return;  // all is read
   parts_ = ledger::parts_of(run_.id);
   for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
   teller_.start(counts_.read, bytes_total_);
@@ -257,7 +265,7 @@ bool Worker::take_turn() {
     throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
         .hint("CALL portage.run(" + std::to_string(run_.id) + "); goes on from here.");
   bool cancel = false;
-  if (!ledger::still_mine(run_.id, "running", &cancel))
+  if (!ledger::still_mine(run_.id, run_.status.c_str(), &cancel))
     throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
   cancelled_ = cancelled_ || cancel;
   return !cancelled_;
@@ -433,7 +441,7 @@ void Worker::fail(const Error& error) {
     std::string text = error.message();
     if (!error.report().detail.empty()) text += "\n" + error.report().detail;
     bool changed = error.code() == codes::target_changed;
-    move(run_.id, "running", changed ? "paused" : "failed", changed ? "paused" : "migration_failed",
+    move(run_.id, run_.status, changed ? "paused" : "failed", changed ? "paused" : "migration_failed",
          "{\"code\": \"" + code + "\"}");
     ledger::finish_run(run_.id, changed ? "paused" : "failed", text, std::string(error_class("", code)),
                        code);
@@ -463,26 +471,45 @@ void Worker::take_back(const Error& error) {
   }
 }
 
-void Worker::complete() {
-  if (cancelled_) {
-    if (options_.dry_run) ledger::forget_predictions(run_.id, 0);
-    move(run_.id, "running", "cancelled", "cancelled");
-    ledger::finish_run(run_.id, "cancelled", "", "", "");
-    if (commits_ == Commits::yes) bridge::commit();
-    teller_.state("cancelled", counts_);
-    return;
-  }
+/// Proves what was imported. A check of severity critical fails the run; others are told in `verified`.
+void Worker::verify() {
   try {
-    check_rejects(true);
+    if (run_.status != "verifying") {
+      move(run_.id, run_.status, "verifying", "stage_changed", "{\"step\": \"verifying\"}");
+      run_.status = "verifying";
+      ledger::set_step(run_.id, "verifying");
+      if (commits_ == Commits::yes) bridge::commit();
+    }
+    verify::Verification verification(*ledger::find_run(run_.id), role_, verify::Depth::hashes);
+    verification.on_page = [this] {
+      if (!take_turn()) throw Error(ERRCODE_QUERY_CANCELED, "the run is cancelled");
+    };
+    verify::Verdict verdict = verification.work(commits_ == Commits::yes);
+    if (verdict.critical)
+      throw Error(codes::verification_failed,
+                  format("run %lld did not pass its verification", static_cast<long long>(run_.id)))
+          .detail("Checks that did not pass: " + verdict.failed + ".")
+          .hint(format("SELECT * FROM portage.data_integrity_checks WHERE run_id = %lld AND NOT passed;",
+                       static_cast<long long>(run_.id)));
+  } catch (const Error& error) {
+    if (!cancelled_) fail(error);
+  }
+}
+
+void Worker::complete() {
+  try {
+    if (!cancelled_) check_rejects(true);
   } catch (const Error& error) {
     fail(error);
   }
+  if (!cancelled_ && !options_.dry_run && options_.verify.value_or(commits_ == Commits::yes)) verify();
   if (options_.dry_run) ledger::forget_predictions(run_.id, 0);
-  move(run_.id, "running", "completed", "migration_completed");
-  ledger::finish_run(run_.id, "completed", "", "", "");
-  if (!options_.keep_payload) ledger::drop_payloads(run_.id);
+  const char* end = cancelled_ ? "cancelled" : "completed";
+  move(run_.id, run_.status, end, cancelled_ ? "cancelled" : "migration_completed");
+  ledger::finish_run(run_.id, end, "", "", "");
+  if (!cancelled_ && !options_.keep_payload) ledger::drop_payloads(run_.id);
   if (commits_ == Commits::yes) bridge::commit();
-  teller_.state("completed", counts_);
+  teller_.state(end, counts_);
 }
 
 }  // namespace portage::run

@@ -53,6 +53,7 @@ class Worker {
   void work_off_part(const ledger::Part&);
   bool take_turn();
   void validate_first();
+  void verify();
   void load_batch(const ledger::Part&, OpenPart&, Batch&, size_t& done, ledger::Range&, bool at_end);
   void adapt(double milliseconds);
   [[noreturn]] void refuse_rejects(const ledger::Counts&, const std::string& what,

@@ -62,7 +62,7 @@ SELECT refused_option('{"dry_run": "yes"}');
 SELECT refused_option('{"on_failure": "stop"}');
 SELECT refused_option('{"on_failure": true}');
 SELECT refused_option('{"validate_first": 1}');
-SELECT refused_option('{"verify": true}');
+SELECT refused_option('{"verify": "hashes"}');
 SELECT refused_option('{"backup": true}');
 SELECT refused_option('{"initial_load": true}');
 SELECT refused_option('{"notify": true}');

@@ -179,7 +179,7 @@ class Model:
                 gone += 1
             elif known.row_hash != item.row.hash():
                 changed += 1
-        passed = dict.fromkeys(('balance', 'item_count', 'mapping', 'row_hash', 'relationships', 'payload'), True)
+        passed = dict.fromkeys(('balance', 'item_count', 'mapping', 'undo', 'row_hash', 'relationships', 'payload'), True)
         mappings = self.mappings.values()
         for name, part in (('duplicate_key', 'key'), ('duplicate_content', 'source')):
             mine = [getattr(m, part) for m in mappings if m.run == run.number]

@@ -1,0 +1,196 @@
+// duplicate_key, duplicate_content and duplicate_match: two legacy ids with one row, two with the same
+// content, two rows of the target with one match key. Mappings are read in pages: a Bloom filter of bounded
+// size finds what may be there twice, a second walk, only where there is such, says what is.
+#include "bridge/subxact.hpp"
+#include "ledger/as_ledger.hpp"
+#include "pipeline/checks.hpp"
+#include "verify/check.hpp"
+
+extern "C" {
+#include "lib/bloomfilter.h"
+}
+
+namespace portage::verify {
+namespace {
+
+using bridge::guarded;
+using bridge::param;
+using bridge::Result;
+
+/// Hashes that have been seen more than once, with a few that have not.
+class Repeats {
+ public:
+  explicit Repeats(int64_t expected)
+      : memory_("portage repeats", PortalContext ? PortalContext : CurrentMemoryContext) {
+    bridge::InMemory in(memory_.get());
+    // Two bytes per element make a wrong "maybe" rarer than one in a thousand.
+    int64_t elements = std::clamp<int64_t>(expected, 100000, 64000000) * 2;
+    filter_ = guarded([=] { return bloom_create(elements, 64 * 1024, 0); });
+  }
+  void add(int64_t hash) {
+    bloom_filter* filter = filter_;
+    auto* bytes = reinterpret_cast<unsigned char*>(&hash);
+    bool fresh = guarded([=] {
+      bool lacks = bloom_lacks_element(filter, bytes, sizeof(int64_t));
+      if (lacks) bloom_add_element(filter, bytes, sizeof(int64_t));
+      return lacks;
+    });
+    if (!fresh && repeated_.size() < most) repeated_.insert(hash);
+  }
+  bool has(int64_t hash) const { return repeated_.count(hash) > 0; }
+  bool empty() const { return repeated_.empty(); }
+
+ private:
+  static constexpr size_t most = 100000;
+  bridge::Memory memory_;
+  bloom_filter* filter_;
+  std::unordered_set<int64_t> repeated_;
+};
+
+/// Mappings that have something in common.
+struct Group {
+  int64_t size = 0;
+  bool of_run = false, inserted_twice = false;
+  std::set<int64_t> inserted_by;  // runs
+  std::string legacy_ids;
+
+  void add(const std::string& legacy_id, int64_t run_id, bool inserted, int64_t ours) {
+    if (size++ < 10) (legacy_ids += size > 1 ? ", " : "") += legacy_id;
+    of_run = of_run || run_id == ours;
+    if (inserted && !inserted_by.insert(run_id).second) inserted_twice = true;
+  }
+};
+
+class MappingWalk {
+ public:
+  explicit MappingWalk(const Scene& scene)
+      : scene_(scene), expected_(mappings()), by_key_(expected_), by_content_(expected_) {}
+
+  std::vector<Check> work() {
+    walk([&](const Result& rows, size_t i) {
+      by_key_.add(rows.bigint(i, 2));
+      by_content_.add(rows.bigint(i, 3));
+    });
+    if (!by_key_.empty() || !by_content_.empty())
+      walk([&](const Result& rows, size_t i) {
+        bool key = by_key_.has(rows.bigint(i, 2)), content = by_content_.has(rows.bigint(i, 3));
+        if (!key && !content) return;
+        std::string id = rows.text(i, 1);
+        int64_t run = rows.bigint(i, 4);
+        bool inserted = rows.boolean(i, 5);
+        if (key) keys_[rows.text(i, 6)].add(id, run, inserted, scene_.run.id);
+        if (content) contents_[rows.bigint(i, 3)].add(id, run, inserted, scene_.run.id);
+      });
+    Findings keys, contents;
+    bool twice = false;
+    for (const auto& [key, group] : keys_) {
+      if (group.size < 2 || !group.of_run) continue;
+      keys.add("key " + key + ": legacy ids " + group.legacy_ids);
+      twice = twice || group.inserted_twice;
+    }
+    for (const auto& [hash, group] : contents_)
+      if (group.size > 1 && group.of_run) contents.add("legacy ids " + group.legacy_ids);
+    // Several ids share a row where an item met, or overwrote, the row of another: that is told. One run
+    // cannot have inserted it twice.
+    return {keys.none("duplicate_key", keys.empty() || twice ? "error" : "warning"),
+            contents.none("duplicate_content", "warning")};
+  }
+
+ private:
+  static constexpr int page = 10000;
+
+  int64_t mappings() const {
+    ledger::AsLedger as;
+    Result rows = bridge::execute(
+        "SELECT coalesce(sum(r.read), 0)::bigint FROM portage.migration_batches r JOIN "
+        "portage.migration_runs m ON m.id = r.run_id WHERE m.pipeline_id = $1 AND r.kind = 'import'",
+        {param(scene_.space.pipeline_id)});
+    return rows.bigint(0, 1);
+  }
+
+  template <class F>
+  void walk(F&& visit) {
+    bool more = true;
+    for (std::string from; more;) {
+      {
+        ledger::AsLedger as;
+        bridge::Memory memory("portage mappings");
+        bridge::InMemory in(memory.get());
+        bridge::ByIndex by_index;
+        bridge::Settings in_order;
+        in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
+        static const bridge::Statement select(
+            "SELECT legacy_id, pg_catalog.hashtextextended(target_key, 0), source_hash, run_id, origin = "
+            "'inserted', "
+            "target_key FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND legacy_id >= "
+            "$3 ORDER BY "
+            "pipeline_id, scope, legacy_id LIMIT 10000");
+        Result rows = select.run(scene_.space.pipeline_id, scene_.space.scope, from);
+        for (size_t i = 0; i < rows.size(); i++) visit(rows, i);
+        more = rows.size() == page;
+        if (more) from = next_text(rows.text(rows.size() - 1, 1));
+      }
+      scene_.page_end();
+    }
+  }
+
+  const Scene& scene_;
+  int64_t expected_;
+  Repeats by_key_, by_content_;
+  std::map<std::string, Group> keys_;
+  std::map<int64_t, Group> contents_;
+};
+
+bool is_unique(const Target& target, const std::vector<int>& attnums) {
+  std::set<int> match(attnums.begin(), attnums.end());
+  for (const UniqueIndex& index : target.unique_indexes) {
+    std::set<int> columns(index.attnums.begin(), index.attnums.end());
+    if (!index.partial && !index.expressions && index.valid && !columns.empty() &&
+        std::includes(match.begin(), match.end(), columns.begin(), columns.end()))
+      return true;
+  }
+  return false;
+}
+
+/// Rows that an item would find together. One query over the whole table: without a unique index on the match
+/// columns, every batch of an import has read it so.
+std::optional<Check> duplicate_match(const Scene& scene) {
+  const Target& target = scene.plan.target();
+  if (scene.plan.match().empty() || is_unique(target, scene.plan.match())) return std::nullopt;
+  std::string columns, not_null;
+  for (int attnum : scene.plan.match()) {
+    std::string name = "t." + bridge::quoted(target.column(attnum).name);
+    (columns += columns.empty() ? "" : ", ") += name;
+    (not_null += not_null.empty() ? "" : " AND ") += name + " IS NOT NULL";
+  }
+  Findings findings;
+  bridge::AsUser as(scene.role);
+  std::optional<bridge::Error> error = bridge::attempt([&] {
+    bridge::PlainText plain;
+    Result rows = bridge::execute("SELECT pg_catalog.count(*), " + columns + " FROM " + target.quoted_name() +
+                                      " t WHERE " + not_null + " GROUP BY " + columns +
+                                      " HAVING pg_catalog.count(*) > 1 ORDER BY 2 LIMIT 1000",
+                                  {}, true);
+    for (size_t i = 0; i < rows.size(); i++) {
+      std::string values;
+      for (size_t c = 0; c < scene.plan.match().size(); c++)
+        (values += c ? ", " : "") += rows.text(i, static_cast<int>(c) + 2);
+      findings.add("(" + values + "): " + rows.text(i, 1) + " rows");
+    }
+  });
+  if (error && ends_verification(error->code())) throw *error;
+  if (error) findings.add("cannot be looked for: " + error->message());
+  return findings.none("duplicate_match", "warning");
+}
+
+}  // namespace
+
+std::vector<Check> check_duplicates(const Scene& scene) {
+  std::vector<Check> checks = MappingWalk(scene).work();
+  if (scene.depth == Depth::counts) return checks;
+  if (std::optional<Check> match = duplicate_match(scene)) checks.push_back(*match);
+  scene.page_end();
+  return checks;
+}
+
+}  // namespace portage::verify
