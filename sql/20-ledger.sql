@@ -148,12 +148,16 @@ CREATE TABLE portage.migration_batches (
   finished_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   bytes         bigint NOT NULL DEFAULT 0,
   timings       jsonb,
+  wal_bytes     bigint,
+  memory_bytes  bigint,
   PRIMARY KEY (run_id, id),
   CONSTRAINT batch_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed),
   CONSTRAINT batch_span CHECK (kind <> 'import' OR read = last_ordinal - first_ordinal + 1)
 );
 COMMENT ON TABLE portage.migration_batches IS 'a finished batch, inserted in the batch''s own transaction; what does not balance cannot commit';
-COMMENT ON COLUMN portage.migration_batches.timings IS 'milliseconds per phase: read, convert, look_up, target, ledger';
+COMMENT ON COLUMN portage.migration_batches.timings IS 'milliseconds per phase: read, convert, look_up, target, ledger, commit (of the batch before), and cpu of all';
+COMMENT ON COLUMN portage.migration_batches.wal_bytes IS 'WAL that the backend has written since the batch before';
+COMMENT ON COLUMN portage.migration_batches.memory_bytes IS 'private memory of the backend at the end of the batch';
 
 CREATE TABLE portage.item_rows (
   run_id      bigint NOT NULL,

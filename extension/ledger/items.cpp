@@ -352,6 +352,7 @@ Counts count_outcomes(const Item* items, size_t n) {
 
 void write_batch(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n,
                  const std::vector<Undo>& undo, int revision) {
+  auto began = std::chrono::steady_clock::now();
   bridge::Memory memory("portage ledger");
   bridge::InMemory in(memory.get());
   write_items(record, items, n, revision);
@@ -363,14 +364,19 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   static const bridge::Statement insert(
       "INSERT INTO portage.migration_batches (run_id, kind, part, range_no, first_ordinal, last_ordinal, "
       "read, inserted, "
-      "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings) "
-      "VALUES "
+      "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings, "
+      "wal_bytes, memory_bytes) VALUES "
       "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::timestamptz, $18, "
-      "$19::jsonb)");
+      "$19::jsonb, $20, $21)");
+  double ledger = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
+  std::string timings = bridge::format("{\"ledger\": %.3f", ledger);
+  for (const auto& [phase, milliseconds] : record.timings)
+    timings += bridge::format(", \"%s\": %.3f", phase, milliseconds);
+  timings += "}";
   int64_t first = n ? items[0].ordinal : 0, last = n ? items[n - 1].ordinal : -1;
   insert.run(record.run_id, record.kind, record.part, record.range_no, first, last, c.read, c.inserted,
              c.updated, c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed, record.epoch,
-             record.started_at, record.bytes, record.timings);
+             record.started_at, record.bytes, timings, record.wal_bytes, record.memory_bytes);
 }
 
 }  // namespace portage::ledger

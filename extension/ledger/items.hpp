@@ -56,8 +56,9 @@ struct BatchRecord {
   int64_t epoch;
   Counts counts;
   int64_t bytes = 0;
-  std::string started_at;  ///< timestamptz as text
-  std::string timings;     ///< JSON object, milliseconds
+  std::string started_at;                               ///< timestamptz as text
+  std::vector<std::pair<const char*, double>> timings;  ///< phases, milliseconds; "ledger" is added
+  int64_t wal_bytes = 0, memory_bytes = 0;
 };
 
 /// Counts the outcomes of items [0, n). An item without an outcome is an error of ours (PZ018).

@@ -277,4 +277,11 @@ void add_event(int64_t run_id, const std::string& type, const std::string& detai
   insert.run(run_id, type, actor, details);
 }
 
+int64_t last_event(int64_t run_id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT coalesce(max(seq), 0) FROM portage.migration_events WHERE run_id = $1");
+  return select.run(run_id).bigint(0, 1);
+}
+
 }  // namespace portage::ledger

@@ -70,5 +70,7 @@ std::vector<std::string> hash_columns_of(int64_t id);  ///< what row_hash covers
 
 /// Appends an event; details is a JSON object.
 void add_event(int64_t run_id, const std::string& type, const std::string& details = "{}");
+/// The number of the run's latest event; 0 if there is none.
+int64_t last_event(int64_t run_id);
 
 }  // namespace portage::ledger

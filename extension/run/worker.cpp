@@ -33,12 +33,6 @@ std::string now_text() {
   return bridge::guarded([=] { return pstrdup(timestamptz_to_str(now)); });
 }
 
-std::string grouped(int64_t number) {
-  std::string digits = std::to_string(number);
-  for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
-  return digits;
-}
-
 bool is_interrupt(int code) {
   int category = ERRCODE_TO_CATEGORY(code);
   return category == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) || code == codes::stale_owner;
@@ -52,7 +46,9 @@ Worker::Worker(const ledger::Run& run, Commits commits)
       options_(parse_options(run.options)),
       pipeline_(ledger::pipeline_version(run.pipeline_id, run.version)),
       role_(role_of(run)),
-      memory_("portage run", PortalContext ? PortalContext : CurrentMemoryContext) {
+      memory_("portage run", PortalContext ? PortalContext : CurrentMemoryContext),
+      used_(usage_now()),
+      teller_(run_, commits == Commits::no) {
   pipeline_.timezone = run.timezone;
   bridge::AsUser as(role_);
   plan_ = Plan::compile(pipeline_);
@@ -179,11 +175,10 @@ int64_t Worker::expected_items() const {
 bool Worker::out_of_items() const { return options_.limit && counts_.read >= *options_.limit; }
 
 void Worker::work() {
-  started_ = last_told_ = Clock::now();
-  told_items_ = counts_.read;
   if (commits_ == Commits::yes) bridge::commit();
   parts_ = ledger::parts_of(run_.id);
   for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
+  teller_.start(counts_.read, bytes_total_);
   if (options_.validate_first && counts_.read == 0) validate_first();
   if (counts_.unchanged > 0) loader_->recall(expected_items());
   for (const ledger::Part& part : parts_) {
@@ -237,7 +232,9 @@ void Worker::work_off_part(const ledger::Part& part) {
       load_batch(part, *open, batch, done, range, at_end);
     });
     if (error) fail(*error);
+    Clock::time_point commit = Clock::now();
     if (commits_ == Commits::yes) bridge::commit();
+    commit_ms_ = ms_since(commit);
     if (cancelled_ || finished) break;
     if (done < batch.items.size()) {
       adapt(ms_since(start));
@@ -248,7 +245,7 @@ void Worker::work_off_part(const ledger::Part& part) {
     adapt(ms_since(start));
     finished = range.done || out_of_items();
     if (finished) bytes_done_ += part.byte_length.value_or(0);
-    tell_progress(*open, range, false);
+    teller_.progress(counts_, bytes_done_ + (finished ? 0 : static_cast<int64_t>(range.checkpoint.offset)));
     try {
       check_rejects(false);
       bridge::check_interrupts();
@@ -339,9 +336,16 @@ void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, 
       record.bytes += static_cast<int64_t>(batch.items[i].record.length);
     record.started_at = started;
     const load::Timings& after = loader_->timings();
-    record.timings =
-        format("{\"read\": %.3f, \"convert\": %.3f, \"look_up\": %.3f, \"target\": %.3f}", read_ms_,
-               convert_ms_, after.look_up - before.look_up, after.target - before.target);
+    Usage used = usage_now();
+    record.timings = {{"read", read_ms_},
+                      {"convert", convert_ms_},
+                      {"look_up", after.look_up - before.look_up},
+                      {"target", after.target - before.target},
+                      {"commit", commit_ms_},
+                      {"cpu", used.cpu_ms - used_.cpu_ms}};
+    record.wal_bytes = used.wal_bytes - used_.wal_bytes;
+    record.memory_bytes = used.memory_bytes;
+    used_ = used;
     ledger::write_batch(record, policy_.space, batch.items.data() + done, settled - done, loader_->undo());
     counts_ += record.counts;
     bytes_read_ += record.bytes;
@@ -360,7 +364,7 @@ void Worker::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, 
     loader_->remember(batch.items.data() + done, settled - done, expected_items());
   range = next;
   done = settled;
-  read_ms_ = convert_ms_ = 0;
+  read_ms_ = convert_ms_ = commit_ms_ = 0;
 }
 
 /// One event per batch that had rejects: how many, and the first few.
@@ -429,30 +433,6 @@ void Worker::check_rejects(bool at_end) {
                                             : "what was committed stays"));
 }
 
-void Worker::tell_progress(const OpenPart& part, const ledger::Range& range, bool force) {
-  if (commits_ == Commits::no) return;
-  double since = ms_since(last_told_);
-  if (!force && since < settings::progress_interval) return;
-  double rate = static_cast<double>(counts_.read - told_items_) * 1000 / std::max(since, 1.0);
-  last_told_ = Clock::now();
-  told_items_ = counts_.read;
-  std::string text = format("run %lld: %s items, %s/s", static_cast<long long>(run_.id),
-                            grouped(counts_.read).c_str(), grouped(static_cast<int64_t>(rate)).c_str());
-  int64_t position = bytes_done_ + (range.done ? 0 : static_cast<int64_t>(range.checkpoint.offset));
-  if (bytes_total_ > 0 && part.total_bytes()) {
-    double share = std::min(1.0, static_cast<double>(position) / static_cast<double>(bytes_total_));
-    double elapsed = ms_since(started_) / 1000;
-    text += format(", %.0f %%", share * 100);
-    if (share > 0.01 && share < 1) text += format(", about %.0f s left", elapsed * (1 - share) / share);
-  }
-  if (counts_.rejects() > 0) text += format(", %s rejects", grouped(counts_.rejects()).c_str());
-  if (notices_) bridge::notice(text);
-  std::string payload = format("{\"run\": %lld, \"status\": \"running\", \"done\": %lld}",
-                               static_cast<long long>(run_.id), static_cast<long long>(counts_.read));
-  bridge::execute("SELECT pg_catalog.pg_notify('portage', $1)", {bridge::param(payload)});
-  bridge::commit();
-}
-
 /// Records why the run stops, commits that, and raises the error. In a function there is nothing to record
 /// in: its caller's transaction decides.
 void Worker::fail(const Error& error) {
@@ -476,6 +456,7 @@ void Worker::fail(const Error& error) {
     }
   }
   bridge::commit();
+  teller_.state(ledger::find_run(run_.id)->status.c_str(), counts_);
   throw error;
 }
 
@@ -500,6 +481,7 @@ void Worker::complete() {
     move(run_.id, "running", "cancelled", "cancelled");
     ledger::finish_run(run_.id, "cancelled", "", "", "");
     if (commits_ == Commits::yes) bridge::commit();
+    teller_.state("cancelled", counts_);
     return;
   }
   try {
@@ -512,6 +494,7 @@ void Worker::complete() {
   ledger::finish_run(run_.id, "completed", "", "", "");
   if (!options_.keep_payload) ledger::drop_payloads(run_.id);
   if (commits_ == Commits::yes) bridge::commit();
+  teller_.state("completed", counts_);
 }
 
 }  // namespace portage::run

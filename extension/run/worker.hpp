@@ -5,6 +5,8 @@
 #include "ledger/items.hpp"
 #include "load/loader.hpp"
 #include "run/batch_reader.hpp"
+#include "run/teller.hpp"
+#include "run/usage.hpp"
 #include "run/validation.hpp"
 
 namespace portage::run {
@@ -42,7 +44,7 @@ class Worker {
   bool too_many(const ledger::Counts&, bool at_end) const;
 
   /// Shows progress by NOTICE while it works.
-  void show_progress(bool on) { notices_ = on; }
+  void show_progress(bool on) { teller_.show_notices(on); }
 
  private:
   void seal_parts();
@@ -56,7 +58,6 @@ class Worker {
   [[noreturn]] void refuse_rejects(const ledger::Counts&, const std::string& what,
                                    const std::vector<std::string>& first, const std::string& hint) const;
   void check_rejects(bool at_end);
-  void tell_progress(const OpenPart&, const ledger::Range&, bool force);
   bool out_of_items() const;
   std::optional<std::string> excluded_scope() const;
   int64_t expected_items() const;
@@ -80,10 +81,10 @@ class Worker {
   int batches_ = 0;
   int64_t next_ordinal_ = 1;
   int64_t bytes_done_ = 0, bytes_total_ = 0, bytes_read_ = 0;
-  bool notices_ = false, cancelled_ = false;
-  double read_ms_ = 0, convert_ms_ = 0;
-  std::chrono::steady_clock::time_point started_, last_told_;
-  int64_t told_items_ = 0;
+  bool cancelled_ = false;
+  double read_ms_ = 0, convert_ms_ = 0, commit_ms_ = 0;
+  Usage used_;  // up to the last batch
+  Teller teller_;
   std::vector<std::string> first_rejects_;  // in words, for a run whose ledger is rolled back with it
 };
 
