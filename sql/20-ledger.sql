@@ -51,14 +51,16 @@ CREATE TABLE portage.migration_runs (
   owner_pid        integer,
   owner_started_at timestamptz,
   cancel_requested boolean NOT NULL DEFAULT false,
+  replay_cursor    bigint,
   CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
 CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, scope, id);
-COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are written once, at completion';
+COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
+COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
 CREATE TABLE portage.migration_parts (
   run_id       bigint NOT NULL,
@@ -177,11 +179,25 @@ CREATE TABLE portage.item_rows (
   message     text,
   issues      jsonb,
   raw         bytea,
+  actor       text,
   PRIMARY KEY (run_id, ordinal, revision)
 );
 CREATE INDEX item_rows_rejects ON portage.item_rows (run_id, ordinal, revision)
   WHERE status IN ('invalid', 'failed', 'skipped', 'conflicted', 'parked');
+COMMENT ON COLUMN portage.item_rows.actor IS 'who replayed the item to this outcome; null: the run itself';
 COMMENT ON TABLE portage.item_rows IS 'an item and its outcome; never rewritten, later outcomes are new revisions; read it through migration_items';
+
+CREATE TABLE portage.item_corrections (
+  run_id       bigint NOT NULL,
+  ordinal      bigint NOT NULL,
+  revision     integer NOT NULL,
+  raw          bytea NOT NULL,
+  actor        text NOT NULL,
+  corrected_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  PRIMARY KEY (run_id, ordinal, revision)
+);
+COMMENT ON TABLE portage.item_corrections IS 'corrected raw input that was replayed instead of the source''s; read it through corrections';
+COMMENT ON COLUMN portage.item_corrections.revision IS 'the outcome that it led to; later revisions are of the same input';
 
 CREATE TABLE portage.legacy_mappings (
   pipeline_id bigint NOT NULL,
@@ -251,6 +267,7 @@ SELECT pg_catalog.pg_extension_config_dump('portage.migration_ranges', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');

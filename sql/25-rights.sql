@@ -23,6 +23,7 @@ ALTER TABLE portage.migration_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.legacy_mappings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.item_corrections ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_undo ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.predictions ENABLE ROW LEVEL SECURITY;
 
@@ -78,7 +79,7 @@ CREATE VIEW portage.rejects WITH (security_barrier) AS
          CASE WHEN v.sensitive IS NULL THEN i.message ELSE '***' END AS message,
          CASE WHEN v.sensitive IS NULL THEN i.issues END AS issues,
          CASE WHEN v.sensitive IS NULL THEN portage.raw_text(i.raw) ELSE portage.masked_raw(i.raw, v.sensitive) END AS raw,
-         NULL::bigint AS replayed_by
+         i.actor AS replayed_by
     FROM portage.item_rows i JOIN portage.visible_runs v USING (run_id)
    WHERE i.status IN ('invalid', 'failed', 'skipped')
      AND i.rule IS DISTINCT FROM 'sample' AND i.rule IS DISTINCT FROM 'where'
@@ -86,3 +87,11 @@ CREATE VIEW portage.rejects WITH (security_barrier) AS
                       WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision);
 COMMENT ON VIEW portage.rejects IS 'the items that did not land: where they stand, what was wrong, and their raw input';
 GRANT SELECT ON portage.rejects TO PUBLIC;
+
+CREATE VIEW portage.corrections WITH (security_barrier) AS
+  SELECT c.run_id, c.ordinal, c.revision,
+         CASE WHEN v.sensitive IS NULL THEN portage.raw_text(c.raw) ELSE portage.masked_raw(c.raw, v.sensitive) END AS raw,
+         c.actor, c.corrected_at
+    FROM portage.item_corrections c JOIN portage.visible_runs v USING (run_id);
+COMMENT ON VIEW portage.corrections IS 'the corrected raw input that was replayed, by whom and when; masked as in rejects';
+GRANT SELECT ON portage.corrections TO PUBLIC;

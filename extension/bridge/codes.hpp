@@ -29,6 +29,8 @@ inline constexpr int missing_source_column = PORTAGE_SQLSTATE('0', '1', '7');///
 inline constexpr int unbalanced = PORTAGE_SQLSTATE('0', '1', '8');           ///< the books of a batch do not balance
 inline constexpr int drifted = PORTAGE_SQLSTATE('0', '2', '0');            ///< rollback: rows have changed since
 inline constexpr int has_dependants = PORTAGE_SQLSTATE('0', '2', '1');     ///< rollback: other rows refer to them
+inline constexpr int not_a_reject = PORTAGE_SQLSTATE('0', '3', '0');       ///< replay: the item landed, or there is none
+inline constexpr int raw_input_missing = PORTAGE_SQLSTATE('0', '3', '1');  ///< replay: no item that could be read again
 // clang-format on
 
 }  // namespace portage::codes

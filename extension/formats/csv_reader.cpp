@@ -127,24 +127,19 @@ CsvCore::CsvCore(ByteSource& source, Options options, const Checkpoint* resume)
     throw std::invalid_argument("csv needs a header or the names of the columns");
   }
   if (!resume || resume->state.empty()) return;
-  if (resume->state == "x") {
-    finished_ = true;
-    prepared_ = true;
-  } else if (resume->state[0] == 'c') {
-    prepared_ = true;
-    set_columns(decode_names(std::string_view(resume->state).substr(1)));
-  } else {
+  if (resume->state[0] != 'c' && resume->state[0] != 'x') {
     throw std::invalid_argument("checkpoint is not one of a csv reader");
   }
+  prepared_ = true;
+  finished_ = resume->state[0] == 'x';
+  if (resume->state != "x") set_columns(decode_names(std::string_view(resume->state).substr(1)));
 }
 
-// State: nothing before the header or without one, `x` at the end, else `c` and the header.
+// State: nothing before the header or without one, else `c`, or at the end `x`, and the header.
 Checkpoint CsvCore::checkpoint() const {
-  Checkpoint checkpoint{window_.offset(), window_.line(), {}};
-  if (finished_) {
-    checkpoint.state = "x";
-  } else if (options_.header && prepared_ && !header_fault_) {
-    checkpoint.state = "c" + encode_names(columns_);
+  Checkpoint checkpoint{window_.offset(), window_.line(), finished_ ? "x" : ""};
+  if (options_.header && prepared_ && !header_fault_) {
+    checkpoint.state = (finished_ ? "x" : "c") + encode_names(columns_);
   }
   return checkpoint;
 }

@@ -84,22 +84,13 @@ void close_probe_raw(Probe* p) {
   table_close(p->table, NoLock);
 }
 
-/// The issues of an item as a JSON array; null if the first says it all.
-std::string issues_json(const Item& item) {
-  std::string json = "[";
-  for (const Issue* issue = item.issues; issue; issue = issue->next) {
-    if (json.size() > 1) json += ", ";
-    json += "{\"rule\": " + json_quoted(issue->rule) + ", \"sqlstate\": " + json_quoted(issue->sqlstate);
-    if (!issue->column.empty()) json += ", \"column\": " + json_quoted(issue->column);
-    if (!issue->constraint.empty()) json += ", \"constraint\": " + json_quoted(issue->constraint);
-    json += ", \"message\": " + json_quoted(issue->message);
-    if (!issue->detail.empty()) json += ", \"detail\": " + json_quoted(issue->detail);
-    json += std::string(", \"severity\": ") + (issue->warning ? "\"warning\"" : "\"error\"") + "}";
-  }
-  return json + "]";
+/// The revision that items[i] gets.
+int32_t revision_at(const std::vector<int32_t>& revisions, size_t i) {
+  return revisions.empty() ? 0 : revisions[i];
 }
 
-void write_items(const BatchRecord& record, const Item* items, size_t n, int revision) {
+void write_items(const BatchRecord& record, const Item* items, size_t n,
+                 const std::vector<int32_t>& revisions) {
   bridge::TableWriter rows("portage", "item_rows");
   Datum* v = rows.values();
   bool* null = rows.nulls();
@@ -115,7 +106,7 @@ void write_items(const BatchRecord& record, const Item* items, size_t n, int rev
     memset(null, 0, sizeof(bool) * rows.natts());
     v[0] = Int64GetDatum(record.run_id);
     v[1] = Int64GetDatum(item.ordinal);
-    v[2] = Int32GetDatum(revision);
+    v[2] = Int32GetDatum(revision_at(revisions, i));
     v[3] = Int32GetDatum(record.part);
     v[4] = Int64GetDatum(static_cast<int64>(item.record.line));
     v[5] = Int64GetDatum(static_cast<int64>(item.record.offset));
@@ -143,6 +134,7 @@ void write_items(const BatchRecord& record, const Item* items, size_t n, int rev
       null[16] = false;
       v[16] = text_datum(item.record.raw.substr(0, max_kept_raw));
     }
+    optional_text(17, record.actor);
     rows.add();
   }
   rows.finish();
@@ -201,7 +193,8 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
           bridge::param_int8_array(ordinals)});
 }
 
-void write_undo(const BatchRecord& record, const std::vector<Undo>& undo, int revision) {
+void write_undo(const BatchRecord& record, const Item* items, const std::vector<Undo>& undo,
+                const std::vector<int32_t>& revisions) {
   if (undo.empty()) return;
   bridge::TableWriter rows("portage", "migration_undo");
   Datum* v = rows.values();
@@ -210,7 +203,7 @@ void write_undo(const BatchRecord& record, const std::vector<Undo>& undo, int re
     memset(null, 0, sizeof(bool) * rows.natts());
     v[0] = Int64GetDatum(record.run_id);
     v[1] = Int64GetDatum(one.item->ordinal);
-    v[2] = Int32GetDatum(revision);
+    v[2] = Int32GetDatum(revision_at(revisions, static_cast<size_t>(one.item - items)));
     v[3] = text_datum(one.target_key);
     v[4] = one.columns;
     v[5] = one.before;
@@ -304,61 +297,79 @@ std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, cons
 std::optional<RawItem> find_raw(int64_t run_id, int64_t ordinal) {
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT part, byte_offset, byte_length, raw FROM portage.item_rows WHERE run_id = $1 AND ordinal = $2 "
-      "AND raw IS NOT NULL ORDER BY revision DESC LIMIT 1");
+      "SELECT i.part, i.byte_offset, coalesce(length(c.raw), i.byte_length), coalesce(c.raw, i.raw) FROM "
+      "portage.item_rows i LEFT JOIN LATERAL (SELECT raw FROM portage.item_corrections k WHERE k.run_id = "
+      "i.run_id AND k.ordinal = i.ordinal ORDER BY k.revision DESC LIMIT 1) c ON true WHERE i.run_id = $1 "
+      "AND i.ordinal = $2 AND i.raw IS NOT NULL ORDER BY i.revision DESC LIMIT 1");
   bridge::Result rows = select.run(run_id, ordinal);
   if (rows.empty()) return std::nullopt;
   return RawItem{rows.integer(0, 1), rows.bigint(0, 2), rows.bigint(0, 3),
                  bridge::string_of(rows.datum(0, 4))};
 }
 
+std::string_view outcome_name(Outcome outcome) { return outcome_names[static_cast<int>(outcome)]; }
+
+Outcome outcome_named(std::string_view name) {
+  for (int i = 1; i < outcome_count; i++)
+    if (outcome_names[i] == name) return static_cast<Outcome>(i);
+  return Outcome::pending;
+}
+
+int64_t& count_of(Counts& c, Outcome outcome) {
+  switch (outcome) {
+    case Outcome::inserted:
+      return c.inserted;
+    case Outcome::updated:
+      return c.updated;
+    case Outcome::unchanged:
+      return c.unchanged;
+    case Outcome::skipped:
+      return c.skipped;
+    case Outcome::conflicted:
+      return c.conflicted;
+    case Outcome::parked:
+      return c.parked;
+    case Outcome::invalid:
+      return c.invalid;
+    case Outcome::failed:
+      return c.failed;
+    case Outcome::pending:
+      break;
+  }
+  throw bridge::Error(codes::unbalanced, "an item has no outcome")
+      .hint("This is an error of pg_portage; the batch was not committed.");
+}
+
 Counts count_outcomes(const Item* items, size_t n) {
   Counts c;
   c.read = static_cast<int64_t>(n);
-  for (size_t i = 0; i < n; i++) {
-    switch (items[i].outcome) {
-      case Outcome::inserted:
-        c.inserted++;
-        break;
-      case Outcome::updated:
-        c.updated++;
-        break;
-      case Outcome::unchanged:
-        c.unchanged++;
-        break;
-      case Outcome::skipped:
-        c.skipped++;
-        break;
-      case Outcome::conflicted:
-        c.conflicted++;
-        break;
-      case Outcome::parked:
-        c.parked++;
-        break;
-      case Outcome::invalid:
-        c.invalid++;
-        break;
-      case Outcome::failed:
-        c.failed++;
-        break;
-      case Outcome::pending:
-        throw bridge::Error(codes::unbalanced, bridge::format("item %lld has no outcome",
-                                                              static_cast<long long>(items[i].ordinal)))
-            .hint("This is an error of pg_portage; the batch was not committed.");
-    }
-  }
+  for (size_t i = 0; i < n; i++) count_of(c, items[i].outcome)++;
   return c;
 }
 
+std::string issues_json(const Item& item) {
+  std::string json = "[";
+  for (const Issue* issue = item.issues; issue; issue = issue->next) {
+    if (json.size() > 1) json += ", ";
+    json += "{\"rule\": " + json_quoted(issue->rule) + ", \"sqlstate\": " + json_quoted(issue->sqlstate);
+    if (!issue->column.empty()) json += ", \"column\": " + json_quoted(issue->column);
+    if (!issue->constraint.empty()) json += ", \"constraint\": " + json_quoted(issue->constraint);
+    json += ", \"message\": " + json_quoted(issue->message);
+    if (!issue->detail.empty()) json += ", \"detail\": " + json_quoted(issue->detail);
+    json += std::string(", \"severity\": ") + (issue->warning ? "\"warning\"" : "\"error\"") + "}";
+  }
+  return json + "]";
+}
+
 void write_batch(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n,
-                 const std::vector<Undo>& undo, int revision) {
+                 const std::vector<Undo>& undo, const std::vector<int32_t>& revisions) {
   auto began = std::chrono::steady_clock::now();
   bridge::Memory memory("portage ledger");
   bridge::InMemory in(memory.get());
-  write_items(record, items, n, revision);
+  write_items(record, items, n, revisions);
   insert_mappings(record, space, items, n);
   update_mappings(record, space, items, n);
-  write_undo(record, undo, revision);
+  write_undo(record, items, undo, revisions);
   AsLedger as;
   const Counts& c = record.counts;
   static const bridge::Statement insert(

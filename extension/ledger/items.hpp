@@ -52,6 +52,7 @@ struct Undo {
 struct BatchRecord {
   int64_t run_id;
   const char* kind = "import";
+  std::string actor;  ///< who caused these revisions, where that is not the run itself
   int32_t part, range_no;
   int64_t epoch;
   Counts counts;
@@ -61,13 +62,20 @@ struct BatchRecord {
   int64_t wal_bytes = 0, memory_bytes = 0;
 };
 
+/// The word of migration_items.status, and back (pending: none of them).
+std::string_view outcome_name(Outcome);
+Outcome outcome_named(std::string_view name);
+/// The counter of an outcome. Pending is an error of ours (PZ018).
+int64_t& count_of(Counts&, Outcome);
 /// Counts the outcomes of items [0, n). An item without an outcome is an error of ours (PZ018).
 Counts count_outcomes(const Item* items, size_t n);
+/// The issues of an item as a JSON array.
+std::string issues_json(const Item&);
 
-/// Writes item rows, mappings and undo of items [0, n) at `revision`; then the batch row, whose CHECK proves
-/// that the books balance.
+/// Writes item rows, mappings and undo of items [0, n); then the batch row, whose CHECK proves that the books
+/// balance. `revisions` by position; empty: all are 0.
 void write_batch(const BatchRecord&, const MappingSpace&, const Item* items, size_t n,
-                 const std::vector<Undo>&, int revision = 0);
+                 const std::vector<Undo>&, const std::vector<int32_t>& revisions = {});
 
 /// Where the raw input of an item is.
 struct RawItem {

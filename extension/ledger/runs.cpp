@@ -267,8 +267,10 @@ std::vector<std::string> hash_columns_of(int64_t id) {
   return rows.empty() ? std::vector<std::string>() : parse_names(rows.text(0, 1));
 }
 
+std::string session_user_name() { return user_name(GetSessionUserId()); }
+
 void add_event(int64_t run_id, const std::string& type, const std::string& details) {
-  std::string actor = user_name(GetSessionUserId());
+  std::string actor = session_user_name();
   AsLedger as;
   static const Statement insert(
       "INSERT INTO portage.migration_events (run_id, seq, event_type, actor, details) SELECT $1, "

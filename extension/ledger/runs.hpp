@@ -68,6 +68,7 @@ Counts sum_batches(int64_t id);
 uint64_t first_xid_of(int64_t id);
 std::vector<std::string> hash_columns_of(int64_t id);  ///< what row_hash covers in this run
 
+std::string session_user_name();  ///< whom audit records name
 /// Appends an event; details is a JSON object.
 void add_event(int64_t run_id, const std::string& type, const std::string& details = "{}");
 /// The number of the run's latest event; 0 if there is none.

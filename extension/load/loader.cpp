@@ -307,7 +307,8 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     }
     return;
   }
-  bool ours = mapping.found && mapping.row_hash == hash_as_in_run(mapping.run_id, row);
+  bool newer = policy_.replay && mapping.found && mapping.run_id > policy_.run_id;
+  bool ours = mapping.found && !newer && mapping.row_hash == hash_as_in_run(mapping.run_id, row);
   if ((ours || policy_.on_conflict == OnConflict::overwrite) && !policy_.may_update) {
     item.outcome = Outcome::skipped;
     batch.add_issue(item, "privilege", "42501", "",
@@ -320,9 +321,11 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     item.origin = mapping.found && mapping.origin == 'i' && mapping.target_key == row.key ? 'i' : 'o';
     return;
   }
-  std::string message = bridge::format(mapping.found ? "the row with key %s was changed since it was migrated"
-                                                     : "a row with key %s exists with different content",
-                                       std::string(row.key).c_str());
+  std::string message =
+      bridge::format(newer           ? "the row with key %s was migrated by a later run"
+                     : mapping.found ? "the row with key %s was changed since it was migrated"
+                                     : "a row with key %s exists with different content",
+                     std::string(row.key).c_str());
   if (policy_.on_conflict == OnConflict::fail)
     throw Error(codes::conflict_failed, bridge::format("item %lld: ", shown(item.ordinal)) + message)
         .detail("The pipeline, or the run, says \"on_conflict\": \"fail\".")

@@ -27,6 +27,7 @@ struct Policy {
   ledger::MappingSpace space;
   uint64_t first_xid = 0;                 ///< rows written before it were not written by this run
   bool may_update = true;                 ///< the role has UPDATE on the mapped columns
+  bool replay = false;                    ///< what later runs have written is newer than the items are
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
 };
 

@@ -78,7 +78,7 @@ std::vector<int64_t> SeenIds::find_ids(const std::vector<Item*>& items) const {
   for (size_t j = 0; j < candidates.size(); j++) {
     auto it = known.find(candidates[j]);
     // an item that is looked at again, after its batch was cut short, is no second occurrence
-    if (it != known.end() && it->second < items[positions[j]]->ordinal) seen[positions[j]] = it->second;
+    if (it != known.end() && it->second != items[positions[j]]->ordinal) seen[positions[j]] = it->second;
   }
   return seen;
 }

@@ -185,6 +185,14 @@ const TargetColumn* Target::column(std::string_view wanted) const {
   return nullptr;
 }
 
+std::vector<int> Target::attnums(const std::vector<std::string>& names) const {
+  std::vector<int> found;
+  for (const std::string& name : names)
+    if (const TargetColumn* one = column(name)) found.push_back(one->attnum);
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 std::vector<std::string> Target::column_names() const {
   std::vector<std::string> names;
   for (const TargetColumn& column : columns)

@@ -88,6 +88,8 @@ struct Target {
   const TargetColumn* column(std::string_view name) const;
   const TargetColumn& column(int attnum) const { return columns[attnum - 1]; }
   std::vector<std::string> column_names() const;  ///< live ones
+  /// The attnums, ascending, of those columns that (still) exist.
+  std::vector<int> attnums(const std::vector<std::string>& names) const;
 };
 
 /// Describes a table. `key_columns`: the definition's "key" (empty: the primary key); `proposal`: columns for

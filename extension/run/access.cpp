@@ -124,4 +124,19 @@ bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive) {
   });
 }
 
+SessionLock::SessionLock(int64_t pipeline_id, const std::string& scope)
+    : key_(Int64GetDatum(static_cast<int64>(lock_key(pipeline_id, scope)))) {
+  Datum key = key_;
+  held_ = bridge::guarded([=] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, key)); });
+}
+
+SessionLock::~SessionLock() {
+  if (!held_) return;
+  Datum key = key_;
+  try {
+    bridge::guarded([=] { DirectFunctionCall1(pg_advisory_unlock_int8, key); });
+  } catch (const Error&) {  // the session's end lets go of it
+  }
+}
+
 }  // namespace portage::run

@@ -27,4 +27,19 @@ void require_scope(const std::string& scope);
 [[noreturn]] void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope);
 bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive);
 
+/// The same lock in exclusive mode, over the commits of a procedure: held until the object, or the session,
+/// ends.
+class SessionLock {
+ public:
+  SessionLock(int64_t pipeline_id, const std::string& scope);
+  ~SessionLock();
+  SessionLock(const SessionLock&) = delete;
+  SessionLock& operator=(const SessionLock&) = delete;
+  bool held() const { return held_; }
+
+ private:
+  Datum key_;
+  bool held_;
+};
+
 }  // namespace portage::run

@@ -47,6 +47,20 @@ void take_sample(Batch& batch, double share) {
 
 }  // namespace
 
+load::Policy policy_of(const ledger::Run& run, const Options& options, const Plan& plan) {
+  load::Policy policy;
+  policy.on_conflict = plan.definition().on_conflict;
+  if (options.on_conflict)
+    policy.on_conflict = *options.on_conflict == "overwrite" ? OnConflict::overwrite
+                         : *options.on_conflict == "fail"    ? OnConflict::fail
+                                                             : OnConflict::skip;
+  policy.purpose = options.dry_run ? load::Purpose::dry_run : load::Purpose::import;
+  policy.incremental = options.incremental;
+  policy.run_id = run.id;
+  policy.space = {run.pipeline_id, plan.definition().scoped ? run.scope : ""};
+  return policy;
+}
+
 std::unique_ptr<OpenPart> open_items(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
                                      const Options& options, const ledger::Range* resume) {
   formats::Options reading = plan.reader_options();

@@ -3,10 +3,14 @@
 #pragma once
 
 #include "ledger/runs.hpp"
+#include "load/loader.hpp"
 #include "run/options.hpp"
 #include "run/source.hpp"
 
 namespace portage::run {
+
+/// How the run's items are to land: the pipeline's policy, or what the run's options say instead.
+load::Policy policy_of(const ledger::Run&, const Options&, const Plan&);
 
 /// Opens a part as the run reads it (at its beginning without `resume`) and checks its CSV header. Raises
 /// PZ017 where a mapped column is missing. The current user is the run's role.

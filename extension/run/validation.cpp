@@ -16,12 +16,8 @@ Validation::Validation(const ledger::Run& run, const Options& options, Plan& pla
     : run_(run), options_(options), plan_(plan), role_(role), session_(session) {
   policy.purpose = load::Purpose::validate;
   policy.session = session;
-  std::vector<int> attnums;
-  for (const std::string& name : policy.hash_columns)
-    if (const TargetColumn* column = plan.target().column(name)) attnums.push_back(column->attnum);
-  std::sort(attnums.begin(), attnums.end());
   bridge::AsUser as(role);
-  writer_ = load::make_sql_writer(plan, attnums);
+  writer_ = load::make_sql_writer(plan, plan.target().attnums(policy.hash_columns));
   loader_ = std::make_unique<load::Loader>(plan, *writer_, std::move(policy));
 }
 

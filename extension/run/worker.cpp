@@ -52,15 +52,7 @@ Worker::Worker(const ledger::Run& run, Commits commits)
   pipeline_.timezone = run.timezone;
   bridge::AsUser as(role_);
   plan_ = Plan::compile(pipeline_);
-  policy_.on_conflict = plan_->definition().on_conflict;
-  if (options_.on_conflict)
-    policy_.on_conflict = *options_.on_conflict == "overwrite" ? OnConflict::overwrite
-                          : *options_.on_conflict == "fail"    ? OnConflict::fail
-                                                               : OnConflict::skip;
-  policy_.purpose = options_.dry_run ? load::Purpose::dry_run : load::Purpose::import;
-  policy_.incremental = options_.incremental;
-  policy_.run_id = run.id;
-  policy_.space = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
+  policy_ = policy_of(run, options_, *plan_);
   batch_size_ = options_.batch_size ? options_.batch_size : first_batch;
 }
 
@@ -112,12 +104,8 @@ void Worker::begin() {
   policy_.first_xid = ledger::first_xid_of(run_.id);
   run_.status = "running";
   counts_ = ledger::sum_batches(run_.id);
-  std::vector<int> attnums;
-  for (const std::string& name : policy_.hash_columns)
-    if (const TargetColumn* column = plan_->target().column(name)) attnums.push_back(column->attnum);
-  std::sort(attnums.begin(), attnums.end());
   bridge::AsUser as(role_);
-  writer_ = load::make_sql_writer(*plan_, attnums);
+  writer_ = load::make_sql_writer(*plan_, plan_->target().attnums(policy_.hash_columns));
   loader_ = std::make_unique<load::Loader>(*plan_, *writer_, policy_);
   // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on
   // items.

@@ -51,12 +51,15 @@ Check balance(const ledger::Run& run) {
       "sum(updated) AS updated, sum(unchanged) AS unchanged, sum(skipped) AS skipped, sum(conflicted) AS "
       "conflicted, "
       "sum(parked) AS parked, sum(invalid) AS invalid, sum(failed) AS failed FROM portage.migration_batches "
-      "WHERE run_id = $1 AND kind = 'import') t CROSS JOIN LATERAL (VALUES ('inserted', inserted), "
+      "WHERE run_id = $1) t CROSS JOIN LATERAL (VALUES ('inserted', inserted), "
       "('updated', updated), "
       "('unchanged', unchanged), ('skipped', skipped), ('conflicted', conflicted), ('parked', parked), "
       "('invalid', invalid), ('failed', failed)) AS s (status, count)) b LEFT JOIN (SELECT status, count(*) "
       "AS count "
-      "FROM portage.item_rows WHERE run_id = $1 AND revision = 0 GROUP BY status) i ON i.status = b.status "
+      "FROM portage.item_rows r WHERE run_id = $1 AND status <> 'rolled_back' AND NOT EXISTS (SELECT FROM "
+      "portage.item_rows later WHERE later.run_id = r.run_id AND later.ordinal = r.ordinal AND "
+      "later.revision "
+      "> r.revision AND later.status <> 'rolled_back') GROUP BY status) i ON i.status = b.status "
       "WHERE coalesce(b.count, 0) <> coalesce(i.count, 0) ORDER BY 1",
       {param(run.id)});
   std::vector<std::string> found;

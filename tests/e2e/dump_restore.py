@@ -69,6 +69,7 @@ def make_source(server, admin):
         owner.rows("CALL portage.import('words', payload => %s)",
                    ndjson(items(1, 50) + [{'id': 'bad', 'code': 'bad', 'n': -1, 'day': '2024-01-01'}, {'id': 'worse', 'code': 'worse', 'n': 1, 'day': 'x'}])
                    + '\n{"id": broken ä\t')
+        owner.rows("SELECT portage.replay(max(id), 52, %s) FROM portage.migration_runs", ndjson([{'id': 'worse', 'code': 'worse', 'n': 1, 'day': 'y'}]))
         owner.rows("CALL portage.import('words', payload => %s)", ndjson(items(1, 20, add=100)))  # updates, hence undo
         pending = owner.value("SELECT portage.open_run('words', 'later', name => 'pending', metadata => '{\"k\": [1, null]}')")
         owner.rows('SELECT portage.submit(%s, %s)', pending, ndjson(items(61, 65)))
@@ -76,7 +77,7 @@ def make_source(server, admin):
         runner.rows("SELECT portage.migrate('words', %s, 'of the runner')", ndjson(items(51, 60)))
     check('there is something of everything', all(admin.value(f'SELECT count(*) FROM portage.{table}') > 0 for table in (
         'pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts', 'migration_payloads', 'migration_ranges',
-        'migration_batches', 'item_rows', 'legacy_mappings', 'migration_undo', 'migration_events')))
+        'migration_batches', 'item_rows', 'item_corrections', 'legacy_mappings', 'migration_undo', 'migration_events')))
     return pending
 
 
