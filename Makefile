@@ -10,7 +10,7 @@ PG_CONFIG ?= $(or $(shell command -v pg_config 2>/dev/null),$(lastword $(wildcar
 export PG_CONFIG
 
 # These need no pg_config (`make deps` is what brings it), or call make again once they do.
-HOUSE := help deps check check-long demo bench format
+HOUSE := help deps check check-long demo demo-psql bench format
 
 ifneq ($(filter-out $(HOUSE),$(or $(MAKECMDGOALS),all)),)
 
@@ -105,9 +105,13 @@ endif
 check-long: ## what takes longer than make check may: tests/long/
 	@tests/run-check.sh long
 
-demo: ## import real data on a private throwaway server and show what became of it
-	@$(MAKE) --no-print-directory -s all
-	demo/demo.sh
+demo: ## a migration from its files to its rollback, on a private throwaway server
+	@$(MAKE) --no-print-directory -s -j $$(nproc) all
+	@demo/demo.sh
+
+demo-psql: ## the same up to the imported table, then psql on it; the server goes with psql
+	@$(MAKE) --no-print-directory -s -j $$(nproc) all
+	@demo/demo.sh psql
 
 bench: ## pg_portage against COPY, hand-written SQL and others, in one run
 	@test -x bench/run.sh || { echo 'there is no bench/run.sh yet' >&2; exit 1; }

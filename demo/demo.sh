@@ -1,46 +1,96 @@
 #!/bin/bash
-# make demo: real data into a typed table, on a private throwaway server; nothing is installed, nothing is left behind.
-# Every number is compared with what other tools count in the same files (python3, grep). Exit code 0 means that all
-# were as expected.
+# make demo: a migration from its files to its rollback, on a private throwaway server; nothing is installed, nothing is
+# left behind. Every number is compared with what other tools count in the same files. Exit code 0 means that all were
+# as expected. `demo.sh psql` (make demo-psql) does the same up to the verified table, and opens psql there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8
 . tests/lib/server.sh
 
+play=$([ "${1:-}" != psql ] || echo yes)
 languages=/usr/share/iso-codes/json/iso_639-3.json
-books=demo/books.ndjson
 wrong=0
+steps=0
 
-step() { printf '\n%s  %s\n\n' "$1" "$2"; }
+[ -r "$languages" ] || { echo "$languages is missing: make deps installs the package iso-codes" >&2; exit 1; }
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+  bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'
+else
+  bold='' dim='' red='' plain=''
+fi
+
+step() {
+  steps=$((steps + 1))
+  printf '\n%s%2d  %s%s\n\n' "$bold" "$steps" "$1" "$plain"
+}
+
+# What the user would type; "$snapshot" stands for the file's real place.
+snapshot=/srv/anna.json
+shown() { sed "s/^\(.\)/   $dim\1/; s/\$/$plain/" <<<"$1"; }
+real() { printf '%s' "${1//$snapshot/$PORTAGE_SERVER/anna.json}"; }
 
 # SQL that comes by standard input: shown, then run.
 show_and_run() {
   local sql
   sql=$(cat)
-  sed 's/^\(.\)/   \1/' <<<"$sql"
-  psql -v books="$PORTAGE_SERVER/books.ndjson" >/dev/null <<<"$sql"
+  shown "$sql"
+  psql >/dev/null <<<"$sql"
 }
 
-# A CALL is shown and run; what the server says meanwhile is shown too. Leaves the run's number in $run.
+# The NOTICEs of a CALL: progress as one line that is written over where there is a terminal, else a line each.
+told() {
+  local line done='' said=''
+  while IFS= read -r line; do
+    [ -z "$said" ] || continue
+    line=${line#NOTICE:  }
+    line=${line#DETAIL:  }
+    if [[ $line =~ ^run\ [0-9]+:\ ([0-9,]+)\ items,\ ([0-9,]+)/s(,\ ([0-9]+)\ %)?(,\ about\ ([0-9]+)\ s\ left)? ]]; then
+      local share=${BASH_REMATCH[4]:-0} bar
+      bar=$(printf '%*s' $((share * 28 / 100)) '')
+      line=$(printf '[%-28s] %3s %%  %9s items  %8s/s  %s' "${bar// /#}" "$share" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" \
+        "${BASH_REMATCH[6]:+${BASH_REMATCH[6]} s left}")
+      if [ -t 1 ]; then
+        printf '\r   %-74s' "$line"
+        done=yes
+        continue
+      fi
+    fi
+    [ -z "$done" ] || printf '\r%-78s\r' ''
+    done=''
+    [ "${1:-}" = briefly ] && [[ $line = *'rejects, by kind'* ]] && said=yes && continue
+    printf '   %s\n' "$line"
+  done
+}
+
+# A CALL is shown and run; what the server says meanwhile is shown too, with "briefly" as a second word without the
+# rejects. Leaves the run's number in $run.
 call() {
-  sed 's/^/   /' <<<"$1"
+  shown "$1"
   echo
-  psql -c "${1//$books/$PORTAGE_SERVER/books.ndjson}" >"$PORTAGE_SERVER/run" 2>"$PORTAGE_SERVER/said" || {
-    cat "$PORTAGE_SERVER/said" >&2
-    exit 1
-  }
-  sed 's/^NOTICE:  /   /' "$PORTAGE_SERVER/said"
+  psql -c "$(real "$1")" 2>&1 >"$PORTAGE_SERVER/run" | told "${2:-}"
+  [ "${PIPESTATUS[0]}" = 0 ] || exit 1
   run=$(cat "$PORTAGE_SERVER/run")
 }
 
-# A query's result as psql aligns it.
-table() { command psql -X -q -P footer=off -c "$1" | sed '$d; s/^/  /; s/ *$//'; }
+# What is refused: the error as psql prints it.
+refused() {
+  shown "$1"
+  echo
+  psql -c "$1" 2>&1 >/dev/null | fold -s -w 76 | sed 's/^/   /' || true
+}
+
+# A query's result as psql aligns it; with a second word, the query is shown first.
+table() {
+  [ -z "${2:-}" ] || { shown "$1"; echo; }
+  command psql -X -q -P footer=off -c "$1" | sed '$d; s/^/  /; s/ *$//'
+}
 
 # expect WHAT EXPECTED FOUND
 expect() {
   [ "$2" != "$3" ] || return 0
   wrong=$((wrong + 1))
-  printf '   NOT AS EXPECTED: %s: expected %s, found %s\n' "$1" "$2" "$3"
+  printf '   %sNOT AS EXPECTED: %s: expected %s, found %s%s\n' "$red" "$1" "$2" "$3" "$plain"
 }
 
 # What a run counted, as "read=7910 inserted=7910"; counters that are 0 are left out.
@@ -52,99 +102,130 @@ counts() {
            WHERE run_id = $1 AND count > 0"
 }
 
-for file in "$languages" "$books"; do
-  [ -r "$file" ] || {
-    echo "$file is missing: make deps installs the package iso-codes" >&2
-    exit 1
-  }
-done
+# The whole table in a line.
+checksum() { psql -c 'SELECT count(*), md5(string_agg(p::text, E'"'\n'"' ORDER BY word)) FROM progress p'; }
 
-# What other tools find in the files. Each defect in books.ndjson tells itself what it should be found to be:
-# rule, SQLSTATE and column; what lands with a warning names the rule as a remark.
-all_languages=$(python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["639-3"]))' "$languages")
-languages_by_python() {
-  python3 -c '
+printf '%spg_portage: legacy data into typed tables, tracked, validated and reversible%s\n' "$bold" "$plain"
+
+step 'A private server, and the extension in it'
+shown 'CREATE EXTENSION pg_portage;'
+portage_server_start portage.progress_interval=250
+psql -c 'CREATE EXTENSION pg_portage'
+
+step 'A typed table, and a pipeline: how items become its rows'
+show_and_run <demo/languages.sql
+
+step "The languages of the world: ISO 639-3, JSON, from Debian's iso-codes"
+all=$(python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["639-3"]))' "$languages")
+call "CALL portage.import('languages',
+  file => '$languages');"
+expect 'the run of the languages' "read=$all inserted=$all" "$(counts "$run")"
+expect 'every value of every language' "$(python3 -c '
 import json, sys
 columns = "alpha_3 name scope type alpha_2 bibliographic common_name inverted_name".split()
 for item in sorted(json.load(open(sys.argv[1]))["639-3"], key=lambda item: item["alpha_3"]):
-    print(*(item.get(column, "\\N") for column in columns), sep="\t")' "$languages"
-}
-languages_by_sql() { psql -c 'COPY (SELECT * FROM languages ORDER BY alpha_3 COLLATE "C") TO STDOUT'; }
-all_books=$(grep -a -c . "$books")
-bad_books=$(grep -a -c '"expect"' "$books")
-remarks=$(grep -a -n -o '"remark": "[^"]*"' "$books" | sed 's/^\([0-9]*\):"remark": "\(.*\)"$/\1 \2/')
-defects=$(grep -a -n -o '"expect": "[^"]*"' "$books" | sed 's/^\([0-9]*\):"expect": "\(.*\)"$/\1 \2/')
+    print(*(item.get(column, "\\N") for column in columns), sep="\t")' "$languages" | sha256sum)" \
+  "$(psql -c 'COPY (SELECT * FROM languages ORDER BY alpha_3 COLLATE "C") TO STDOUT' | sha256sum)"
 
-echo 'pg_portage: legacy data into typed tables, every item accounted for'
-
-step 1 'A private server, and the extension in it'
-echo '   CREATE EXTENSION pg_portage;'
-portage_server_start
-psql -c 'CREATE EXTENSION pg_portage'
-install -m 644 "$books" "$PORTAGE_SERVER/books.ndjson"
-
-step 2 'A typed table, and a pipeline: how items become its rows'
-show_and_run <demo/languages.sql
-
-step 3 "The languages of the world: ISO 639-3, JSON, from Debian's iso-codes"
-call "CALL portage.import('languages',
-  file => '$languages');"
-expect 'the run of the languages' "read=$all_languages inserted=$all_languages" "$(counts "$run")"
-expect 'rows in the table' "$all_languages" "$(psql -c 'SELECT count(*) FROM languages')"
-expect 'every value of every language' "$(languages_by_python | sha256sum)" "$(languages_by_sql | sha256sum)"
-expect 'languages whose legacy id leads to their row' "$all_languages" \
-  "$(psql -c "SELECT count(*) FROM languages WHERE portage.lookup('languages', alpha_3) = alpha_3")"
+step "A learner's snapshot: 200,000 items, 200 of them defective, in eight kinds"
+demo/snapshot.py "$PORTAGE_SERVER/anna.json" "$PORTAGE_SERVER/planted"
+chmod 644 "$PORTAGE_SERVER/anna.json"
+items=$(grep -c '"reviewCount"' "$PORTAGE_SERVER/anna.json")
+defects=$(wc -l <"$PORTAGE_SERVER/planted")
+good=$((items - defects))
+printf '   %s: %s, %s items; its first lines:\n\n' "$snapshot" "$(du -h "$PORTAGE_SERVER/anna.json" | cut -f1)B" "$items"
+head -n 3 "$PORTAGE_SERVER/anna.json" | fold -w 76 | sed 's/^/   /'
 echo
-table "SELECT alpha_3, name, type, alpha_2, inverted_name FROM languages
-       WHERE alpha_3 IN ('deu', 'epo', 'fin', 'mri', 'nob') ORDER BY 1"
+show_and_run <demo/vocabulary.sql
 
-step 4 'The same file again: what has not changed is left alone'
-call "CALL portage.import('languages',
-  file => '$languages');"
-expect 'the second run of the languages' "read=$all_languages unchanged=$all_languages" "$(counts "$run")"
+if [ -z "$play" ]; then
+  step 'What would become of it? Everything is read, nothing is written'
+  shown "SELECT portage.open_run('vocabulary', 'anna') AS run \\gset
+SELECT portage.attach_file(:run, '$snapshot');
+SELECT portage.validate(:run);"
+  echo
+  validated=$(psql -c "SELECT portage.open_run('vocabulary', 'anna')")
+  psql -c "SELECT portage.attach_file($validated, '$(real $snapshot)')" >/dev/null
+  psql -c "CREATE TABLE validation AS SELECT portage.validate($validated) AS v"
+  table "SELECT v->'ready' AS ready, v->'counts'->>'inserted' AS inserted, v->'counts'->>'invalid' AS invalid FROM validation"
+  echo
+  table "SELECT i->>'rule' AS rule, i->>'column' AS \"column\", i->>'count' AS items, i->'first'->>'line' AS first_line
+         FROM validation, jsonb_array_elements(v->'issues') AS i ORDER BY 3 DESC, 1, 2"
+  psql -c "SELECT portage.cancel($validated)" >/dev/null
+  expect 'the validation' "true $good $defects" \
+    "$(psql -F ' ' -c "SELECT v->'ready', v->'counts'->>'inserted', v->'counts'->>'invalid' FROM validation")"
+  expect 'rows in the table' 0 "$(psql -c 'SELECT count(*) FROM progress')"
+fi
 
-step 5 "A table of books, and a file with $bad_books planted defects: $books"
-show_and_run <demo/books.sql
+step 'The import: what is wrong stays out, the rest lands'
+call "CALL portage.import('vocabulary', file => '$snapshot', scope => 'anna');"
+imported=$run
+expect 'the run of the snapshot' "read=$items inserted=$good invalid=$defects" "$(counts "$run")"
+expect 'rows in the table' "$good" "$(psql -c 'SELECT count(*) FROM progress')"
+expect 'every defect, with line, rule and column' "$(sort "$PORTAGE_SERVER/planted" | sha256sum)" \
+  "$(psql -F ' ' -c "SELECT concat_ws(' ', line, rule, CASE rule WHEN 'conversion' THEN column_name END)
+                     FROM portage.rejects WHERE run_id = $run" | sort | sha256sum)"
 
-step 6 'What would a run meet? Nothing is written yet'
-planned=$(psql -v file="$PORTAGE_SERVER/books.ndjson" <<<"
-  SELECT r.can_proceed, r.estimated_items
-    FROM portage.open_run('books') AS run, portage.attach_file(run, :'file') AS parts, portage.plan(run),
-         jsonb_to_record(plan) AS r (can_proceed boolean, estimated_items bigint), portage.cancel(run)")
-printf "   portage.plan(run):  can_proceed %s, estimated_items %s\n" "${planned%|*}" "${planned#*|}"
-expect 'the plan' "t|$all_books" "$planned"
+if [ -n "$play" ]; then
+  echo
+  echo '   The server is yours until you leave psql. For example:'
+  echo
+  shown "SELECT * FROM portage.rejects LIMIT 5;
+SELECT portage.report();
+SELECT * FROM portage.verify($imported);
+CALL portage.rollback($imported);"
+  echo
+  command psql -X
+  exit
+fi
 
-step 7 'The import: what is wrong stays out, the rest lands'
-call "CALL portage.import('books', file => '$books');"
-expect 'the run of the books' "read=$all_books inserted=$((all_books - bad_books)) invalid=$bad_books" "$(counts "$run")"
-expect 'rows in the table' $((all_books - bad_books)) "$(psql -c 'SELECT count(*) FROM books')"
+step 'The rejects: where each stands, and why'
+table "SELECT line, rule, left(raw, 44) AS raw FROM portage.rejects
+WHERE run_id = $imported ORDER BY ordinal LIMIT 5;" shown
 
-step 8 'The rejects: where each stands, and why'
-table "SELECT line, rule, column_name AS \"column\",
-              CASE WHEN length(message) > 36 THEN left(message, 33) || '...' ELSE message END AS message
-       FROM portage.rejects WHERE run_id = $run ORDER BY ordinal"
-expect 'the rejects, each with line, rule, SQLSTATE and column' "$defects" \
-  "$(psql -F ' ' -c "SELECT concat_ws(' ', line, rule, sqlstate, column_name) FROM portage.rejects
-                     WHERE run_id = $run ORDER BY ordinal")"
-expect 'what landed with a warning' "$remarks" \
-  "$(psql -F ' ' -c "SELECT line, rule FROM portage.migration_items
-                     WHERE run_id = $run AND status = 'inserted' AND rule IS NOT NULL ORDER BY ordinal")"
+step 'One of them corrected by hand, and replayed'
+reject=$(psql -c "SELECT min(ordinal) FROM portage.rejects WHERE run_id = $imported AND rule = 'ease_positive'")
+before=$(psql -c "SELECT raw FROM portage.rejects WHERE run_id = $imported AND ordinal = $reject")
+after=$(sed 's/-2.5/2.5/; s/,"\(reviewCount\|srs\|lastReviewedAt\)"/,\n "\1"/g' <<<"$before")
+table "SELECT * FROM portage.replay($imported, $reject, corrected =>
+'$after');" shown
+good=$((good + 1))
+expect 'rows in the table' "$good" "$(psql -c 'SELECT count(*) FROM progress')"
+expect 'the corrected word' "2.5" \
+  "$(psql -c "SELECT p.ease_factor FROM portage.migration_items i JOIN progress p ON p.word = i.legacy_id
+              WHERE i.run_id = $imported AND i.ordinal = $reject AND i.status = 'inserted'")"
+
+step 'The same snapshot again: what has not changed is left alone'
+call "CALL portage.import('vocabulary', file => '$snapshot', scope => 'anna');" briefly
+# the corrected item is still wrong in the file
+expect 'the second run' "read=$items unchanged=$((good - 1)) invalid=$defects" "$(counts "$run")"
+
+step 'Is it right? The ledger against itself, the table, and the file'
+table "SELECT name, expected, actual, passed FROM portage.verify($imported);" shown
+expect 'failed checks' 0 "$(psql -c "SELECT count(*) FROM portage.data_integrity_checks WHERE run_id = $imported AND NOT passed")"
+
+step 'Somebody goes on learning in the new application; the run cannot simply go'
+show_and_run <<<"UPDATE progress SET review_count = review_count + 1 WHERE word = 'w000042';"
 echo
-echo '   All that is wrong with line 16, and its input as it came:'
+refused "CALL portage.rollback($imported);"
 echo
-table "SELECT i.rule, i.message
-       FROM portage.rejects r, jsonb_to_recordset(issues) AS i (rule text, message text)
-       WHERE run_id = $run AND line = 16"
-echo
-psql -c "SELECT raw FROM portage.rejects WHERE run_id = $run AND line = 16" | fold -s -w 76 | sed 's/^/   /'
-expect 'the raw input of line 16' "$(sed -n 16p "$books")" \
-  "$(psql -c "SELECT raw FROM portage.rejects WHERE run_id = $run AND line = 16")"
+table "SELECT possible, drifted, reasons[1] AS reason FROM portage.can_rollback($imported);" shown
+expect 'drifted rows' 1 "$(psql -c "SELECT drifted FROM portage.can_rollback($imported)")"
+expect 'rows in the table' "$good" "$(psql -c 'SELECT count(*) FROM progress')"
 
-step 9 'Stop'
+step 'The rollback: all rows go but the one that is not ours any more'
+call "CALL portage.rollback($imported, drifted => 'keep');"
+expect 'what is left' 'w000042' "$(psql -c 'SELECT word FROM progress')"
+expect 'the state of the run' 'rolled_back' "$(psql -c "SELECT status FROM portage.status($imported)")"
+
+step 'Stop'
 portage_server_stop
 if [ "$wrong" != 0 ]; then
   echo "   $wrong of the results above are not as expected."
   exit 1
 fi
-echo '   Every number above is what python3 and grep count in the same files.'
-echo '   Go on: make check; make install; docs/guide.md'
+cat <<'TEXT'
+   Every number above is what python3 and grep count in the same files.
+   To play on with the imported table: make demo-psql
+   To go on: make check; make install; docs/guide.md
+TEXT
