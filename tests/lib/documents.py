@@ -10,6 +10,7 @@ A ```text block right after a ```sql block is its output, as psql prints it. A l
 number of lines; times, rates and reports of progress are not compared.
 """
 
+import glob
 import os
 import re
 
@@ -22,8 +23,9 @@ def read(*path):
 
 
 def documents():
-    """README.md and everything in docs/, as paths below the root."""
-    return ['README.md', *sorted('docs/' + name for name in os.listdir(os.path.join(ROOT, 'docs')) if name.endswith('.md'))]
+    """README.md, everything in docs/ and the examples, as paths below the root."""
+    return ['README.md', *(name for pattern in ('docs/*.md', 'examples/*/README.md')
+                           for name in sorted(glob.glob(pattern, root_dir=ROOT)))]
 
 
 class Block:
