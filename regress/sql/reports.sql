@@ -29,7 +29,7 @@ SELECT * FROM portage.recommendations(:run);
 -- The report of the caller's latest run; of a run that there is not, nothing.
 SELECT portage.report() ->> 'run' = :'run' AS latest;
 SELECT portage.report(1) IS NULL AS none, portage.report_markdown(1) IS NULL AS no_text, portage.progress_data(1) IS NULL AS no_data;
-SELECT regexp_replace(regexp_replace(replace(portage.report_markdown(:run), session_user, 'me'), '(?n)^\d+ batches.*$', '# batches, ...'), 'completed \| [0-9.]+ \|', 'completed | # |');
+SELECT regexp_replace(regexp_replace(replace(portage.report_markdown(:run), session_user, 'me'), '(?n)^\d+ batches.*$', '# batches, ...'), 'completed \| [0-9.]+ \|', 'completed | # |', 'g');
 SELECT d ->> 'status', d ->> 'read', (d ->> 'seq')::int > 0 AS seq, d -> 'steps' FROM portage.progress_data(:run) d;
 
 -- 2. Steps: validated first, failed, tried again, taken back.
