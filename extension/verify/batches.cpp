@@ -143,9 +143,7 @@ class BatchCheck {
     ledger::AsLedger as;
     bridge::Memory memory("portage batch check");
     bridge::InMemory in(memory.get());
-    bridge::ByIndex by_index;  // a page; the planner may know nothing of the table yet
-    bridge::Settings in_order;
-    in_order.set("enable_bitmapscan", "off");
+    ByPage by_page;
     static const std::string sql = [] {
       std::string counts;
       for (const char* name : outcomes)

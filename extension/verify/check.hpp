@@ -60,6 +60,18 @@ Check check_payload(const Scene&);
 Check check_source(const Scene&);
 std::vector<Check> check_definition(const Scene&);  ///< the definition's own
 
+/// How a page of the ledger is read: by its keys and in their order, whatever the planner believes of the
+/// tables. A page is read in milliseconds; compiling its statement, which a wrong guess at its size would
+/// lead to, takes longer.
+class ByPage {
+ public:
+  ByPage() { settings_.set("enable_bitmapscan", "off").set("enable_sort", "off").set("jit", "off"); }
+
+ private:
+  bridge::ByIndex by_index_;
+  bridge::Settings settings_;
+};
+
 /// The text that comes next in the order of bytes: where a page after this one begins.
 inline std::string next_text(std::string text) { return text += '\x01'; }
 /// "item 7"

@@ -116,9 +116,7 @@ class MappingWalk {
         ledger::AsLedger as;
         bridge::Memory memory("portage mappings");
         bridge::InMemory in(memory.get());
-        bridge::ByIndex by_index;
-        bridge::Settings in_order;
-        in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
+        ByPage by_page;
         static const bridge::Statement select(
             "SELECT legacy_id, pg_catalog.hashtextextended(target_key, 0), source_hash, run_id, origin = "
             "'inserted', "

@@ -137,9 +137,7 @@ class ItemWalk {
       keys.emplace_back(item->target_key);
     }
     ledger::AsLedger as;
-    bridge::ByIndex by_index;
-    bridge::Settings in_order;
-    in_order.set("enable_bitmapscan", "off");
+    ByPage by_page;
     // UNION, not UNION ALL: what is damaged may lead in a circle.
     static const bridge::Statement reasons(
         "WITH RECURSIVE up AS (SELECT c.item, c.key, c.run_id, c.ordinal, false AS reached FROM "
@@ -212,9 +210,7 @@ class ItemWalk {
     for (std::string from; more;) {
       {
         ledger::AsLedger as;
-        bridge::ByIndex by_index;
-        bridge::Settings in_order;
-        in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
+        ByPage by_page;
         static const bridge::Statement select(
             "SELECT count(*), count(*) FILTER (WHERE m.run_id = $4), max(m.legacy_id) FROM (SELECT * FROM "
             "portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND legacy_id >= $3 ORDER BY "
@@ -232,9 +228,7 @@ class ItemWalk {
     for (std::string from; more;) {
       {
         ledger::AsLedger as;
-        bridge::ByIndex by_index;
-        bridge::Settings in_order;
-        in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
+        ByPage by_page;
         Result rows = bridge::execute(
             "SELECT m.legacy_id, m.run_id = $4 AND NOT EXISTS (SELECT FROM portage.item_rows i WHERE "
             "i.run_id = m.run_id "

@@ -50,7 +50,7 @@ class PayloadCheck {
     for (bool more = true; more;) {
       {
         ledger::AsLedger as;
-        bridge::ByIndex by_index;
+        ByPage by_page;
         static const bridge::Statement select(
             "SELECT chunk_no, octet_length(content)::bigint, sha256 = pg_catalog.sha256(content) FROM "
             "portage.migration_payloads WHERE run_id = $1 AND part = $2 AND chunk_no >= $3 ORDER BY chunk_no "

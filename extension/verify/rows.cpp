@@ -146,7 +146,7 @@ void Parents::look_at(Batch& batch, const std::vector<load::Row>& rows) {
     if (asked.empty()) continue;
     std::set<size_t> orphans;
     {
-      bridge::ByIndex by_index;
+      ByPage by_page;
       bridge::AsUser owner(key.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
       bridge::Result missing = batch_->run(key.sql, values);
       for (size_t i = 0; i < missing.size(); i++) orphans.insert(static_cast<size_t>(missing.integer(i, 1)));

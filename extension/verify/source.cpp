@@ -160,9 +160,7 @@ class SourceCheck {
 
   std::map<int64_t, Recorded> read_ledger(int64_t first, int64_t last) const {
     ledger::AsLedger as;
-    bridge::ByIndex by_index;
-    bridge::Settings in_order;
-    in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
+    ByPage by_page;
     static const bridge::Statement select(
         "SELECT i.ordinal, i.revision, i.status, i.line, i.byte_offset, i.byte_length, i.legacy_id, "
         "m.legacy_id IS NOT NULL, "

@@ -1,0 +1,189 @@
+#!/usr/bin/python3
+"""Who evaluates a definition's checks, and with what rights; and what happens beside a verification: other runs, a
+rollback, an erased pipeline, a cancel. CALL portage.verify_run() keeps neither transaction nor locks between its pages."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from portage_server import Server, check, finish  # noqa: E402
+from sessions import Session, ndjson, told, until  # noqa: E402
+
+SETUP = """
+CREATE EXTENSION pg_portage;
+CREATE SCHEMA app;
+GRANT USAGE ON SCHEMA app TO PUBLIC;
+CREATE TABLE app.goods (id int PRIMARY KEY, v int);
+CREATE TABLE app.secret (n int);
+CREATE TABLE app.written (who text);
+INSERT INTO app.secret VALUES (42);
+CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; CREATE ROLE mallory LOGIN;
+GRANT SELECT, INSERT, UPDATE, DELETE ON app.goods TO alice, bob, mallory;
+GRANT SELECT ON app.secret TO alice;
+GRANT INSERT ON app.written TO PUBLIC;
+CREATE FUNCTION app.tries_to_write() RETURNS boolean LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO app.written VALUES (current_user); RETURN true; END $$;
+CREATE FUNCTION app.swallows() RETURNS boolean LANGUAGE plpgsql AS $$
+  BEGIN
+    BEGIN INSERT INTO app.written VALUES (current_user); EXCEPTION WHEN others THEN NULL; END;
+    RETURN true;
+  END $$;
+CREATE FUNCTION app.becomes(role text) RETURNS boolean LANGUAGE plpgsql AS $$
+  BEGIN EXECUTE format('SET ROLE %I', role); RETURN true; END $$;
+"""
+
+# Holds the verification up; the page before it has ended, as each check is one of its own.
+SLOW = '{"slow": "SELECT count(*) = 1 FROM pg_sleep(%s)", "after": "SELECT true"}'
+
+
+def pipeline(session, name, checks, **more):
+    return session.error('SELECT portage.create_pipeline(%s, %s, %s)', name, 'app.goods',
+                         '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "v": "v"}, "checks": %s}' % checks)
+
+
+def results(session, run, depth='hashes'):
+    return {name: (passed, actual, details) for name, passed, actual, details in session.rows(
+        'SELECT name, passed, actual, details FROM portage.verify(%s, %s)', run, depth)}
+
+
+def goods(low, high):
+    return ndjson([{'id': n, 'v': n} for n in range(low, high)])
+
+
+def roles(server):
+    admin, alice, bob, mallory = (Session(server, user) for user in ('postgres', 'alice', 'bob', 'mallory'))
+    checks = """{"who": {"sql": "SELECT current_user::text", "expected": "alice"},
+      "secret": {"sql": "SELECT n FROM app.secret", "expected": 42.0},
+      "writes": "SELECT app.tries_to_write()", "swallows": "SELECT app.swallows()",
+      "becomes": "SELECT app.becomes('bob')", "path": {"sql": "SELECT current_setting('search_path')", "expected": "app, public"},
+      "setting": {"sql": "SELECT set_config('work_mem', '1MB', false)", "expected": "1MB"}}"""
+    alice.rows('SET search_path = app, public')
+    check('alice defines checks over what she may read', pipeline(alice, 'alice', checks) is None)
+    alice.rows("SELECT portage.grant_pipeline('alice', 'bob', 'run')")
+    bob.rows('SET search_path = public')
+    run, = bob.rows("SELECT run_id FROM portage.migrate('alice', %s)", goods(1, 4))[0]
+    found = results(bob, run)
+    check("bob's verification evaluates them as alice", found['who'] == (True, 'alice', {}), found['who'])
+    check('... with her rights', found['secret'][0], found['secret'])
+    check('... under the search_path of the creation', found['path'][0], found['path'])
+    check('... unable to write', not found['writes'][0] and found['writes'][2]['sqlstate'] == '25006', found['writes'])
+    check('... even where the error is swallowed', found['swallows'][0] and admin.value('SELECT count(*) FROM app.written') == 0, found)
+    check('... or to become somebody else', not found['becomes'][0], found['becomes'])
+    check('bob is still himself', bob.value('SELECT current_user') == 'bob' and bob.value('SHOW work_mem') == '4MB'
+          and bob.value('SHOW search_path') == 'public' and bob.value('SHOW transaction_read_only') == 'off')
+    check('bob himself may not read it', told(bob.error('SELECT n FROM app.secret')).startswith('42501'))
+    found = results(admin, run)
+    check("a superuser's verification of bob's run evaluates them as alice, too", found['who'][0], found['who'])
+    own, = alice.rows("SELECT run_id FROM portage.migrate('alice', %s)", goods(11, 14))[0]
+    found = results(alice, own)
+    check("alice's own run: as herself, unable to write", found['who'][0] and not found['writes'][0] and found['secret'][0], found)
+    found = results(admin, own)
+    check("a superuser's verification of alice's run: as alice, and nobody becomes a superuser", found['who'][0] and
+          not found['becomes'][0] and admin.value('SELECT count(*) FROM app.written') == 0, found)
+    check('a check without rights is a result', pipeline(mallory, 'mallory', '{"secret": {"sql": "SELECT n FROM app.secret", "expected": 42}}')
+          is None)
+    run, = mallory.rows("SELECT run_id FROM portage.migrate('mallory', %s)", goods(21, 23))[0]
+    found = results(mallory, run)
+    check('... that has failed', not found['secret'][0] and found['secret'][2]['sqlstate'] == '42501', found['secret'])
+    check('others see no run to verify', told(mallory.error('CALL portage.verify_run(%s)', own)).startswith('PZ005'))
+    alice.rows("SELECT portage.grant_pipeline('alice', 'mallory', 'read')")
+    check('who may only read about it may not verify it', told(mallory.error('CALL portage.verify_run(%s)', own)).startswith('42501'))
+
+
+def beside(server):
+    admin = Session(server)
+    admin.rows('TRUNCATE app.goods')
+    pipeline(admin, 'slow', SLOW % 2)
+    run, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", goods(1, 500))[0]
+
+    def asleep(session):
+        return until(lambda: admin.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND query ~ 'verify' AND wait_event = "
+                                         "'PgSleep'", session.pid))
+
+    def checks_of(number):
+        return admin.value('SELECT count(*) FROM portage.data_integrity_checks WHERE run_id = %s', number)
+
+    with Session(server) as other:
+        pending = other.begin('CALL portage.verify_run(%s)', run)
+        asleep(other)
+        age, = admin.rows('SELECT xact_start - query_start > interval \'1 ms\' FROM pg_stat_activity WHERE pid = %s', other.pid)[0]
+        check('pages are transactions of their own', age)
+        locks = admin.value("SELECT count(*) FROM pg_locks WHERE pid = %s AND relation IN ('app.goods'::regclass, "
+                            "'portage.item_rows'::regclass, 'portage.legacy_mappings'::regclass)", other.pid)
+        check('... that keep no locks', locks == 0, locks)
+        # an incremental run of the same pipeline takes some of the rows over meanwhile
+        later, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", ndjson([{'id': n, 'v': -n} for n in range(1, 200)]))[0]
+        pending.result()
+        check('a later run beside it raises no alarm', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
+        notices = ''.join(other.connection.notices)
+        check('NOTICEs tell each check, and the verdict', 'check balance: passed' in notices and 'check slow: passed' in notices and
+              f'run {run} is verified' in notices, notices)
+        before = checks_of(later)
+        pending = other.begin('CALL portage.verify_run(%s)', later)
+        asleep(other)
+        check('a rollback beside it is not held up', admin.error('CALL portage.rollback(%s)', later) is None)
+        pending.wait()
+        check('... and ends the verification, without a verdict', told(pending.error).startswith('PZ006') and
+              'changed while it was verified' in told(pending.error) and checks_of(later) == before and
+              admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', later) is None, told(pending.error))
+        admin.rows('CALL portage.verify_run(%s)', later)
+        check('what was taken back is verified as such', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', later))
+
+        pending = other.begin('SELECT portage.verify(%s)', run)  # the function: one transaction, the same care
+        asleep(other)
+        admin.rows('CALL portage.rollback(%s)', run)
+        pending.wait()
+        check('the function notices it, too', told(pending.error).startswith('PZ006'), told(pending.error))
+
+        run, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", goods(1, 50))[0]
+        pending = other.begin('CALL portage.verify_run(%s)', run)
+        asleep(other)
+        admin.rows('SELECT pg_cancel_backend(%s)', other.pid)
+        pending.wait()
+        check('a cancel ends it, and is no result of a check', told(pending.error).startswith('57014') and checks_of(run) == 0,
+              told(pending.error))
+        pending = other.begin('CALL portage.verify_run(%s)', run)
+        asleep(other)
+        admin.rows("SELECT portage.drop_pipeline('slow', true)")
+        pending.wait()
+        check('a run that was erased meanwhile has no verdict', told(pending.error).startswith('PZ006') and
+              'was erased' in told(pending.error) and checks_of(run) == 0, told(pending.error))
+
+
+def refusals(server):
+    admin = Session(server)
+    admin.rows("SELECT portage.create_pipeline('plain', 'app.goods', '{\"format\": \"ndjson\", \"legacy_id\": \"id\", \"columns\": "
+               "{\"id\": \"id\", \"v\": \"v\"}}')")
+    run, = admin.rows("SELECT run_id FROM portage.migrate('plain', %s)", goods(2001, 2004))[0]
+    admin.rows('BEGIN')
+    check('verify_run() needs its own transactions', told(admin.error('CALL portage.verify_run(%s)', run)).startswith('2D000'))
+    admin.rows('ROLLBACK')
+    check('an unknown depth is refused', told(admin.error("SELECT portage.verify(%s, 'deep')", run)).startswith('22023'))
+    admin.rows('UPDATE portage.migration_runs SET dry_run = true WHERE id = %s', run)
+    check('a dry run wrote nothing to be verified', told(admin.error('SELECT portage.verify(%s)', run)).startswith('PZ006'))
+    admin.rows('UPDATE portage.migration_runs SET dry_run = false WHERE id = %s', run)
+    # a run that somebody works on
+    admin.rows("CREATE FUNCTION app.slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END'; "
+               'CREATE TRIGGER slowly BEFORE INSERT ON app.goods FOR EACH ROW EXECUTE FUNCTION app.slowly()')
+    run = admin.value("SELECT portage.open_run('plain', '', '{\"batch_size\": 2}')")
+    admin.rows('SELECT portage.submit(%s, %s)', run, goods(3001, 3011))
+    with Session(server) as other:
+        pending = other.begin('CALL portage.run(%s)', run)
+        until(lambda: admin.value('SELECT count(*) FROM portage.migration_batches WHERE run_id = %s', run))
+        check('a run that is being worked on is refused', told(admin.error('SELECT portage.verify(%s)', run)).startswith('PZ007'))
+        pending.result()
+    admin.rows("SELECT portage.verify(%s, 'source')", run)
+    check('... until it has ended', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
+
+
+def main():
+    with Server() as server:
+        server.psql(SETUP)
+        roles(server)
+        beside(server)
+        refusals(server)
+    finish()
+
+
+if __name__ == '__main__':
+    main()
