@@ -31,7 +31,7 @@ void _PG_init(void) {
                           "Larger payloads go through open_run() and submit().", &migrate_limit, 64, 1, 1023,
                           PGC_USERSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
   DefineCustomStringVariable(
-      "portage.admin_role", "Members of this role may see and change every pipeline and run.",
+      "portage.admin_role", "Members of this role see every pipeline and run, and may cancel and drop them.",
       "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.",
                              nullptr, &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);

@@ -27,7 +27,9 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
            AS estimated_time_remaining,
          CASE WHEN o.alive THEN 1 ELSE 0 END AS workers,
          b.size AS batch_size,
-         CASE WHEN r.status IN ('running', 'verifying') AND NOT o.alive THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it' END
+         CASE WHEN r.status IN ('running', 'verifying') AND NOT o.alive THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it'
+              WHEN r.status = 'rolling_back' AND NOT o.alive THEN 'interrupted: CALL portage.rollback(' || r.id || ') resumes it'
+              WHEN r.status = 'paused' THEN coalesce('paused: ' || split_part(r.error, E'\n', 1), 'paused') END
            AS hold_reason,
          CASE WHEN r.error IS NULL THEN '[]'::jsonb
               ELSE jsonb_build_array(jsonb_build_object('time', r.completed_at, 'class', r.error_class, 'code', r.error_code,

@@ -8,9 +8,9 @@ CREATE TABLE portage.data_integrity_checks (
   actual     text,
   passed     boolean NOT NULL,
   details    jsonb NOT NULL DEFAULT '{}',
-  checked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+  checked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  PRIMARY KEY (run_id, checked_at, name)
 );
-CREATE INDEX data_integrity_checks_run ON portage.data_integrity_checks (run_id, checked_at);
 COMMENT ON TABLE portage.data_integrity_checks IS 'one check of one verification of a run: what was expected, what was found';
 COMMENT ON COLUMN portage.data_integrity_checks.details IS 'the first few findings by ordinal or key; rows that others changed since are counted here and are no failure';
 SELECT pg_catalog.pg_extension_config_dump('portage.data_integrity_checks', '');

@@ -18,8 +18,7 @@ void erase_history(int64_t pipeline_id) {
   AsLedger as;
   bridge::Result active = bridge::execute(
       "SELECT r.id FROM portage.migration_runs r JOIN pg_catalog.pg_stat_get_activity(r.owner_pid) s "
-      "ON s.backend_start = r.owner_started_at WHERE r.pipeline_id = $1 AND r.owner_pid IS NOT NULL "
-      "AND r.status = 'running' LIMIT 1",
+      "ON s.backend_start = r.owner_started_at WHERE r.pipeline_id = $1 AND r.owner_pid IS NOT NULL LIMIT 1",
       {param(pipeline_id)});
   if (!active.empty())
     throw bridge::Error(codes::run_in_progress, "a migration is in progress")
@@ -27,8 +26,9 @@ void erase_history(int64_t pipeline_id) {
                                static_cast<long long>(active.bigint(0, 1))))
         .hint(bridge::format("Wait for it, or SELECT portage.cancel(%lld);",
                              static_cast<long long>(active.bigint(0, 1))));
-  for (const char* table : {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches",
-                            "item_rows", "item_corrections", "migration_undo", "migration_events"})
+  for (const char* table :
+       {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches", "item_rows",
+        "item_corrections", "migration_undo", "predictions", "data_integrity_checks", "migration_events"})
     bridge::execute(std::string("DELETE FROM portage.") + table +
                         " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
                     {param(pipeline_id)});

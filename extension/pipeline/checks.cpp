@@ -89,7 +89,9 @@ bool same_number(const std::string& one, const std::string& other) {
 /// The value of the query, or null. Several rows are an error, as in a scalar subquery.
 CheckValue value_of(const DataCheck& check, int64_t run_id, const std::string& scope) {
   CheckValue result;
-  bridge::Result rows = bridge::execute(check.sql, {bridge::param(run_id), bridge::param(scope)}, true, 2);
+  // Not "read only" in SPI's sense, which would be under the caller's snapshot: that does not see what migrate()
+  // has just written. The transaction itself is read-only here.
+  bridge::Result rows = bridge::execute(check.sql, {bridge::param(run_id), bridge::param(scope)}, false, 2);
   if (rows.size() > 1) throw Error(ERRCODE_CARDINALITY_VIOLATION, "the check gives more than one row");
   Oid type = InvalidOid;
   if (!rows.empty() && !rows.is_null(0, 1)) {

@@ -102,11 +102,11 @@ void hold_target(const Plan& plan, int64_t run_id, LOCKMODE mode) {
   throw Error(codes::target_changed,
               "target " + plan.target().quoted_name() + " has changed since the run began")
       .detail(difference(plan.target()))
-      .hint(
-          format("CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
-                 "portage.cancel(%lld);, adapt the pipeline with portage.replace_pipeline(), and open a new "
-                 "run: what is migrated is known.",
-                 static_cast<long long>(run_id), static_cast<long long>(run_id)));
+      .hint(format(
+          "CALL portage.run(%lld); goes on if the pipeline still fits the table. Else SELECT "
+          "portage.cancel(%lld); then adapt the pipeline with portage.replace_pipeline(), and open a new "
+          "run: what is migrated is known.",
+          static_cast<long long>(run_id), static_cast<long long>(run_id)));
 }
 
 }  // namespace portage::run

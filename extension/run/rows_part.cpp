@@ -129,6 +129,10 @@ class RowsReader final : public formats::Reader {
     position_ = 0;
     if (done_) return;
     QuerySettings settings(part_);
+    // By the key's index, however little the planner knows of a table that has just been filled: a sort of
+    // all that is left, page after page, would be quadratic.
+    bridge::Settings in_order;
+    in_order.set("enable_sort", "off").set("enable_bitmapscan", "off");
     std::vector<KeyColumn> key = key_of(part_);
     std::string sql = "SELECT pg_catalog.row_to_json(q)::text, " + key_as_text(key) + " FROM (" +
                       part_.query + "\n) q WHERE ROW(" + column_list(key) + ")" + compare(key, "<=") +

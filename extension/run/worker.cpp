@@ -99,9 +99,9 @@ void Worker::begin() {
   // A migrate() that ends well writes a single event: that it did.
   if (commits_ == Commits::yes)
     ledger::add_event(run_.id,
-                      !run_.sealed                                ? "migration_started"
+                      !run_.sealed                             ? "migration_started"
                       : run_.status != "running" && !verifying ? "retried"
-                                                                  : "resumed",
+                                                               : "resumed",
                       verifying ? "{\"step\": \"verifying\"}" : "{}");
   if (verifying)
     ledger::own_run(run_.id);
