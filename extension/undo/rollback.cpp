@@ -9,6 +9,7 @@
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/states.hpp"
+#include "settings.hpp"
 
 namespace portage::undo {
 
@@ -18,7 +19,17 @@ using ledger::LandedItem;
 
 namespace {
 
-constexpr int64_t page = 2000;
+constexpr int64_t first_page = 500, least_page = 100, greatest_page = 10000;
+constexpr size_t page_memory = 48 << 20;  // of the rows and values of a page
+
+/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes
+/// half.
+constexpr int max_subtransactions = 32;
+
+double now_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 std::string now_text() {
   TimestampTz now = GetCurrentTimestamp();
@@ -27,13 +38,35 @@ std::string now_text() {
 
 }  // namespace
 
+/// How many items are looked at in one go: by the time that they take (portage.batch_target) and the memory.
+class Page {
+ public:
+  int64_t size() const { return size_; }
+  void start() { started_ = now_ms(); }
+  void adapt(const Batch& batch) {
+    double ratio = settings::batch_target / std::max(now_ms() - started_, 1.0);
+    MemoryContext context = batch.memory.get();
+    size_t used = batch.arena.used() + bridge::guarded([=] {
+                    return static_cast<size_t>(MemoryContextMemAllocated(context, true));
+                  });
+    ratio =
+        std::min(ratio, static_cast<double>(page_memory) / static_cast<double>(std::max<size_t>(used, 1)));
+    size_ = std::clamp(static_cast<int64_t>(static_cast<double>(size_) * std::clamp(ratio, 0.25, 4.0)),
+                       least_page, greatest_page);
+  }
+  void shrink() { size_ = std::max(size_ / 4, least_page); }
+
+ private:
+  int64_t size_ = first_page;
+  double started_ = 0;
+};
+
 /// An item and what has become of its row since.
 struct Rollback::Case {
   LandedItem* item;
   load::Row row;
-  std::string drift;  ///< "", "gone", "changed", "later_run", "mapping_missing"
-  Fate fate = Fate::take;
-  std::string spared;  ///< why
+  std::string drift;   ///< "", "gone", "changed", "later_run", "mapping_missing"
+  std::string spared;  ///< why, if it is
   bool done = false;
 };
 
@@ -67,7 +100,7 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
   std::vector<std::string_view> keys;
   for (LandedItem& item : items) {
     if (!item.concerned) continue;
-    cases.push_back({&item, {}, "", Fate::take, "", false});
+    cases.push_back({&item, {}, "", "", false});
     keys.push_back(item.target_key);
   }
   std::vector<load::Row> rows = writer_->find_by_key(batch, keys, lock);
@@ -117,11 +150,14 @@ Findings Rollback::examine() {
   Findings found;
   bridge::AsUser as(role_);
   Batch batch;
+  Page page;
   int64_t below = INT64_MAX;
   for (;;) {
     batch.reset();
-    std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page, batch.arena);
+    page.start();
+    std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
     if (items.empty()) break;
+    bridge::InMemory in(batch.memory.get());
     below = items.back().ordinal;
     std::vector<Case> cases = judge(batch, items, false);
     found.items += static_cast<int64_t>(cases.size());
@@ -139,6 +175,7 @@ Findings Rollback::examine() {
     for (const Dependants& d : target_->dependants(batch, to_delete))
       if (d.table != plan_->target().quoted_name())  // rows of the run among themselves go in several rounds
         found.dependants[d.table + " (" + d.constraint + ")"] += d.rows;
+    page.adapt(batch);
     bridge::check_interrupts();
   }
   return found;
@@ -160,6 +197,9 @@ void Rollback::begin() {
                        run_.owner_pid.value_or(0)));
   if (!resumed && !run::may_become(run_.status, "rolling_back"))
     run::refuse_transition(run_.id, run_.status, "rolling_back");
+  if (std::string obstacle = ledger::rollback_obstacle(run_.id); !obstacle.empty())
+    throw Error(codes::wrong_state,
+                format("run %lld cannot be rolled back: ", static_cast<long long>(run_.id)) + obstacle);
   if (std::vector<std::string> grants = missing_grants(); !grants.empty()) {
     std::string all;
     for (const std::string& grant : grants) (all += all.empty() ? "" : "\n") += grant;
@@ -207,66 +247,18 @@ void Rollback::begin() {
 }
 
 void Rollback::work() {
+  Page page;
   bool progress = true;
-  for (int round = 1; progress; round++) {
+  while (progress) {  // another round helps only rows that others of the run referred to
     progress = false;
     spared_ = 0;
     spared_for_.clear();
     int64_t below = INT64_MAX;
-    for (bool more = true; more;) {
-      Batch batch;
-      std::optional<Error> error = bridge::attempt([&] {
-        bridge::InMemory in(batch.memory.get());
-        bool cancel = false;
-        if (!run::try_lock(run_.pipeline_id, space_.scope, false) ||
-            !ledger::still_mine(run_.id, "rolling_back", &cancel))
-          throw Error(codes::stale_owner,
-                      format("run %lld has been taken over", static_cast<long long>(run_.id)));
-        std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page, batch.arena);
-        more = !items.empty();
-        if (!more) return;
-        below = items.back().ordinal;
-        std::string started = now_text();
-        std::vector<Case> cases;
-        {
-          bridge::AsUser as(role_);
-          if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
-          cases = judge(batch, items, true);
-          std::vector<Case*> open;
-          for (Case& c : cases) {
-            bool drifted = !c.drift.empty() && c.drift != "gone";
-            if (drifted && drifted_ != Drifted::force) {
-              c.fate = Fate::spare;
-              c.spared = c.drift;
-            } else {
-              open.push_back(&c);
-            }
-          }
-          attempt_range(batch, open, 0, open.size());
-        }
-        std::vector<LandedItem*> taken;
-        for (Case& c : cases) {
-          if (c.done) {
-            c.item->row_taken = c.row.found && c.item->outcome != Outcome::unchanged;
-            taken.push_back(c.item);
-          } else {
-            spared_++;
-            spared_for_[c.spared]++;
-          }
-        }
-        ledger::write_rollback(run_.id, space_, taken, started);
-        taken_ += static_cast<int64_t>(taken.size());
-        progress = progress || (!taken.empty() && round > 0);
-      });
-      if (error) fail(*error);
-      bridge::commit();
-      bridge::check_interrupts();
-    }
-    if (spared_for_["referred_to"] == 0)
-      break;  // another round helps only rows that others of the run referred to
+    while (work_off_page(page, below, progress)) bridge::check_interrupts();
+    if (spared_for_["referred_to"] == 0) break;
   }
   run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
-  ledger::finish_run(run_.id, "rolled_back", "", "", "");
+  ledger::finish_rollback(run_.id);
   std::string details;
   auto tell = [&](const std::string& what, int64_t count) {
     if (count > 0) details += (details.empty() ? "" : "\n") + what + ": " + std::to_string(count);
@@ -281,9 +273,75 @@ void Rollback::work() {
   bridge::commit();
 }
 
+/// The next items below an ordinal: one transaction. False if there are none.
+bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
+  Batch batch;
+  bool more = true;
+  page.start();
+  std::optional<Error> error = bridge::attempt([&] {
+    bridge::InMemory in(batch.memory.get());
+    bool cancel = false;
+    if (!run::try_lock(run_.pipeline_id, space_.scope, false) ||
+        !ledger::still_mine(run_.id, "rolling_back", &cancel))
+      throw Error(codes::stale_owner,
+                  format("run %lld has been taken over", static_cast<long long>(run_.id)));
+    std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
+    more = !items.empty();
+    if (!more) return;
+    int64_t next_below = items.back().ordinal;
+    std::string started = now_text();
+    std::vector<Case> cases;
+    {
+      bridge::AsUser as(role_);
+      if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+      cases = judge(batch, items, true);
+      std::vector<Case*> open;
+      for (Case& c : cases) {
+        if (!c.drift.empty() && c.drift != "gone" && drifted_ != Drifted::force)
+          c.spared = c.drift;
+        else
+          open.push_back(&c);
+      }
+      subtransactions_ = 0;
+      if (!attempt_range(batch, open, 0, open.size())) {
+        // The transaction has had its subtransactions: what is settled is committed, the rest is the next
+        // one's.
+        next_below = open[stopped_at_]->item->ordinal + 1;
+        page.shrink();
+      }
+    }
+    std::vector<LandedItem*> taken;
+    for (Case& c : cases) {
+      if (c.item->ordinal < next_below) break;
+      if (c.done) {
+        c.item->row_taken = c.row.found && c.item->outcome != Outcome::unchanged;
+        taken.push_back(c.item);
+      } else {
+        spared_++;
+        spared_for_[c.spared]++;
+      }
+    }
+    ledger::write_rollback(run_.id, space_, taken, started);
+    taken_ += static_cast<int64_t>(taken.size());
+    progress = progress || !taken.empty();
+    below = next_below;
+  });
+  if (error) fail(*error);
+  bridge::commit();
+  if (more && subtransactions_ < max_subtransactions) page.adapt(batch);
+  return more;
+}
+
 /// Takes cases[low, high) back in one subtransaction; halves what fails; a single one that fails is spared.
-void Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low, size_t high) {
-  if (low >= high) return;
+/// False if the transaction's subtransactions are used up; stopped_at_ says where.
+bool Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low, size_t high) {
+  if (low >= high) return true;
+  if (subtransactions_ >= max_subtransactions) {
+    stopped_at_ = low;
+    return false;
+  }
+  subtransactions_++;
+  bridge::check_interrupts();
   std::vector<Case*> some(cases.begin() + static_cast<std::ptrdiff_t>(low),
                           cases.begin() + static_cast<std::ptrdiff_t>(high));
   int64_t differences = with_differences_, deleted = dependants_deleted_;
@@ -291,21 +349,23 @@ void Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low
     take_back(batch, some);
     writer_->check_deferred();
   });
-  if (!error) return;
+  if (!error) return true;
   with_differences_ = differences;
   dependants_deleted_ = deleted;
   if (bridge::concerns_whole_batch(error->code())) throw *error;
-  for (Case* c : some) c->done = false;
+  for (Case* c : some) {
+    c->done = false;
+    c->spared.clear();
+  }
   if (some.size() == 1) {
-    some[0]->fate = Fate::spare;
     some[0]->spared = error->code() == ERRCODE_FOREIGN_KEY_VIOLATION
                           ? "referred_to"
                           : error->sqlstate() + " " + error->message();
-    return;
+    return true;
   }
   size_t middle = low + (high - low) / 2;
-  attempt_range(batch, cases, middle, high);  // later items first: they may refer to earlier ones
-  attempt_range(batch, cases, low, middle);
+  // in descending order of the items: a later one may refer to an earlier one
+  return attempt_range(batch, cases, low, middle) && attempt_range(batch, cases, middle, high);
 }
 
 void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {
@@ -381,6 +441,16 @@ std::string Rollback::report() const {
       static_cast<long long>(dependants_deleted_));
 }
 
+void take_back_failed(int64_t run_id) {
+  // A connection of its own: the caller's writer has relations of the same names in its own.
+  bridge::Spi spi(true);
+  std::optional<ledger::Run> run = ledger::find_run(run_id);
+  Rollback rollback(*run, run::role_of(*run), Drifted::keep, false);
+  rollback.begin();
+  rollback.work();
+  spi.finish();
+}
+
 void Rollback::fail(const Error& error) {
   std::string code = error.sqlstate();
   bool interrupted = ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);
@@ -388,7 +458,7 @@ void Rollback::fail(const Error& error) {
     ledger::release_run(run_.id);  // stays rolling_back without an owner: CALL rollback() again resumes it
   } else if (error.code() != codes::stale_owner) {
     run::move(run_.id, "rolling_back", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
-    ledger::finish_run(run_.id, "failed", error.message(), std::string(error_class("", code)), code);
+    ledger::fail_rollback(run_.id, error.message(), std::string(error_class("", code)), code);
   }
   bridge::commit();
   throw error;

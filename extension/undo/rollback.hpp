@@ -20,6 +20,8 @@ struct Findings {
   int64_t drifted() const { return changed + later_run + mapping_missing; }
 };
 
+class Page;
+
 class Rollback {
  public:
   /// Compiles the run's pipeline as its role.
@@ -36,12 +38,12 @@ class Rollback {
   void work();
 
  private:
-  enum class Fate { take, spare };
   struct Case;
 
   std::vector<Case> judge(Batch&, std::vector<ledger::LandedItem>&, bool lock);
   void take_back(Batch&, std::vector<Case*>& cases);
-  void attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
+  bool work_off_page(Page&, int64_t& below, bool& progress);
+  bool attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
   void fail(const bridge::Error&);
   std::string report() const;
 
@@ -55,6 +57,13 @@ class Rollback {
   std::unique_ptr<TargetUndo> target_;
   int64_t taken_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0;
   std::map<std::string, int64_t> spared_for_;
+  int subtransactions_ = 0;
+  size_t stopped_at_ = 0;  // position of the first case that was not settled
 };
+
+/// For a run that has failed, also if that is not committed yet: takes back what it had committed, sparing
+/// what others have changed since or refer to. Commits; the run ends as rolled_back and keeps its error. An
+/// error of its own is told beside the run's, and raised.
+void take_back_failed(int64_t run_id);
 
 }  // namespace portage::undo
