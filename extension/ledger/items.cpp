@@ -259,9 +259,14 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   Datum scope = text_datum(space.scope);
   int64 pipeline_id = space.pipeline_id;
   guarded(open_probe_raw, p, pipeline_id, scope);
-  for (size_t i = 0; i < legacy_ids.size(); i++) {
-    if ((i & 255) == 0) bridge::check_interrupts();
-    if (legacy_ids[i].data() == nullptr) continue;
+  std::vector<size_t> order;  // of the index: neighbours are found on pages that are at hand
+  order.reserve(legacy_ids.size());
+  for (size_t i = 0; i < legacy_ids.size(); i++)
+    if (legacy_ids[i].data() != nullptr) order.push_back(i);
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
+  int probes = 0;
+  for (size_t i : order) {
+    if ((probes++ & 255) == 0) bridge::check_interrupts();
     ProbeHit hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
     if (!hit.found) continue;
     found[i] = {true,         arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),

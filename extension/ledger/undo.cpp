@@ -379,6 +379,8 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
     Result rows = select.run(run_id, below, limit);
     if (rows.empty()) return items;
     TupleDesc shape = rows.shape();
+    items.reserve(rows.size());
+    ids.reserve(rows.size());
     for (size_t i = 0; i < rows.size(); i++) {
       HeapTuple tuple = rows.tuple(i);
       ScannedItem scanned = guarded(scanned_raw, tuple, shape);
