@@ -413,12 +413,13 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
   return items;
 }
 
-std::unordered_set<std::string> inserted_keys(int64_t run_id, const std::vector<std::string>& keys) {
+std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<std::string>& keys) {
   std::unordered_set<std::string> found;
   if (keys.empty()) return found;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.status = 'inserted' AND "
+      "SELECT i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.status IN ('inserted', "
+      "'updated') AND "
       "i.target_key = ANY ($2 COLLATE \"C\") AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE "
       "later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision)");
   Result rows = select({param(run_id), bridge::param_text_array(keys)});

@@ -32,9 +32,9 @@ struct LandedItem {
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace&, int64_t below, int64_t limit,
                                      formats::Arena&);
 
-/// Of these target keys, those of rows that the run inserted and that are not taken back. Reads the run's
-/// items once.
-std::unordered_set<std::string> inserted_keys(int64_t run_id, const std::vector<std::string>& keys);
+/// Of these target keys, those of rows that the run inserted or updated and that are not taken back. Reads
+/// the run's items once.
+std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<std::string>& keys);
 
 /// Items that were taken back: new revisions, their mappings as before, and the batch row. Before-images of
 /// later items that hold what one of these had written get what that one had found.

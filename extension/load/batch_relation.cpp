@@ -63,39 +63,23 @@ BatchRelation::~BatchRelation() {
   }
 }
 
-namespace {
-
-/// Ends the tuplestore after an error as well: halving a batch fails often, and each time with a large store.
-class StoreOfOneRun {
- public:
-  StoreOfOneRun(EphemeralNamedRelation relation, Tuplestorestate* store)
-      : relation_(relation), store_(store) {}
-  ~StoreOfOneRun() {
-    relation_->reldata = nullptr;
-    try {
-      Tuplestorestate* store = store_;
-      guarded([=] { tuplestore_end(store); });
-    } catch (...) {
-      // It could not write what nobody will read.
-    }
+BatchRelation::Filling::~Filling() {
+  relation_->reldata = nullptr;
+  try {
+    Tuplestorestate* store = store_;
+    guarded([=] { tuplestore_end(store); });
+  } catch (...) {
+    // It could not write what nobody will read.
   }
-  StoreOfOneRun(const StoreOfOneRun&) = delete;
-  StoreOfOneRun& operator=(const StoreOfOneRun&) = delete;
+}
 
- private:
-  EphemeralNamedRelation relation_;
-  Tuplestorestate* store_;
-};
-
-}  // namespace
-
-bridge::Result BatchRelation::run(const std::string& sql, const std::vector<BatchRow>& rows) {
+std::unique_ptr<BatchRelation::Filling> BatchRelation::fill(const std::vector<BatchRow>& rows) {
   TupleDesc shape = relation_->md.tupdesc;
   int width = shape->natts, keys = static_cast<int>(key_.size());
   const int* columns = columns_.data();
   int column_count = static_cast<int>(columns_.size());
   auto* store = guarded([] { return tuplestore_begin_heap(false, false, std::max(work_mem, 64 * 1024)); });
-  StoreOfOneRun cleanup(relation_, store);
+  auto filling = std::make_unique<Filling>(relation_, store);
   const BatchRow* first = rows.data();
   int count = static_cast<int>(rows.size());
   guarded([=] {
@@ -119,6 +103,11 @@ bridge::Result BatchRelation::run(const std::string& sql, const std::vector<Batc
   });
   relation_->reldata = store;
   relation_->md.enrtuples = count;
+  return filling;
+}
+
+bridge::Result BatchRelation::run(const std::string& sql, const std::vector<BatchRow>& rows) {
+  std::unique_ptr<Filling> filling = fill(rows);
   SPIPlanPtr& plan = plans_[sql];
   if (!plan) {
     const char* text = sql.c_str();

@@ -29,6 +29,9 @@ class BatchRelation {
   BatchRelation(const BatchRelation&) = delete;
   BatchRelation& operator=(const BatchRelation&) = delete;
 
+  /// Fills the relation as long as what is returned lives: for statements that mention several relations.
+  class Filling;
+  std::unique_ptr<Filling> fill(const std::vector<BatchRow>& rows);
   /// Runs a statement over these rows. Statements are known by their text; each is planned once.
   bridge::Result run(const std::string& sql, const std::vector<BatchRow>& rows);
 
@@ -38,6 +41,20 @@ class BatchRelation {
   std::vector<int> columns_, key_;
   EphemeralNamedRelation relation_ = nullptr;
   std::unordered_map<std::string, SPIPlanPtr> plans_;
+};
+
+/// Empties the relation at its end, after an error as well: halving a batch fails often, and each time with a
+/// large store.
+class BatchRelation::Filling {
+ public:
+  Filling(EphemeralNamedRelation relation, Tuplestorestate* store) : relation_(relation), store_(store) {}
+  ~Filling();
+  Filling(const Filling&) = delete;
+  Filling& operator=(const Filling&) = delete;
+
+ private:
+  EphemeralNamedRelation relation_;
+  Tuplestorestate* store_;
 };
 
 /// `OPERATOR(schema.name)` of an operator.
