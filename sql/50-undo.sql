@@ -48,7 +48,9 @@ COMMENT ON FUNCTION portage.snapshot_parts(bigint) IS 'the parts that snapshot()
 CREATE FUNCTION portage.snapshot(run bigint, OUT part integer, OUT name text, OUT content bytea) RETURNS SETOF record
   LANGUAGE sql VOLATILE
   BEGIN ATOMIC
-    SELECT p.part, p.name, portage.snapshot($1, p.part) FROM portage.migration_parts p
-     WHERE p.run_id = $1 AND p.part = ANY (portage.snapshot_parts($1)) ORDER BY p.part;
+    SELECT p.part, p.name, portage.snapshot($1, p.part)
+      FROM unnest(portage.snapshot_parts($1)) AS n (part)
+      LEFT JOIN portage.migration_parts p ON p.run_id = $1 AND p.part = n.part
+     ORDER BY p.part;
   END;
 COMMENT ON FUNCTION portage.snapshot(bigint) IS 'what was submitted to a run: its payload parts with their bytes';

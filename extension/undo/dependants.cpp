@@ -19,11 +19,14 @@ using load::BatchRow;
 /// A foreign key from another table to a node's.
 struct DependantFinder::Key {
   std::string name, table, schema;  // table: quoted
-  Oid relation, owner, schema_oid;
+  Oid child_table, owner, schema_oid;
   char on_delete;
   std::vector<int> child, parent;  // attnums
   std::string equal;               // child column = relation column, joined by AND
-  bool partitioned;
+  bool partitioned = false;
+  std::set<Oid> partitions{};  // of the node's table to which the key refers; empty: to all of it
+  std::string relation_name{};
+  std::unique_ptr<load::BatchRelation> relation{};  // for a key to some partitions; else the node's serves
   /// As it is read and written: what refers to an ordinary table is no business of those that inherit from
   /// it.
   std::string only() const { return (partitioned ? "" : "ONLY ") + table; }
@@ -37,6 +40,20 @@ struct DependantFinder::Node {
   std::string relation_name;
   std::unique_ptr<load::BatchRelation> relation;
   std::vector<BatchRow> rows;
+  std::vector<Oid> tables;  // the partition that each row is in
+
+  load::BatchRelation& relation_of(const Key& key) const { return key.relation ? *key.relation : *relation; }
+  /// Rows [first, last) to which a key may refer, and where they stand.
+  std::vector<BatchRow> rows_for(const Key& key, size_t first, size_t last,
+                                 std::vector<size_t>* places) const {
+    std::vector<BatchRow> some;
+    for (size_t i = first; i < last; i++) {
+      if (!key.partitions.empty() && !key.partitions.count(tables[i])) continue;
+      some.push_back(rows[i]);
+      if (places) places->push_back(i);
+    }
+    return some;
+  }
 };
 
 const char* Dependants::action() const {
@@ -71,51 +88,65 @@ DependantFinder::Node& DependantFinder::node(Oid table) {
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   // Of the constraints that a partitioned table hands down, the one that stands highest and still refers to
-  // this table.
+  // this table; and what refers to one of its partitions only. Columns by their numbers in this table.
   Result keys = bridge::execute(
-      "SELECT c.conname::text, format('%I.%I', n.nspname, "
-      "r.relname), n.nspname::text, r.oid, r.relowner, n.oid, c.confdeltype::text, c.conkey::int8[], "
-      "c.confkey::int8[], (SELECT string_agg(format('c.%I OPERATOR(%I.%s) b.c%s', ca.attname, o.nspname, "
-      "op.oprname, k.parent), ' AND ') FROM ROWS FROM (unnest(c.conkey), unnest(c.confkey), "
-      "unnest(c.conpfeqop)) AS k (child, parent, operator) JOIN pg_attribute ca ON ca.attrelid = c.conrelid "
-      "AND ca.attnum = k.child JOIN pg_operator op ON op.oid = k.operator JOIN pg_namespace o ON o.oid = "
-      "op.oprnamespace), r.relkind = 'p' FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN "
-      "pg_namespace n ON "
-      "n.oid = r.relnamespace WHERE c.contype = 'f' AND c.confrelid = $1 AND NOT EXISTS (SELECT FROM "
-      "pg_constraint p WHERE p.oid = c.conparentid AND p.confrelid = c.confrelid) ORDER BY "
-      "r.oid::regclass::text, "
-      "c.conname",
+      "WITH RECURSIVE tables AS (SELECT relid AS oid FROM pg_partition_tree($1) UNION SELECT $1), up AS "
+      "(SELECT "
+      "c.oid, c.conname, c.conparentid FROM pg_constraint c WHERE c.contype = 'f' AND c.confrelid IN (SELECT "
+      "oid FROM tables) UNION ALL SELECT u.oid, p.conname, p.conparentid FROM up u JOIN pg_constraint p ON "
+      "p.oid = u.conparentid) "
+      "SELECT u.conname::text, format('%I.%I', n.nspname, r.relname), n.nspname::text, r.oid, r.relowner, "
+      "n.oid, c.confdeltype::text, k.child, k.parent, k.equal, r.relkind = 'p', CASE WHEN c.confrelid <> $1 "
+      "THEN ARRAY(SELECT t.relid::int8 FROM pg_partition_tree(c.confrelid) t) END FROM pg_constraint c JOIN "
+      "up "
+      "u ON u.oid = c.oid AND u.conparentid = 0 JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON "
+      "n.oid = r.relnamespace CROSS JOIN LATERAL (SELECT array_agg(f.child::int8 ORDER BY f.place) AS child, "
+      "array_agg(ta.attnum::int8 ORDER BY f.place) AS parent, string_agg(format('c.%I OPERATOR(%I.%s) "
+      "b.c%s', "
+      "ca.attname, o.nspname, op.oprname, ta.attnum), ' AND ') AS equal FROM ROWS FROM (unnest(c.conkey), "
+      "unnest(c.confkey), unnest(c.conpfeqop)) WITH ORDINALITY AS f (child, parent, operator, place) JOIN "
+      "pg_attribute ca ON ca.attrelid = c.conrelid AND ca.attnum = f.child JOIN pg_attribute pa ON "
+      "pa.attrelid "
+      "= c.confrelid AND pa.attnum = f.parent JOIN pg_attribute ta ON ta.attrelid = $1 AND ta.attname = "
+      "pa.attname JOIN pg_operator op ON op.oid = f.operator JOIN pg_namespace o ON o.oid = op.oprnamespace) "
+      "k "
+      "WHERE c.contype = 'f' AND c.confrelid IN (SELECT oid FROM tables) AND NOT EXISTS (SELECT FROM "
+      "pg_constraint p WHERE p.oid = c.conparentid AND p.confrelid IN (SELECT oid FROM tables)) "
+      "AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) ORDER BY 2, 1",
       {bridge::param_oid(table)});
+  auto oids = [&](size_t row, int column = 12) {
+    bridge::Result list =
+        bridge::execute("SELECT unnest($1)", {{INT8ARRAYOID, keys.datum(row, column), false}});
+    std::vector<int64_t> found;
+    for (size_t i = 0; i < list.size(); i++) found.push_back(list.bigint(i, 1));
+    return found;
+  };
   auto numbers = [&](size_t row, int column) {
-    Datum array = keys.datum(row, column);
-    struct Numbers {
-      int64_t values[INDEX_MAX_KEYS];
-      int count;
-    };
-    Numbers n = guarded([=] {
-      Numbers found;
-      Datum* items;
-      bool* nulls;
-      deconstruct_array(DatumGetArrayTypeP(array), INT8OID, 8, true, TYPALIGN_DOUBLE, &items, &nulls,
-                        &found.count);
-      found.count = Min(found.count, INDEX_MAX_KEYS);
-      for (int i = 0; i < found.count; i++) found.values[i] = DatumGetInt64(items[i]);
-      return found;
-    });
-    return std::vector<int>(n.values, n.values + n.count);
+    std::vector<int64_t> found = oids(row, column);
+    return std::vector<int>(found.begin(), found.end());
   };
   for (size_t i = 0; i < keys.size(); i++) {
     Key key{keys.text(i, 1), keys.text(i, 2),  keys.text(i, 3),    keys.oid(i, 4),
             keys.oid(i, 5),  keys.oid(i, 6),   keys.text(i, 7)[0], numbers(i, 8),
             numbers(i, 9),   keys.text(i, 10), keys.boolean(i, 11)};
+    if (!keys.is_null(i, 12))
+      for (int64_t oid : oids(i)) key.partitions.insert(static_cast<Oid>(oid));
     made->columns.insert(key.parent.begin(), key.parent.end());
     made->keys.push_back(std::move(key));
   }
-  if (!made->keys.empty()) {
-    made->relation_name = "portage_dependants_" + std::to_string(table);
-    made->relation = std::make_unique<load::BatchRelation>(
+  auto relation = [&](const std::string& name) {
+    return std::make_unique<load::BatchRelation>(
         made->target, std::vector<int>(made->columns.begin(), made->columns.end()),
-        table == plan_.target().oid ? plan_.key() : std::vector<int>(), made->relation_name.c_str());
+        table == plan_.target().oid ? plan_.key() : std::vector<int>(), name.c_str());
+  };
+  made->relation_name = "portage_dependants_" + std::to_string(table);
+  if (!made->keys.empty()) made->relation = relation(made->relation_name);
+  for (size_t i = 0; i < made->keys.size(); i++) {
+    Key& key = made->keys[i];
+    key.relation_name = made->relation_name;
+    if (key.partitions.empty()) continue;
+    key.relation_name += "_" + std::to_string(i);
+    key.relation = relation(key.relation_name);
   }
   known = std::move(made);
   return *known;
@@ -123,7 +154,10 @@ DependantFinder::Node& DependantFinder::node(Oid table) {
 
 /// The rows given, as the rows of the target that are to go.
 void DependantFinder::start(Batch& batch, Node& target, const std::vector<const load::Row*>& rows) {
-  for (auto& [oid, known] : nodes_) known->rows.clear();
+  for (auto& [oid, known] : nodes_) {
+    known->rows.clear();
+    known->tables.clear();
+  }
   seen_.clear();
   own_keys_.clear();
   positions_.clear();
@@ -146,20 +180,24 @@ void DependantFinder::start(Batch& batch, Node& target, const std::vector<const 
   bool all_in_key = std::all_of(target.columns.begin(), target.columns.end(), [&](int attnum) {
     return std::find(plan_.key().begin(), plan_.key().end(), attnum) != plan_.key().end();
   });
-  if (all_in_key || rows.empty()) return;
+  bool some_partitions = std::any_of(target.keys.begin(), target.keys.end(),
+                                     [](const Key& key) { return !key.partitions.empty(); });
+  target.tables.assign(rows.size(), target.target.oid);
+  if ((all_in_key && !some_partitions) || rows.empty()) return;
   bridge::AsUser owner(target.target.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
   bridge::ByIndex by_index(OidIsValid(target.target.key_index));
-  Result result = target.relation->run("SELECT b.o" + list + " FROM " + target.relation_name + " b JOIN " +
-                                           target.target.quoted_name() + " t ON " + same,
+  Result result = target.relation->run("SELECT b.o, t.tableoid" + list + " FROM " + target.relation_name +
+                                           " b JOIN " + target.target.quoted_name() + " t ON " + same,
                                        target.rows);
   bridge::InMemory in(batch.memory.get());
   size_t natts = static_cast<size_t>(target.target.natts);
   for (size_t i = 0; i < result.size(); i++) {
     BatchRow& row = target.rows[static_cast<size_t>(result.integer(i, 1))];
+    target.tables[static_cast<size_t>(result.integer(i, 1))] = result.oid(i, 2);
     auto* values = batch.arena.make_array<Datum>(natts);
     auto* nulls = batch.arena.make_array<bool>(natts);
     memset(nulls, true, natts);
-    int at = 2;
+    int at = 3;
     for (int attnum : target.columns) {
       const TargetColumn& column = target.target.column(attnum);
       Datum value = result.datum(i, at++, &nulls[attnum - 1]);
@@ -202,10 +240,10 @@ Tree DependantFinder::find(Batch& batch, const std::vector<const load::Row*>& ro
 void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t first, size_t last, int level,
                              Tree& tree) {
   const Key& key = parent.keys[number];
-  bool to_target = key.relation == plan_.target().oid;
+  bool to_target = key.child_table == plan_.target().oid;
   bool from_target = parent.target.oid == plan_.target().oid;
   bool deletes = key.on_delete != 'n' && key.on_delete != 'd';
-  Node* child = deletes || to_target ? &node(key.relation) : nullptr;
+  Node* child = deletes || to_target ? &node(key.child_table) : nullptr;
   bool singly = child && (to_target || !child->keys.empty());  // else their number says it all
   std::vector<int> columns;
   std::string list;
@@ -215,16 +253,17 @@ void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t f
     columns.assign(wanted.begin(), wanted.end());
     for (int attnum : columns) list += ", c." + bridge::quoted(child->target.column(attnum).name);
   }
-  std::vector<BatchRow> some(parent.rows.begin() + static_cast<std::ptrdiff_t>(first),
-                             parent.rows.begin() + static_cast<std::ptrdiff_t>(last));
+  std::vector<size_t> places;
+  std::vector<BatchRow> some = parent.rows_for(key, first, last, &places);
+  if (some.empty()) return;
   // Runs as the owner of the other table: nothing here may be looked up in the caller's search_path.
   std::string sql =
       (singly ? "SELECT b.o, c.tableoid, c.ctid" + list : std::string("SELECT b.o, pg_catalog.count(*)")) +
-      " FROM " + parent.relation_name + " b JOIN " + key.only() + " c ON " + key.equal +
+      " FROM " + key.relation_name + " b JOIN " + key.only() + " c ON " + key.equal +
       (singly ? "" : " GROUP BY b.o");
   std::optional<bridge::AsUser> owner(std::in_place, key.owner,
                                       SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-  Result result = parent.relation->run(sql, some);
+  Result result = parent.relation_of(key).run(sql, some);
   owner.reset();
   if (result.empty()) return;
   bridge::InMemory in(batch.memory.get());
@@ -233,10 +272,10 @@ void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t f
     if (fresh) tree.found.push_back({key.table, key.name, key.on_delete, level, 0});
     return at->second;
   };
-  size_t given = from_target && level == 1 ? SIZE_MAX : 0;
+  bool given = from_target && level == 1;  // the rows referred to are those that find() was given
   int64_t counted = 0;
   for (size_t i = 0; i < result.size(); i++) {
-    size_t position = static_cast<size_t>(result.integer(i, 1));
+    size_t position = places[static_cast<size_t>(result.integer(i, 1))];
     if (!singly) {
       tree.found[entry()].rows += result.bigint(i, 2);
       counted++;
@@ -272,11 +311,13 @@ void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t f
       if (deletes && through_own_) {
         own_keys_.insert(text);
         child->rows.push_back(row);
+        child->tables.push_back(table);
       }
     } else {
       if (given) tree.referred.insert(position);
       if (!seen_.insert({table, at}).second) continue;
       child->rows.push_back(row);
+      child->tables.push_back(table);
       tree.found[entry()].rows++;
       counted++;
     }
@@ -289,7 +330,7 @@ void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t f
 
 /// DELETE, and SELECT on the columns by which the rows are found.
 void DependantFinder::check_rights(const Key& key, Tree& tree) const {
-  Oid table = key.relation, role = role_, schema = key.schema_oid;
+  Oid table = key.child_table, role = role_, schema = key.schema_oid;
   const std::string& name = key.table;
   std::string to = " TO " + bridge::quoted(role_name_) + ";";
   if (guarded([=] { return bridge::schema_usage_missing(schema, role); }))
@@ -310,15 +351,17 @@ void DependantFinder::check_rights(const Key& key, Tree& tree) const {
 
 DependantFinder::Deletions DependantFinder::deletions(const Tree& tree) {
   Deletions d;
-  std::set<Oid> filled;
+  std::set<std::string> filled;
   int number = 0;
   for (auto [oid, k] : tree.to_delete) {
     Node& parent = node(oid);
     const Key& key = parent.keys[k];
-    if (filled.insert(oid).second) d.fillings.push_back(parent.relation->fill(parent.rows));
+    if (filled.insert(key.relation_name).second)
+      d.fillings.push_back(
+          parent.relation_of(key).fill(parent.rows_for(key, 0, parent.rows.size(), nullptr)));
     d.with += std::string(d.with.empty() ? "WITH " : ", ") + "d" + std::to_string(++number) +
-              " AS (DELETE FROM " + key.only() + " c USING " + parent.relation_name + " b WHERE " +
-              key.equal + ")";
+              " AS (DELETE FROM " + key.only() + " c USING " + key.relation_name + " b WHERE " + key.equal +
+              ")";
   }
   if (!d.with.empty()) d.with += " ";
   return d;
