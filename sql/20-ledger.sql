@@ -52,6 +52,7 @@ CREATE TABLE portage.migration_runs (
   owner_started_at timestamptz,
   cancel_requested boolean NOT NULL DEFAULT false,
   replay_cursor    bigint,
+  cleaned_at       timestamptz,
   CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
@@ -59,6 +60,7 @@ CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, sco
 COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
+COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped what the run had kept for later: it cannot be taken back any more';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
@@ -229,9 +231,16 @@ CREATE TABLE portage.migration_undo (
   mapping_row_hash   bigint,
   mapping_run_id     bigint,
   mapping_ordinal    bigint,
+  batch_id           bigint NOT NULL,
+  after_hashes       bigint[],
   PRIMARY KEY (run_id, ordinal, revision)
 );
+-- Who wrote a row after whom. By hash: a key may be longer than a b-tree takes.
+CREATE INDEX migration_undo_row ON portage.migration_undo (pg_catalog.hashtextextended(target_key, 0), batch_id)
+  WHERE columns IS NOT NULL;
 COMMENT ON TABLE portage.migration_undo IS 'before-images: the columns that an item changed in its row, and the mapping that it replaced';
+COMMENT ON COLUMN portage.migration_undo.batch_id IS 'the batch that wrote the row: of two that wrote the same row the later one has the higher number';
+COMMENT ON COLUMN portage.migration_undo.after_hashes IS 'hashes of what the columns were changed to, by which a later before-image is known to be this item''s work';
 
 CREATE TABLE portage.predictions (
   run_id  bigint NOT NULL,

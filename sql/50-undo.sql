@@ -25,3 +25,32 @@ CREATE FUNCTION portage.can_rollback(run bigint, OUT possible boolean, OUT reaso
   END;
 COMMENT ON FUNCTION portage.can_rollback(bigint) IS
   'whether a run can be taken back as it is, and if not, why: drifted rows, dependants, missing privileges';
+
+-- What a run keeps for later, and for how long; see extension/run/keep.cpp.
+
+CREATE FUNCTION portage.keep(run bigint) RETURNS void
+  AS 'MODULE_PATHNAME', 'portage_keep' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.keep(bigint) IS 'exempts a run from retention: its expires_at becomes infinity';
+
+CREATE FUNCTION portage.cleanup(run bigint) RETURNS jsonb
+  AS 'MODULE_PATHNAME', 'portage_cleanup' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.cleanup(bigint) IS
+  'drops what an ended run keeps for later: payload, raw input of rejects, before-images; it cannot be rolled back after that';
+
+CREATE FUNCTION portage.snapshot(run bigint, part integer) RETURNS bytea
+  AS 'MODULE_PATHNAME', 'portage_snapshot' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.snapshot(bigint, integer) IS 'what was submitted as a part of a run, byte by byte';
+
+CREATE FUNCTION portage.snapshot_parts(run bigint) RETURNS bigint[]
+  AS 'MODULE_PATHNAME', 'portage_snapshot_parts' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.snapshot_parts(bigint) IS 'the parts that snapshot() shows';
+
+CREATE FUNCTION portage.snapshot(run bigint, OUT part integer, OUT name text, OUT content bytea) RETURNS SETOF record
+  LANGUAGE sql VOLATILE
+  BEGIN ATOMIC
+    SELECT p.part, p.name, portage.snapshot($1, p.part)
+      FROM unnest(portage.snapshot_parts($1)) AS n (part)
+      LEFT JOIN portage.migration_parts p ON p.run_id = $1 AND p.part = n.part
+     ORDER BY p.part;
+  END;
+COMMENT ON FUNCTION portage.snapshot(bigint) IS 'what was submitted to a run: its payload parts with their bytes';

@@ -17,6 +17,15 @@ inline bool can_set_role(Oid member, Oid role) {
 #endif
 }
 
+// 16 has one function for all kinds of objects.
+inline bool schema_usage_missing(Oid schema, Oid role) {
+#if PG_VERSION_NUM >= 160000
+  return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) != ACLCHECK_OK;
+#else
+  return pg_namespace_aclcheck(schema, role, ACL_USAGE) != ACLCHECK_OK;
+#endif
+}
+
 // 16 and 18 added arguments for summarizing indexes and ON CONFLICT.
 inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
 #if PG_VERSION_NUM >= 160000

@@ -9,6 +9,7 @@
 
 extern "C" {
 #include "access/stratnum.h"
+#include "common/hashfn.h"
 #include "utils/fmgroids.h"
 }
 
@@ -41,6 +42,7 @@ struct ProbeHit {
   int key_size;
   char origin;
   int64 source_hash, row_hash, run_id, ordinal;
+  ItemPointerData place;
 };
 
 void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
@@ -73,6 +75,7 @@ ProbeHit probe_raw(Probe* p, Datum legacy_id) {
   hit.row_hash = DatumGetInt64(v[6]);
   hit.run_id = DatumGetInt64(v[7]);
   hit.ordinal = DatumGetInt64(v[8]);
+  hit.place = p->slot->tts_tid;
   return hit;
 }
 
@@ -193,8 +196,8 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
           bridge::param_int8_array(ordinals)});
 }
 
-void write_undo(const BatchRecord& record, const Item* items, const std::vector<Undo>& undo,
-                const std::vector<int32_t>& revisions) {
+void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items,
+                const std::vector<Undo>& undo, const std::vector<int32_t>& revisions) {
   if (undo.empty()) return;
   bridge::TableWriter rows("portage", "migration_undo");
   Datum* v = rows.values();
@@ -220,6 +223,9 @@ void write_undo(const BatchRecord& record, const Item* items, const std::vector<
     } else {
       for (int column = 7; column <= 12; column++) null[column] = true;
     }
+    v[13] = Int64GetDatum(batch_id);
+    v[14] = one.after_hashes;
+    null[14] = one.after_hashes == 0;
     rows.add();
   }
   rows.finish();
@@ -229,8 +235,16 @@ void write_undo(const BatchRecord& record, const Item* items, const std::vector<
 
 std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<Item*>& items,
                                    formats::Arena& arena) {
-  std::vector<Mapping> found(items.size());
-  if (items.empty()) return found;
+  std::vector<std::string_view> ids;
+  ids.reserve(items.size());
+  for (const Item* item : items) ids.push_back(item->legacy_id);
+  return find_mappings(space, ids, arena);
+}
+
+std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<std::string_view>& legacy_ids,
+                                   formats::Arena& arena) {
+  std::vector<Mapping> found(legacy_ids.size());
+  if (legacy_ids.empty()) return found;
   bridge::Memory memory("portage mapping probe");
   bridge::InMemory in(memory.get());
   Probe probe;
@@ -238,15 +252,20 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   Datum scope = text_datum(space.scope);
   int64 pipeline_id = space.pipeline_id;
   guarded(open_probe_raw, p, pipeline_id, scope);
-  for (size_t i = 0; i < items.size(); i++) {
-    if ((i & 255) == 0) bridge::check_interrupts();
-    if (items[i]->legacy_id.data() == nullptr) continue;
-    ProbeHit hit = guarded(probe_raw, p, text_datum(items[i]->legacy_id));
+  std::vector<size_t> order;  // of the index: neighbours are found on pages that are at hand
+  order.reserve(legacy_ids.size());
+  for (size_t i = 0; i < legacy_ids.size(); i++)
+    if (legacy_ids[i].data() != nullptr) order.push_back(i);
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
+  int probes = 0;
+  for (size_t i : order) {
+    if ((probes++ & 255) == 0) bridge::check_interrupts();
+    ProbeHit hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
     if (!hit.found) continue;
     found[i] = {true,         arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
                 hit.origin,   hit.source_hash,
                 hit.row_hash, hit.run_id,
-                hit.ordinal};
+                hit.ordinal,  hit.place};
   }
   guarded(close_probe_raw, p);
   return found;
@@ -361,6 +380,18 @@ std::string issues_json(const Item& item) {
   return json + "]";
 }
 
+int64_t text_hash(const std::optional<std::string_view>& text) {
+  if (!text) return 0;
+  return static_cast<int64_t>(hash_bytes_extended(reinterpret_cast<const unsigned char*>(text->data()),
+                                                  static_cast<int>(text->size()), 1));
+}
+
+int64_t next_batch_id() {
+  AsLedger as;
+  static const bridge::Statement next("SELECT nextval('portage.migration_batches_id_seq')");
+  return next.run().bigint(0, 1);
+}
+
 void write_batch(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n,
                  const std::vector<Undo>& undo, const std::vector<int32_t>& revisions) {
   auto began = std::chrono::steady_clock::now();
@@ -369,16 +400,17 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   write_items(record, items, n, revisions);
   insert_mappings(record, space, items, n);
   update_mappings(record, space, items, n);
-  write_undo(record, items, undo, revisions);
+  int64_t batch_id = next_batch_id();
+  write_undo(record, batch_id, items, undo, revisions);
   AsLedger as;
   const Counts& c = record.counts;
   static const bridge::Statement insert(
       "INSERT INTO portage.migration_batches (run_id, kind, part, range_no, first_ordinal, last_ordinal, "
       "read, inserted, "
       "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings, "
-      "wal_bytes, memory_bytes) VALUES "
+      "wal_bytes, memory_bytes, id) OVERRIDING SYSTEM VALUE VALUES "
       "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::timestamptz, $18, "
-      "$19::jsonb, $20, $21)");
+      "$19::jsonb, $20, $21, $22)");
   double ledger = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
   std::string timings = bridge::format("{\"ledger\": %.3f", ledger);
   for (const auto& [phase, milliseconds] : record.timings)
@@ -387,7 +419,7 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   int64_t first = n ? items[0].ordinal : 0, last = n ? items[n - 1].ordinal : -1;
   insert.run(record.run_id, record.kind, record.part, record.range_no, first, last, c.read, c.inserted,
              c.updated, c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed, record.epoch,
-             record.started_at, record.bytes, timings, record.wal_bytes, record.memory_bytes);
+             record.started_at, record.bytes, timings, record.wal_bytes, record.memory_bytes, batch_id);
 }
 
 }  // namespace portage::ledger

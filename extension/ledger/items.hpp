@@ -13,6 +13,7 @@ struct Mapping {
   std::string_view target_key;
   char origin;  ///< 'i', 'a', 'o'
   int64_t source_hash, row_hash, run_id, ordinal;
+  ItemPointerData place;  ///< of the mapping's row, while the transaction lasts and nobody writes it
 };
 
 /// Which mappings are meant: ids are per pipeline and, unless the pipeline shares them, per scope.
@@ -23,6 +24,9 @@ struct MappingSpace {
 
 /// Looks up the legacy ids of `items` (those that have one); result[i] belongs to items[i].
 std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>& items, formats::Arena&);
+/// The same for ids; one whose data() is nullptr has none.
+std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<std::string_view>& legacy_ids,
+                                   formats::Arena&);
 /// Which of these target keys were written by the run, and by which ordinal. For duplicates between batches.
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,
                                                          const std::vector<std::string>& keys);
@@ -45,8 +49,13 @@ struct Undo {
   std::string_view target_key;  ///< of the row before the change
   Datum columns, before;        ///< text[]; 0 if only the mapping changed
   std::optional<int64_t> before_hash;
-  Mapping mapping;  ///< the mapping before; found = false: there was none
+  Mapping mapping;         ///< the mapping before; found = false: there was none
+  Datum after_hashes = 0;  ///< bigint[]: text_hash() of the columns afterwards
 };
+
+/// By which a value in a before-image is known again as the one that an item wrote; of a value's output text
+/// (bridge::PlainText). Null has a hash, too.
+int64_t text_hash(const std::optional<std::string_view>& text);
 
 /// What one batch leaves in the ledger.
 struct BatchRecord {
@@ -71,6 +80,10 @@ int64_t& count_of(Counts&, Outcome);
 Counts count_outcomes(const Item* items, size_t n);
 /// The issues of an item as a JSON array.
 std::string issues_json(const Item&);
+
+/// The number of the next batch. To be taken when the batch has written the target: of two batches that wrote
+/// the same row, the later one then has the higher number.
+int64_t next_batch_id();
 
 /// Writes item rows, mappings and undo of items [0, n); then the batch row, whose CHECK proves that the books
 /// balance. `revisions` by position; empty: all are 0.

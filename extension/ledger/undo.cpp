@@ -1,46 +1,362 @@
-// See undo.hpp.
+// See undo.hpp. Pages are read and written in bulk, each table by one scan or one statement: a rollback is to
+// keep pace with the import.
 #include "ledger/undo.hpp"
 
+#include "bridge/codes.hpp"
+#include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
 
 namespace portage::ledger {
 namespace {
 
+using bridge::guarded;
 using bridge::param;
 using bridge::Result;
+using bridge::text_datum;
 
-// A later revision means that the item was replayed, resolved or taken back since: that one counts.
-constexpr const char* landed =
-    "i.run_id = $1 AND i.ordinal < $2 AND i.status IN ('inserted', 'updated', 'unchanged') AND NOT EXISTS "
-    "(SELECT FROM "
-    "portage.item_rows later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision "
-    "> i.revision OFFSET 0) ";
+struct Elements {
+  Datum* items;
+  bool* nulls;
+  int count;
+};
+
+Elements elements_of(Datum array, Oid type) {
+  return guarded([=] {
+    Elements e{};
+    int16 length;
+    bool by_value;
+    char align;
+    get_typlenbyvalalign(type, &length, &by_value, &align);
+    deconstruct_array(DatumGetArrayTypeP(array), type, length, by_value, align, &e.items, &e.nulls, &e.count);
+    return e;
+  });
+}
 
 std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row, int column) {
   std::vector<std::optional<std::string>> texts;
   bool null;
   Datum array = rows.datum(row, column, &null);
   if (null) return texts;
-  struct Parts {
-    Datum* items;
-    bool* nulls;
-    int count;
-  };
-  Parts parts = bridge::guarded([=] {
-    Parts p{};
-    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &p.items, &p.nulls,
-                      &p.count);
-    return p;
-  });
-  for (int i = 0; i < parts.count; i++)
-    texts.push_back(parts.nulls[i] ? std::nullopt : std::optional(bridge::string_of(parts.items[i])));
+  Elements e = elements_of(array, TEXTOID);
+  for (int i = 0; i < e.count; i++)
+    texts.push_back(e.nulls[i] ? std::nullopt : std::optional(bridge::string_of(e.items[i])));
   return texts;
 }
 
-std::vector<int64_t> ordinals_of(const std::vector<LandedItem*>& items) {
-  std::vector<int64_t> ordinals;
-  for (const LandedItem* item : items) ordinals.push_back(item->ordinal);
-  return ordinals;
+std::vector<std::string> names_of(const Result& rows, size_t row, int column) {
+  std::vector<std::string> names;
+  for (auto& name : texts_of(rows, row, column)) names.push_back(name.value_or(""));
+  return names;
+}
+
+std::vector<int64_t> numbers_of(const Result& rows, size_t row, int column) {
+  std::vector<int64_t> numbers;
+  bool null;
+  Datum array = rows.datum(row, column, &null);
+  if (null) return numbers;
+  Elements e = elements_of(array, INT8OID);
+  for (int i = 0; i < e.count; i++) numbers.push_back(DatumGetInt64(e.items[i]));
+  return numbers;
+}
+
+bridge::Param param_texts(const std::vector<std::optional<std::string>>& texts) {
+  int count = static_cast<int>(texts.size());
+  auto* items = guarded([=] { return static_cast<Datum*>(palloc0(sizeof(Datum) * (count + 1))); });
+  auto* nulls = guarded([=] { return static_cast<bool*>(palloc0(count + 1)); });
+  for (int i = 0; i < count; i++) {
+    const std::optional<std::string>& text = texts[static_cast<size_t>(i)];
+    nulls[i] = !text;
+    if (text) items[i] = text_datum(*text);
+  }
+  Datum array = guarded([=] {
+    int dims[1] = {count}, lower[1] = {1};
+    return PointerGetDatum(
+        construct_md_array(items, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
+  });
+  return {TEXTARRAYOID, array, false};
+}
+
+/// Where rows are, for TID scans.
+bridge::Param param_places(const std::vector<ItemPointerData>& places) {
+  const ItemPointerData* first = places.data();
+  int count = static_cast<int>(places.size());
+  Datum array = guarded([=] {
+    auto* items = static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1)));
+    for (int i = 0; i < count; i++) items[i] = PointerGetDatum(&first[i]);
+    return PointerGetDatum(
+        construct_array(items, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+  });
+  return {TIDARRAYOID, array, false};
+}
+
+std::string_view origin_name(char origin) {
+  return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
+}
+
+/// Six columns of a result, from `first` on, as a mapping.
+Mapping mapping_of(const Result& rows, size_t row, int first, formats::Arena& arena) {
+  if (rows.is_null(row, first)) return {};
+  return {true,
+          arena.copy(rows.text(row, first)),
+          rows.text(row, first + 1)[0],
+          rows.bigint(row, first + 2),
+          rows.bigint(row, first + 3),
+          rows.bigint(row, first + 4),
+          rows.bigint(row, first + 5),
+          {}};
+}
+
+/// A row of item_rows as the scan below brings it; texts point into the result.
+struct ScannedItem {
+  int64 ordinal, line, byte_offset, byte_length;
+  int32 revision, part;
+  bool landed;
+  Outcome outcome;
+  const char *legacy_id, *target_key;
+  int legacy_id_size, target_key_size;
+};
+
+ScannedItem scanned_raw(HeapTuple tuple, TupleDesc shape) {
+  Datum v[9];
+  bool null[9];
+  heap_deform_tuple(tuple, shape, v, null);
+  ScannedItem item;
+  memset(&item, 0, sizeof item);
+  item.ordinal = DatumGetInt64(v[0]);
+  item.revision = DatumGetInt32(v[1]);
+  text* status = DatumGetTextPP(v[2]);
+  int size = static_cast<int>(VARSIZE_ANY_EXHDR(status));
+  auto is = [=](const char* word) {
+    return size == static_cast<int>(strlen(word)) && memcmp(VARDATA_ANY(status), word, strlen(word)) == 0;
+  };
+  item.landed = is("inserted") || is("updated") || is("unchanged");
+  if (!item.landed) return item;
+  item.outcome = is("inserted") ? Outcome::inserted : is("updated") ? Outcome::updated : Outcome::unchanged;
+  if (!null[3]) {
+    text* id = DatumGetTextPP(v[3]);
+    item.legacy_id = VARDATA_ANY(id);
+    item.legacy_id_size = VARSIZE_ANY_EXHDR(id);
+  }
+  if (!null[4]) {
+    text* key = DatumGetTextPP(v[4]);
+    item.target_key = VARDATA_ANY(key);
+    item.target_key_size = VARSIZE_ANY_EXHDR(key);
+  }
+  item.part = DatumGetInt32(v[5]);
+  item.line = DatumGetInt64(v[6]);
+  item.byte_offset = DatumGetInt64(v[7]);
+  item.byte_length = DatumGetInt64(v[8]);
+  return item;
+}
+
+/// The before-images of items that stand in descending order.
+void read_before_images(int64_t run_id, std::vector<LandedItem>& items, formats::Arena& arena) {
+  static const bridge::Statement select(
+      "SELECT ordinal, revision, columns, before, before_hash, mapping_target_key, mapping_origin, "
+      "mapping_source_hash, mapping_row_hash, mapping_run_id, mapping_ordinal, batch_id, after_hashes "
+      "FROM portage.migration_undo WHERE run_id = $1 AND ordinal BETWEEN $2 AND $3 "
+      "ORDER BY run_id DESC, ordinal DESC, revision DESC");
+  Result rows = select.run(run_id, items.back().ordinal, items.front().ordinal);
+  size_t at = 0;
+  for (size_t i = 0; i < rows.size(); i++) {
+    int64_t ordinal = rows.bigint(i, 1);
+    while (at < items.size() && items[at].ordinal > ordinal) at++;
+    if (at == items.size()) break;
+    LandedItem& item = items[at];
+    if (item.ordinal != ordinal || item.revision != rows.integer(i, 2)) continue;
+    item.has_undo = true;
+    item.columns = names_of(rows, i, 3);
+    item.before = texts_of(rows, i, 4);
+    if (!rows.is_null(i, 5)) item.before_hash = rows.bigint(i, 5);
+    item.replaced = mapping_of(rows, i, 6, arena);
+    item.batch_id = rows.bigint(i, 12);
+    item.after_hashes = numbers_of(rows, i, 13);
+  }
+}
+
+/// What the mappings of these items become: what each had replaced or, where the item that wrote that one has
+/// been taken back meanwhile, what that one had replaced, and so on down. found = false: nothing.
+std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, formats::Arena& arena) {
+  std::vector<Mapping> below;
+  std::vector<size_t> open;
+  std::vector<int64_t> runs;
+  for (const LandedItem* item : items) {
+    if (item->replaced.found) {
+      open.push_back(below.size());
+      runs.push_back(item->replaced.run_id);
+    }
+    below.push_back(item->replaced);
+  }
+  if (open.empty()) return below;
+  std::sort(runs.begin(), runs.end());
+  runs.erase(std::unique(runs.begin(), runs.end()), runs.end());
+  static const bridge::Statement any_rolled_back(
+      "SELECT FROM portage.migration_batches WHERE run_id = ANY ($1) AND kind = 'rollback' LIMIT 1");
+  bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
+  bool first = true;
+  while (!open.empty()) {
+    if (first && any_rolled_back({bridge::param_int8_array(runs)}).empty()) break;
+    first = false;
+    std::vector<int64_t> run_ids, ordinals;
+    for (size_t i : open) {
+      run_ids.push_back(below[i].run_id);
+      ordinals.push_back(below[i].ordinal);
+    }
+    static const bridge::Statement taken_back(
+        "SELECT o.n, u.mapping_target_key, u.mapping_origin, u.mapping_source_hash, u.mapping_row_hash, "
+        "u.mapping_run_id, u.mapping_ordinal FROM unnest($1::bigint[], $2::bigint[]) WITH "
+        "ORDINALITY AS o (run_id, ordinal, n) CROSS JOIN LATERAL (SELECT r.run_id, r.ordinal, r.revision "
+        "FROM portage.item_rows r WHERE r.run_id = o.run_id AND r.ordinal = o.ordinal AND r.status = "
+        "'rolled_back' OFFSET 0) r LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE "
+        "u.run_id = r.run_id AND u.ordinal = r.ordinal AND u.revision = r.revision - 1 OFFSET 0) u ON true");
+    Result rows = taken_back({bridge::param_int8_array(run_ids), bridge::param_int8_array(ordinals)});
+    std::vector<size_t> deeper;
+    for (size_t i = 0; i < rows.size(); i++) {
+      size_t position = open[static_cast<size_t>(rows.bigint(i, 1)) - 1];
+      below[position] = mapping_of(rows, i, 2, arena);
+      if (below[position].found) deeper.push_back(position);
+    }
+    open.swap(deeper);
+  }
+  return below;
+}
+
+void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items) {
+  std::vector<LandedItem*> mapped;
+  for (LandedItem* item : items) {
+    const Mapping& mapping = item->mapping;
+    bool ours = mapping.found && mapping.run_id == run_id && mapping.ordinal == item->ordinal;
+    // A mapping that a later run has written stays, unless it speaks of a row that was taken back by force.
+    if (ours || (mapping.found && item->row_taken && mapping.target_key == item->target_key))
+      mapped.push_back(item);
+  }
+  if (mapped.empty()) return;
+  formats::Arena arena;
+  std::vector<Mapping> below = mappings_below(mapped, arena);
+  std::vector<ItemPointerData> dropped, changed;
+  std::vector<std::string> keys, origins;
+  std::vector<int64_t> source_hashes, row_hashes, runs, ordinals;
+  for (size_t i = 0; i < mapped.size(); i++) {
+    const Mapping& b = below[i];
+    if (!b.found) {
+      dropped.push_back(mapped[i]->mapping.place);
+      continue;
+    }
+    changed.push_back(mapped[i]->mapping.place);
+    keys.emplace_back(b.target_key);
+    origins.emplace_back(origin_name(b.origin));
+    source_hashes.push_back(b.source_hash);
+    row_hashes.push_back(b.row_hash);
+    runs.push_back(b.run_id);
+    ordinals.push_back(b.ordinal);
+  }
+  uint64_t written = 0;
+  // By their places; "+ 0" and the like keep the planner from going through all mappings of the pipeline.
+  bridge::ByIndex by_place;
+  if (!dropped.empty()) {
+    static const bridge::Statement drop(
+        "DELETE FROM portage.legacy_mappings WHERE ctid = ANY ($3) AND pipeline_id + 0 = $1 AND scope || '' "
+        "= "
+        "$2 COLLATE \"C\"");
+    written += drop({param(space.pipeline_id), param(space.scope), param_places(dropped)}).processed();
+  }
+  if (!changed.empty()) {
+    static const bridge::Statement update(
+        "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = "
+        "n.source_hash, row_hash = n.row_hash, run_id = n.run_id, ordinal = n.ordinal FROM unnest($3::tid[], "
+        "$4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) AS n (place, "
+        "target_key, origin, source_hash, row_hash, run_id, ordinal) WHERE m.ctid = n.place AND "
+        "m.pipeline_id + 0 = $1 AND m.scope || '' = $2 COLLATE \"C\"");
+    written += update({param(space.pipeline_id), param(space.scope), param_places(changed),
+                       bridge::param_text_array(keys), bridge::param_text_array(origins),
+                       bridge::param_int8_array(source_hashes), bridge::param_int8_array(row_hashes),
+                       bridge::param_int8_array(runs), bridge::param_int8_array(ordinals)})
+                   .processed();
+  }
+  if (written != mapped.size())  // nobody else writes them while the run is active, short of a trigger
+    throw bridge::Error(ERRCODE_T_R_SERIALIZATION_FAILURE,
+                        "mappings have changed while their rows were taken back");
+}
+
+/// Who came after one of these items and found what it had written, would bring that back when it is taken
+/// back in its turn. It is to bring back what the item itself had found: column by column, to the next one
+/// that wrote the column and still stands, and only where that one found this item's value and no other.
+void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items) {
+  std::vector<std::string> keys;
+  std::vector<int64_t> batches;
+  std::vector<const LandedItem*> restored;
+  for (const LandedItem* item : items) {
+    if (!item->row_taken || item->columns.empty() || item->after_hashes.size() != item->columns.size())
+      continue;
+    restored.push_back(item);
+    keys.emplace_back(item->target_key);
+    batches.push_back(item->batch_id);
+  }
+  if (restored.empty()) return;
+  bridge::ByIndex by_index;
+  static const bridge::Statement later(
+      "SELECT k.n, u.run_id, u.ordinal, u.revision, u.columns, u.before FROM unnest($2::text[], "
+      "$3::bigint[]) WITH ORDINALITY AS k (key, batch_id, n) CROSS JOIN LATERAL (SELECT * FROM "
+      "portage.migration_undo u WHERE pg_catalog.hashtextextended(u.target_key, 0) = "
+      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.columns IS NOT "
+      "NULL AND u.target_key = k.key COLLATE \"C\" OFFSET 0) u "
+      // other pipelines count that write the same table by the same key
+      "WHERE EXISTS (SELECT FROM portage.migration_runs a JOIN portage.pipeline_versions v ON v.pipeline_id "
+      "= a.pipeline_id AND v.version = a.pipeline_version, portage.migration_runs b JOIN "
+      "portage.pipeline_versions w ON w.pipeline_id = b.pipeline_id AND w.version = b.pipeline_version "
+      "WHERE a.id = $1 AND b.id = u.run_id AND v.target_schema = w.target_schema AND v.target_name = "
+      "w.target_name AND (v.definition -> 'key')::text IS NOT DISTINCT FROM (w.definition -> 'key')::text) "
+      "AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal "
+      "AND r.revision > u.revision AND r.status = 'rolled_back' OFFSET 0) ORDER BY k.n, u.batch_id");
+  Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(batches)});
+  std::set<std::pair<int64_t, std::string>> settled;  // (position in `restored`, column)
+  for (size_t i = 0; i < rows.size(); i++) {
+    int64_t n = rows.bigint(i, 1);
+    const LandedItem& item = *restored[static_cast<size_t>(n) - 1];
+    std::vector<std::string> columns = names_of(rows, i, 5);
+    std::vector<std::optional<std::string>> before = texts_of(rows, i, 6);
+    bool changed = false;
+    for (size_t c = 0; c < item.columns.size(); c++) {
+      auto place = std::find(columns.begin(), columns.end(), item.columns[c]);
+      if (place == columns.end() || !settled.insert({n, item.columns[c]}).second) continue;
+      std::optional<std::string>& found = before[static_cast<size_t>(place - columns.begin())];
+      if (text_hash(found) != item.after_hashes[c]) continue;  // somebody's else: it stands
+      found = item.before[c];
+      changed = true;
+    }
+    if (!changed) continue;
+    static const bridge::Statement rewrite(
+        "UPDATE portage.migration_undo SET before = $4, before_hash = NULL WHERE run_id = $1 AND ordinal = "
+        "$2 AND revision = $3");
+    rewrite(
+        {param(rows.bigint(i, 2)), param(rows.bigint(i, 3)), param(rows.integer(i, 4)), param_texts(before)});
+  }
+}
+
+void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items) {
+  bridge::TableWriter rows("portage", "item_rows");
+  Datum* v = rows.values();
+  bool* null = rows.nulls();
+  Datum status = text_datum("rolled_back");
+  for (size_t i = 0; i < items.size(); i++) {
+    const LandedItem& item = *items[i];
+    if ((i & 255) == 0) bridge::check_interrupts();
+    memset(null, 0, sizeof(bool) * static_cast<size_t>(rows.natts()));
+    v[0] = Int64GetDatum(run_id);
+    v[1] = Int64GetDatum(item.ordinal);
+    v[2] = Int32GetDatum(item.revision + 1);
+    v[3] = Int32GetDatum(item.part);
+    v[4] = Int64GetDatum(item.line);
+    v[5] = Int64GetDatum(item.byte_offset);
+    v[6] = Int64GetDatum(item.byte_length);
+    v[7] = status;
+    null[8] = item.legacy_id.data() == nullptr;
+    v[8] = null[8] ? 0 : text_datum(item.legacy_id);
+    v[9] = text_datum(item.target_key);
+    for (int column = 10; column < rows.natts(); column++) null[column] = true;
+    rows.add();
+  }
+  rows.finish();
 }
 
 }  // namespace
@@ -49,54 +365,66 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
                                      formats::Arena& arena) {
   AsLedger as;
   bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
-  // Without statistics the planner ties between the whole index key and a prefix of it: OFFSET 0 keeps the
-  // look-ups per item subqueries of their own, which use every column of the key.
   bridge::Settings in_order;
   in_order.set("enable_bitmapscan", "off").set("enable_sort", "off");
-  static const std::string sql =
-      std::string(
-          "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, m.target_key, m.origin, "
-          "m.source_hash, m.row_hash, m.run_id, m.ordinal, u.run_id IS NOT NULL, u.columns, u.before, "
-          "u.before_hash FROM (SELECT * FROM portage.item_rows i WHERE ") +
-      landed + "ORDER BY i.run_id DESC, i.ordinal DESC LIMIT " + std::to_string(limit) +
-      ") i LEFT JOIN LATERAL (SELECT * FROM portage.legacy_mappings m WHERE m.pipeline_id = $3 AND m.scope = "
-      "$4 "
-      "AND m.legacy_id = i.legacy_id OFFSET 0) m ON true "
-      "LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE u.run_id = i.run_id AND u.ordinal = "
-      "i.ordinal AND u.revision = i.revision OFFSET 0) u ON true "
-      "ORDER BY i.ordinal DESC";
-  Result rows =
-      bridge::execute(sql, {param(run_id), param(below), param(space.pipeline_id), param(space.scope)});
+  // The newest revision of an item comes first: it is the one that counts, also if it says that the item was
+  // taken back.
+  static const bridge::Statement select(
+      "SELECT ordinal, revision, status, legacy_id, target_key, part, line, byte_offset, byte_length FROM "
+      "portage.item_rows WHERE run_id = $1 AND ordinal < $2 ORDER BY run_id DESC, ordinal DESC, revision "
+      "DESC LIMIT $3");
   std::vector<LandedItem> items;
-  for (size_t i = 0; i < rows.size(); i++) {
-    LandedItem item;
-    item.ordinal = rows.bigint(i, 1);
-    item.revision = rows.integer(i, 2);
-    std::string status = rows.text(i, 3);
-    item.outcome = status == "inserted"  ? Outcome::inserted
-                   : status == "updated" ? Outcome::updated
-                                         : Outcome::unchanged;
-    if (std::optional<std::string> id = rows.maybe_text(i, 4)) item.legacy_id = arena.copy(*id);
-    item.target_key = arena.copy(rows.text(i, 5));
-    item.mapping = {};
-    if (!rows.is_null(i, 6))
-      item.mapping = {true,
-                      arena.copy(rows.text(i, 6)),
-                      rows.text(i, 7)[0],
-                      rows.bigint(i, 8),
-                      rows.bigint(i, 9),
-                      rows.bigint(i, 10),
-                      rows.bigint(i, 11)};
+  std::vector<std::string_view> ids;
+  while (items.empty()) {
+    Result rows = select.run(run_id, below, limit);
+    if (rows.empty()) return items;
+    TupleDesc shape = rows.shape();
+    items.reserve(rows.size());
+    ids.reserve(rows.size());
+    for (size_t i = 0; i < rows.size(); i++) {
+      HeapTuple tuple = rows.tuple(i);
+      ScannedItem scanned = guarded(scanned_raw, tuple, shape);
+      if (scanned.ordinal == below) continue;  // an older revision
+      below = scanned.ordinal;
+      if (!scanned.landed) continue;
+      LandedItem& item = items.emplace_back();
+      item.ordinal = scanned.ordinal;
+      item.revision = scanned.revision;
+      item.outcome = scanned.outcome;
+      if (scanned.legacy_id)
+        item.legacy_id = arena.copy({scanned.legacy_id, static_cast<size_t>(scanned.legacy_id_size)});
+      item.target_key = arena.copy({scanned.target_key, static_cast<size_t>(scanned.target_key_size)});
+      item.part = scanned.part;
+      item.line = scanned.line;
+      item.byte_offset = scanned.byte_offset;
+      item.byte_length = scanned.byte_length;
+      ids.push_back(item.legacy_id);
+    }
+  }
+  std::vector<Mapping> mappings = find_mappings(space, ids, arena);
+  for (size_t i = 0; i < items.size(); i++) {
+    LandedItem& item = items[i];
+    item.mapping = mappings[i];
     item.concerned =
         item.outcome != Outcome::unchanged ||
         (item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal);
-    item.has_undo = rows.boolean(i, 12);
-    for (auto& name : texts_of(rows, i, 13)) item.columns.push_back(name.value_or(""));
-    item.before = texts_of(rows, i, 14);
-    if (!rows.is_null(i, 15)) item.before_hash = rows.bigint(i, 15);
-    items.push_back(std::move(item));
   }
+  read_before_images(run_id, items, arena);
   return items;
+}
+
+std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<std::string>& keys) {
+  std::unordered_set<std::string> found;
+  if (keys.empty()) return found;
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.status IN ('inserted', "
+      "'updated') AND "
+      "i.target_key = ANY ($2 COLLATE \"C\") AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE "
+      "later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision)");
+  Result rows = select({param(run_id), bridge::param_text_array(keys)});
+  for (size_t i = 0; i < rows.size(); i++) found.insert(rows.text(i, 1));
+  return found;
 }
 
 void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
@@ -105,61 +433,60 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
   bridge::Memory memory("portage rollback ledger");
   bridge::InMemory in(memory.get());
   AsLedger as;
-  std::vector<int64_t> ordinals = ordinals_of(items), mapped;
-  for (const LandedItem* item : items) {
-    const Mapping& mapping = item->mapping;
-    bool ours = mapping.found && mapping.run_id == run_id && mapping.ordinal == item->ordinal;
-    // A mapping that a later run has written stays, unless it speaks of a row that was taken back by force.
-    if (ours || (mapping.found && item->row_taken && mapping.target_key == item->target_key))
-      mapped.push_back(item->ordinal);
-  }
-  // The mapping that the item replaced comes back; where the item that wrote that one has been taken back
-  // meanwhile, what it had replaced, and so on down. Nothing below: the mapping goes.
-  static const bridge::Statement restore(
-      "WITH RECURSIVE below AS (SELECT i.legacy_id, u.mapping_target_key AS key, u.mapping_origin AS origin, "
-      "u.mapping_source_hash AS source_hash, u.mapping_row_hash AS row_hash, u.mapping_run_id AS run_id, "
-      "u.mapping_ordinal AS ordinal FROM pg_catalog.unnest($4::bigint[]) AS o (ordinal) CROSS JOIN LATERAL "
-      "(SELECT r.* FROM portage.item_rows r WHERE r.run_id = $1 AND r.ordinal = o.ordinal ORDER BY "
-      "r.revision "
-      "DESC LIMIT 1) i LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE u.run_id = i.run_id "
-      "AND "
-      "u.ordinal = i.ordinal AND u.revision = i.revision OFFSET 0) u ON true "
-      "UNION ALL SELECT b.legacy_id, u.mapping_target_key, u.mapping_origin, u.mapping_source_hash, "
-      "u.mapping_row_hash, u.mapping_run_id, u.mapping_ordinal FROM below b CROSS JOIN LATERAL (SELECT r.* "
-      "FROM "
-      "portage.item_rows r WHERE r.run_id = b.run_id AND r.ordinal = b.ordinal AND r.status = 'rolled_back' "
-      "OFFSET 0) r LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE u.run_id = r.run_id AND "
-      "u.ordinal = r.ordinal AND u.revision = r.revision - 1 OFFSET 0) u ON true), "
-      "last AS (SELECT b.*, x.place FROM below b CROSS JOIN LATERAL (SELECT m.ctid AS place FROM "
-      "portage.legacy_mappings m WHERE m.pipeline_id = $2 AND m.scope = $3 AND m.legacy_id = b.legacy_id "
-      "OFFSET "
-      "0) x WHERE NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = b.run_id AND r.ordinal = "
-      "b.ordinal AND r.status = 'rolled_back' OFFSET 0)), "
-      "dropped AS (DELETE FROM portage.legacy_mappings m USING last l WHERE l.run_id IS NULL AND m.ctid = "
-      "l.place) "
-      "UPDATE portage.legacy_mappings m SET target_key = l.key, origin = l.origin, source_hash = "
-      "l.source_hash, row_hash = l.row_hash, run_id = l.run_id, ordinal = l.ordinal FROM last l "
-      "WHERE l.run_id IS NOT NULL AND m.ctid = l.place");
-  if (!mapped.empty()) {
-    bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
-    restore({param(run_id), param(space.pipeline_id), param(space.scope), bridge::param_int8_array(mapped)});
-  }
-  static const bridge::Statement revise(
-      "INSERT INTO portage.item_rows (run_id, ordinal, revision, part, line, byte_offset, byte_length, "
-      "status, legacy_id, "
-      "target_key) SELECT i.run_id, i.ordinal, i.revision + 1, i.part, i.line, i.byte_offset, i.byte_length, "
-      "'rolled_back', "
-      "i.legacy_id, i.target_key FROM pg_catalog.unnest($2::bigint[]) AS o (ordinal) CROSS JOIN LATERAL "
-      "(SELECT "
-      "r.* FROM portage.item_rows r WHERE r.run_id = $1 AND r.ordinal = o.ordinal ORDER BY r.revision DESC "
-      "LIMIT 1) i");
-  revise({param(run_id), bridge::param_int8_array(ordinals)});
+  restore_mappings(run_id, space, items);
+  pass_on_before_images(run_id, items);
+  write_revisions(run_id, items);
   static const bridge::Statement insert(
       "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, "
       "started_at) "
       "VALUES ($1, 'rollback', $2, $3, $4, $5::timestamptz)");
-  auto [lowest, highest] = std::minmax_element(ordinals.begin(), ordinals.end());
-  insert.run(run_id, *lowest, *highest, static_cast<int64_t>(items.size()), started_at);
+  auto [lowest, highest] =
+      std::minmax_element(items.begin(), items.end(),
+                          [](const LandedItem* a, const LandedItem* b) { return a->ordinal < b->ordinal; });
+  insert.run(run_id, (*lowest)->ordinal, (*highest)->ordinal, static_cast<int64_t>(items.size()), started_at);
+}
+
+std::string rollback_obstacle(int64_t run_id) {
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT dry_run, cleaned_at IS NOT NULL FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(run_id);
+  if (rows.empty()) return "";
+  if (rows.boolean(0, 1)) return "a dry run wrote nothing to the target";
+  if (rows.boolean(0, 2)) return "its before-images were dropped by portage.cleanup()";
+  return "";
+}
+
+namespace {
+
+/// What the run itself had failed with, without what a rollback that stopped has added.
+constexpr const char* own_error = "nullif(pg_catalog.regexp_replace(error, E'(^|\\n)rollback: .*$', ''), '')";
+
+}  // namespace
+
+void finish_rollback(int64_t run_id) {
+  AsLedger as;
+  static const std::string sql =
+      std::string(
+          "UPDATE portage.migration_runs SET completed_at = clock_timestamp(), owner_pid = NULL, "
+          "owner_started_at = NULL, current_step = NULL, error = ") +
+      own_error + ", error_class = CASE WHEN " + own_error +
+      " IS NOT NULL THEN error_class END, error_code = CASE WHEN " + own_error +
+      " IS NOT NULL THEN error_code END WHERE id = $1";
+  bridge::execute(sql, {param(run_id)});
+}
+
+void fail_rollback(int64_t run_id, const std::string& error, const std::string& error_class,
+                   const std::string& error_code) {
+  AsLedger as;
+  static const std::string sql =
+      std::string(
+          "UPDATE portage.migration_runs SET completed_at = clock_timestamp(), owner_pid = NULL, "
+          "owner_started_at = NULL, current_step = NULL, error = concat_ws(E'\\n', ") +
+      own_error + ", 'rollback: ' || $2), error_class = CASE WHEN " + own_error +
+      " IS NOT NULL THEN error_class ELSE $3 END, error_code = CASE WHEN " + own_error +
+      " IS NOT NULL THEN error_code ELSE $4 END WHERE id = $1";
+  bridge::execute(sql, {param(run_id), param(error), param(error_class), param(error_code)});
 }
 
 }  // namespace portage::ledger

@@ -13,21 +13,41 @@ struct LandedItem {
   Outcome outcome;             ///< inserted, updated, or unchanged (then only its mapping may be the run's)
   std::string_view legacy_id;  ///< data() == nullptr: none
   std::string_view target_key;
+  int32_t part;
+  int64_t line, byte_offset, byte_length;
   Mapping mapping;  ///< as it is now
   bool concerned;   ///< the run did something: false for an unchanged item whose mapping another run wrote
-  bool has_undo;
+  bool has_undo = false;
   std::vector<std::string> columns;  ///< of the before-image
   std::vector<std::optional<std::string>> before;
+  std::vector<int64_t> after_hashes;  ///< text_hash() of what the item made of the columns
   std::optional<int64_t> before_hash;
+  int64_t batch_id = 0;    ///< which wrote it; 0 without a before-image
+  Mapping replaced{};      ///< the mapping before the item; found = false: there was none
   bool row_taken = false;  ///< for write_rollback: its row was there and has been taken back
 };
 
-/// The next `limit` of them below an ordinal, highest first.
+/// Some of them below an ordinal, highest first; `limit` says how many rows of the ledger are looked at in
+/// one go. Empty: there are no more.
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace&, int64_t below, int64_t limit,
                                      formats::Arena&);
 
-/// Items that were taken back: new revisions, their mappings as before, and the batch row.
+/// Of these target keys, those of rows that the run inserted or updated and that are not taken back. Reads
+/// the run's items once.
+std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<std::string>& keys);
+
+/// Items that were taken back: new revisions, their mappings as before, and the batch row. Before-images of
+/// later items that hold what one of these had written get what that one had found.
 void write_rollback(int64_t run_id, const MappingSpace&, const std::vector<LandedItem*>& items,
                     const std::string& started_at);
+
+/// Why a run cannot be taken back, whatever its state and its rows say; "" if nothing speaks against it.
+std::string rollback_obstacle(int64_t run_id);
+
+/// The end of a rollback. What the run itself had failed with stays in its row.
+void finish_rollback(int64_t run_id);
+/// The rollback stopped with an error: told beside the run's own, if it had one.
+void fail_rollback(int64_t run_id, const std::string& error, const std::string& error_class,
+                   const std::string& error_code);
 
 }  // namespace portage::ledger

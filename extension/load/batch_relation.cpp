@@ -59,51 +59,36 @@ BatchRelation::~BatchRelation() {
   }
 }
 
-namespace {
+BatchRelation::Filling::Filling(EphemeralNamedRelation relation, Tuplestorestate* store)
+    : relation_(relation), store_(store) {
+  relation_->reldata = store;
+  // SPI makes its list of relations in the current context, and keeps it as long as the connection lasts.
+  bridge::InMemory in(PortalContext ? PortalContext : TopTransactionContext);
+  guarded([=] {
+    SPI_unregister_relation(relation->md.name);
+    int code = SPI_register_relation(relation);
+    if (code != SPI_OK_REL_REGISTER)
+      elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(code));
+  });
+}
 
-/// The relation with its rows for one statement. It takes the place of whichever had its name before (after
-/// an error, SPI may stand in a trigger's connection, so that nothing can be taken away then). Ends the
-/// tuplestore after an error as well: halving a batch fails often, and each time with a large store.
-class StoreOfOneRun {
- public:
-  StoreOfOneRun(EphemeralNamedRelation relation, Tuplestorestate* store)
-      : relation_(relation), store_(store) {
-    relation_->reldata = store;
-    // SPI makes its list of relations in the current context, and keeps it as long as the connection lasts.
-    bridge::InMemory in(PortalContext ? PortalContext : TopTransactionContext);
-    guarded([=] {
-      SPI_unregister_relation(relation->md.name);
-      int code = SPI_register_relation(relation);
-      if (code != SPI_OK_REL_REGISTER)
-        elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(code));
-    });
+BatchRelation::Filling::~Filling() {
+  relation_->reldata = nullptr;
+  try {
+    Tuplestorestate* store = store_;
+    guarded([=] { tuplestore_end(store); });
+  } catch (...) {
+    // It could not write what nobody will read.
   }
-  ~StoreOfOneRun() {
-    relation_->reldata = nullptr;
-    try {
-      Tuplestorestate* store = store_;
-      guarded([=] { tuplestore_end(store); });
-    } catch (...) {
-      // It could not write what nobody will read.
-    }
-  }
-  StoreOfOneRun(const StoreOfOneRun&) = delete;
-  StoreOfOneRun& operator=(const StoreOfOneRun&) = delete;
+}
 
- private:
-  EphemeralNamedRelation relation_;
-  Tuplestorestate* store_;
-};
-
-}  // namespace
-
-bridge::Result BatchRelation::run(const std::string& sql, const std::vector<BatchRow>& rows) {
+std::unique_ptr<BatchRelation::Filling> BatchRelation::fill(const std::vector<BatchRow>& rows) {
   TupleDesc shape = relation_->md.tupdesc;
   int width = shape->natts, keys = static_cast<int>(key_.size());
   const int* columns = columns_.data();
   int column_count = static_cast<int>(columns_.size());
   auto* store = guarded([] { return tuplestore_begin_heap(false, false, std::max(work_mem, 64 * 1024)); });
-  StoreOfOneRun cleanup(relation_, store);
+  auto filling = std::make_unique<Filling>(relation_, store);
   const BatchRow* first = rows.data();
   int count = static_cast<int>(rows.size());
   guarded([=] {
@@ -126,6 +111,11 @@ bridge::Result BatchRelation::run(const std::string& sql, const std::vector<Batc
     }
   });
   relation_->md.enrtuples = count;
+  return filling;
+}
+
+bridge::Result BatchRelation::run(const std::string& sql, const std::vector<BatchRow>& rows) {
+  std::unique_ptr<Filling> filling = fill(rows);
   SPIPlanPtr& plan = plans_[sql];
   if (!plan) {
     const char* text = sql.c_str();

@@ -29,6 +29,9 @@ class BatchRelation {
   BatchRelation(const BatchRelation&) = delete;
   BatchRelation& operator=(const BatchRelation&) = delete;
 
+  /// Fills the relation as long as what is returned lives: for statements that mention several relations.
+  class Filling;
+  std::unique_ptr<Filling> fill(const std::vector<BatchRow>& rows);
   /// Runs a statement over these rows. Statements are known by their text; each is planned once.
   bridge::Result run(const std::string& sql, const std::vector<BatchRow>& rows);
 
@@ -37,6 +40,21 @@ class BatchRelation {
   std::vector<int> columns_, key_;
   EphemeralNamedRelation relation_ = nullptr;
   std::unordered_map<std::string, SPIPlanPtr> plans_;
+};
+
+/// The relation with its rows. It takes the place of whichever had its name before (after an error, SPI may
+/// stand in a trigger's connection, so that nothing can be taken away then). Empties it at its end, after an
+/// error as well: halving a batch fails often, and each time with a large store.
+class BatchRelation::Filling {
+ public:
+  Filling(EphemeralNamedRelation relation, Tuplestorestate* store);
+  ~Filling();
+  Filling(const Filling&) = delete;
+  Filling& operator=(const Filling&) = delete;
+
+ private:
+  EphemeralNamedRelation relation_;
+  Tuplestorestate* store_;
 };
 
 /// `OPERATOR(schema.name)` of an operator.

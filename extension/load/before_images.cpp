@@ -45,16 +45,21 @@ void Loader::keep_undo(Batch& batch) {
       int count = static_cast<int>(changed.size());
       auto* texts = batch.arena.make_array<Datum>(changed.size() + 1);
       auto* nulls = batch.arena.make_array<bool>(changed.size() + 1);
+      std::vector<int64_t> after_hashes;
       {
         bridge::PlainText plain;
         for (int j = 0; j < count; j++) {
           int i = changed[static_cast<size_t>(j)];
-          nulls[j] = work.update.before.nulls[i];
-          if (!nulls[j])
-            texts[j] = bridge::text_datum(bridge::output_text(target.columns[static_cast<size_t>(i)].type,
-                                                              work.update.before.values[i]));
+          const Row &before = work.update.before, &after = work.update.after;
+          Oid type = target.columns[static_cast<size_t>(i)].type;
+          nulls[j] = before.nulls[i];
+          if (!nulls[j]) texts[j] = bridge::text_datum(bridge::output_text(type, before.values[i]));
+          after_hashes.push_back(after.nulls[i]
+                                     ? ledger::text_hash(std::nullopt)
+                                     : ledger::text_hash(bridge::output_text(type, after.values[i])));
         }
       }
+      undo.after_hashes = bridge::param_int8_array(after_hashes).value;
       undo.columns = bridge::param_text_array(names).value;
       undo.before = guarded([=] {
         int dims[1] = {count}, lower[1] = {1};

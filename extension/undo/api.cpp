@@ -74,25 +74,34 @@ PORTAGE_FUNCTION(portage_can_rollback) {
   std::vector<std::string> reasons;
   std::string dependants, privileges;
   undo::Findings found;
-  bool possible = run::may_become(run.status, "rolling_back") || run.status == "rolling_back";
-  if (!possible) {
-    reasons.push_back("the run is " + run.status);
+  bool possible = true;
+  auto refuse = [&](const std::string& reason) {
+    possible = false;
+    reasons.push_back(reason);
+  };
+  if (!run::may_become(run.status, "rolling_back") && run.status != "rolling_back") {
+    refuse("the run is " + run.status);
+  } else if (std::string obstacle = ledger::rollback_obstacle(run.id); !obstacle.empty()) {
+    refuse(obstacle);
   } else {
-    Oid role = run::role_of(run);
-    undo::Rollback rollback(run, role, undo::Drifted::keep, false);
+    undo::Rollback rollback(run, run::role_of(run), undo::Drifted::keep, false);
     found = rollback.examine();
     if (found.drifted() > 0)
-      reasons.push_back(bridge::format("rows changed since: %lld (drifted => 'keep' or 'force')",
-                                       static_cast<long long>(found.drifted())));
-    for (const auto& [name, rows] : found.dependants) {
-      reasons.push_back(bridge::format("rows of %s that refer to rows of the run: %lld (cascade => true)",
-                                       name.c_str(), static_cast<long long>(rows)));
-      dependants +=
-          (dependants.empty() ? "" : ", ") + bridge::json_quoted(name) + ": " + std::to_string(rows);
+      refuse(bridge::format("rows changed since: %lld (drifted => 'keep' or 'force')",
+                            static_cast<long long>(found.drifted())));
+    for (const undo::Dependants& d : found.dependants) {
+      refuse(bridge::format("rows of %s (%s) that refer to %s: %lld (cascade => true)", d.table.c_str(),
+                            d.constraint.c_str(), d.level == 1 ? "rows of the run" : "such rows",
+                            static_cast<long long>(d.rows)));
+      dependants += bridge::format(
+          "%s{\"table\": %s, \"constraint\": %s, \"action\": \"%s\", \"rows\": %lld}",
+          dependants.empty() ? "" : ", ", bridge::json_quoted(d.table).c_str(),
+          bridge::json_quoted(d.constraint).c_str(), d.action(), static_cast<long long>(d.rows));
     }
-    for (const std::string& grant : rollback.missing_grants()) {
-      possible = false;
-      reasons.push_back("missing privilege: " + grant);
+    std::vector<std::string> grants = rollback.missing_grants();
+    grants.insert(grants.end(), found.missing_grants.begin(), found.missing_grants.end());
+    for (const std::string& grant : grants) {
+      refuse("missing privilege: " + grant);
       privileges += (privileges.empty() ? "" : ", ") + bridge::json_quoted(grant);
     }
   }
@@ -101,12 +110,11 @@ PORTAGE_FUNCTION(portage_can_rollback) {
   // about what an import of as many rows takes
   std::string json = bridge::format(
       "{\"possible\": %s, \"reasons\": [%s], \"rows\": %lld, \"drifted\": %lld, \"gone\": %lld, "
-      "\"dependants\": {%s}, "
+      "\"dependants\": [%s], "
       "\"missing_privileges\": [%s], \"estimated_seconds\": %.1f}",
-      possible && found.drifted() == 0 && found.dependants.empty() ? "true" : "false", list.c_str(),
-      static_cast<long long>(found.items), static_cast<long long>(found.drifted()),
-      static_cast<long long>(found.gone), dependants.c_str(), privileges.c_str(),
-      static_cast<double>(found.items) / 40000);
+      possible ? "true" : "false", list.c_str(), static_cast<long long>(found.items),
+      static_cast<long long>(found.drifted()), static_cast<long long>(found.gone), dependants.c_str(),
+      privileges.c_str(), static_cast<double>(found.items) / 40000);
   Datum answer = bridge::param_json(json).value;
   spi.finish();
   return answer;

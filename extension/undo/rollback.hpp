@@ -15,10 +15,13 @@ Drifted parse_drifted(const std::string&);  ///< 22023 for other words
 /// What stands in the way of a rollback, or would be spared by it.
 struct Findings {
   int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0;
-  std::vector<std::string> examples;          ///< a few drifted rows, in words
-  std::map<std::string, int64_t> dependants;  ///< by "table (constraint)"
+  std::vector<std::string> examples;     ///< a few drifted rows, in words
+  std::vector<Dependants> dependants;    ///< by constraint, over all levels
+  std::set<std::string> missing_grants;  ///< to delete them
   int64_t drifted() const { return changed + later_run + mapping_missing; }
 };
+
+class Page;
 
 class Rollback {
  public:
@@ -28,7 +31,7 @@ class Rollback {
 
   /// Looks at everything, changes nothing.
   Findings examine();
-  /// GRANT statements that the run's role lacks for it.
+  /// GRANT statements that the run's role lacks for it; those on dependants are in Findings.
   std::vector<std::string> missing_grants();
   /// Rows that others refer to are spared like drifted ones, instead of refusing everything.
   void spare_dependants() { spare_dependants_ = true; }
@@ -38,12 +41,16 @@ class Rollback {
   void work();
 
  private:
-  enum class Fate { take, spare };
   struct Case;
+  using Pending = std::vector<std::pair<Dependants, std::string>>;  ///< rows of the target: constraint, key
 
   std::vector<Case> judge(Batch&, std::vector<ledger::LandedItem>&, bool lock);
+  void look_at_dependants(Batch&, const std::vector<const load::Row*>& rows, Findings&, Pending&);
+  void settle_pending(Batch&, Findings&, Pending&, std::set<std::string>& met);
   void take_back(Batch&, std::vector<Case*>& cases);
-  void attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
+  void remove(Batch&, std::vector<Case*>& cases);
+  bool work_off_page(Page&, int64_t& below, bool& progress);
+  bool attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
   void fail(const bridge::Error&);
   std::string report() const;
 
@@ -55,8 +62,17 @@ class Rollback {
   ledger::MappingSpace space_;
   std::unique_ptr<load::Writer> writer_;
   std::unique_ptr<TargetUndo> target_;
-  int64_t taken_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0;
+  std::unique_ptr<DependantFinder> dependants_;
+  bool strangers_too_ = false;  ///< rows of the target that are no items of the run go as dependants, too
+  int64_t taken_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0, dependants_changed_ = 0;
   std::map<std::string, int64_t> spared_for_;
+  int subtransactions_ = 0;
+  size_t stopped_at_ = 0;  // position of the first case that was not settled
 };
+
+/// For a run that has failed, also if that is not committed yet: takes back what it had committed, sparing
+/// what others have changed since or refer to. Commits; the run ends as rolled_back and keeps its error. An
+/// error of its own is told beside the run's, and raised.
+void take_back_failed(int64_t run_id);
 
 }  // namespace portage::undo

@@ -7,7 +7,6 @@ extern "C" {
 
 namespace portage::undo {
 
-using bridge::execute;
 using bridge::guarded;
 using bridge::Result;
 using load::BatchRow;
@@ -15,27 +14,7 @@ using load::Row;
 
 TargetUndo::TargetUndo(Plan& plan, load::Writer& writer, std::vector<int> readable)
     : plan_(plan), target_(plan.target()), writer_(writer) {
-  bridge::Settings plain_path;
-  plain_path.set("search_path", "pg_catalog, pg_temp");
-  Result keys = execute(
-      "SELECT c.conname::text, format('%I.%I', n.nspname, r.relname), r.oid, r.relowner, "
-      "c.confdeltype::text, "
-      "(SELECT string_agg(format('c.%I OPERATOR(%I.%s) b.c%s', ca.attname, o.nspname, op.oprname, k.parent), "
-      "' AND ') "
-      " FROM ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey), "
-      "pg_catalog.unnest(c.conpfeqop)) "
-      "   AS k (child, parent, operator) "
-      " JOIN pg_catalog.pg_attribute ca ON ca.attrelid = c.conrelid AND ca.attnum = k.child "
-      " JOIN pg_catalog.pg_operator op ON op.oid = k.operator JOIN pg_catalog.pg_namespace o ON o.oid = "
-      "op.oprnamespace) "
-      "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid "
-      "JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE c.contype = 'f' AND c.confrelid = $1 "
-      "AND c.conparentid = 0 ORDER BY c.conname",
-      {bridge::param_oid(target_.oid)});
   std::set<int> columns(readable.begin(), readable.end());
-  for (size_t i = 0; i < keys.size(); i++)
-    referring_.push_back({keys.text(i, 1), keys.text(i, 2), keys.oid(i, 3), keys.oid(i, 4),
-                          keys.text(i, 5)[0], keys.text(i, 6)});
   columns.insert(plan.key().begin(), plan.key().end());
   batch_ = std::make_unique<load::BatchRelation>(target_, std::vector<int>(columns.begin(), columns.end()),
                                                  plan.key(), "portage_undo");
@@ -62,52 +41,20 @@ std::string TargetUndo::same_key(const std::string& table_alias, const std::stri
   return text;
 }
 
-std::vector<Dependants> TargetUndo::dependants(Batch& batch, const std::vector<const Row*>& rows) {
-  std::vector<Dependants> all;
-  if (rows.empty()) return all;
-  for (const ForeignKeyToUs& key : referring_) {
-    // Runs as the owner of the other table: nothing here may be looked up in the caller's search_path.
-    std::string sql = "SELECT b.o, pg_catalog.count(*) FROM portage_undo b JOIN " + key.table + " c ON " +
-                      key.columns_equal;
-    if (key.relation == target_.oid)
-      sql += " WHERE NOT EXISTS (SELECT 1 FROM portage_undo b2 WHERE " + same_key("c", "b2") + ")";
-    sql += " GROUP BY b.o";
-    Dependants found{key.name, key.table, key.on_delete, {}, 0};
-    {
-      bridge::AsUser owner(key.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-      Result result = batch_->run(sql, batch_rows(batch, rows));
-      for (size_t i = 0; i < result.size(); i++) {
-        found.positions.push_back(static_cast<size_t>(result.integer(i, 1)));
-        found.rows += result.bigint(i, 2);
-      }
-    }
-    if (found.rows > 0) all.push_back(std::move(found));
-  }
-  return all;
-}
-
-int64_t TargetUndo::delete_dependants(Batch& batch, const std::vector<const Row*>& rows) {
-  int64_t deleted = 0;
-  for (const ForeignKeyToUs& key : referring_) {
-    if (key.on_delete != 'a' && key.on_delete != 'r') continue;  // the constraint itself acts
-    if (key.relation == target_.oid) continue;
-    deleted += static_cast<int64_t>(
-        batch_
-            ->run("DELETE FROM " + key.table + " c USING portage_undo b WHERE " + key.columns_equal,
-                  batch_rows(batch, rows))
-            .processed());
-  }
-  return deleted;
-}
-
-std::vector<bool> TargetUndo::remove(Batch& batch, const std::vector<const Row*>& rows) {
+std::vector<bool> TargetUndo::remove(Batch& batch, const std::vector<const Row*>& rows,
+                                     const DependantFinder::Deletions& dependants,
+                                     const std::vector<BatchRow>& others) {
   std::vector<bool> removed(rows.size(), false);
   if (rows.empty()) return removed;
-  bridge::ByIndex by_index;
-  Result result = batch_->run("DELETE FROM " + target_.quoted_name() + " t USING portage_undo b WHERE " +
-                                  same_key("t", "b") + " RETURNING b.o",
-                              batch_rows(batch, rows));
-  for (size_t i = 0; i < result.size(); i++) removed[static_cast<size_t>(result.integer(i, 1))] = true;
+  std::vector<BatchRow> all = batch_rows(batch, rows);
+  all.insert(all.end(), others.begin(), others.end());
+  bridge::ByIndex by_index(dependants.with.empty());
+  Result result = batch_->run(dependants.with + "DELETE FROM " + target_.quoted_name() +
+                                  " t USING portage_undo b WHERE " + same_key("t", "b") + " RETURNING b.o",
+                              all);
+  for (size_t i = 0; i < result.size(); i++)
+    if (auto position = static_cast<size_t>(result.integer(i, 1)); position < rows.size())
+      removed[position] = true;
   return removed;
 }
 

@@ -43,6 +43,8 @@ class Row:
     def __init__(self, code, amount, word, note='fresh', extra=None):
         self.id = None  # the identity column's value: told by the database after the insert
         self.values = {'code': code, 'amount': amount, 'word': word, 'note': note, 'extra': extra}
+        self.origin, self.touched = dict(self.values), set()  # what it began with; the columns that strangers changed since
+        self.writes = []  # the items that have overwritten it, in order
 
     def content(self):
         return tuple(self.values[name] for name in MAPPED)
@@ -57,7 +59,7 @@ class Item:
 
     def __init__(self, ordinal, legacy_id, content):
         self.ordinal, self.legacy_id, self.content = ordinal, legacy_id, content
-        self.status = self.row = self.before = self.replaced = None
+        self.status = self.row = self.before = self.after = self.replaced = None
         self.has_undo = self.taken = False
 
 
@@ -78,6 +80,7 @@ class Model:
 
     def migrate(self, run, on_conflict):
         for item in run.items:
+            item.run = run.number
             known = self.mappings.get(item.legacy_id)
             if known and known.source == item.content:
                 item.status, item.row = 'unchanged', known.key
@@ -96,6 +99,8 @@ class Model:
                 item.before = {name: row.values[name] for name, value in zip(MAPPED, item.content)
                                if row.values[name] != value}
                 row.values.update(zip(MAPPED, item.content))
+                item.after, item.before_at_first = {name: row.values[name] for name in item.before}, dict(item.before)
+                row.writes.append(item)
                 item.status, item.has_undo = 'updated', True
                 origin = 'i' if same_row and known.origin == 'i' else 'o'
             else:
@@ -145,11 +150,22 @@ class Model:
                     self.rows.remove(item.row)
                 elif item.status == 'updated':
                     item.row.values.update(item.before)
+                    self.pass_on(item)
             item.status = 'rolled_back'
             if gives_back:
                 self.restore_mapping(item)
         run.status = 'rolled_back'
         return collections.Counter(drift for _, drift in in_the_way) if drifted == 'keep' else collections.Counter()
+
+    def pass_on(self, item):
+        """Who has found what the item wrote, gets for its before-image what the item had found: the next one that still
+        stands, column by column, unless a stranger has written the column in between."""
+        for name in item.before:
+            for later in item.row.writes[item.row.writes.index(item) + 1:]:
+                if not later.taken and name in later.before:
+                    if later.before[name] == item.after[name]:
+                        later.before[name] = item.before[name]
+                    break
 
     def restore_mapping(self, item):
         """The newest mapping below it that has not been taken back itself."""
@@ -306,6 +322,7 @@ class Series:
                 value = self.random.choice({'amount': AMOUNTS, 'word': WORDS, 'note': NOTES, 'extra': EXTRAS}[name])
             self.log.append(f'update {row.values["code"]}: {name} = {value!r}')
             row.values[name] = value
+            row.touched.add(name)
             self.sql(f'UPDATE app.things SET {name} = %s WHERE id = %s', value, row.id, on=self.stranger)
         self.counts['change: ' + kind] += 1
 
@@ -341,10 +358,12 @@ class Series:
                                     "AND event_type = 'rollback_completed'", run.number)
             agree('what the rollback told', {
                 'rolled_back': sum(item.taken for item in run.items), 'spared': dict(spared),
-                'restored_with_differences': 0, 'dependants_deleted': 0}, details)
+                'restored_with_differences': 0, 'dependants_deleted': 0, 'dependants_changed': 0}, details)
             for kind, number in spared.items():
                 self.counts['spared: ' + kind] += number
         self.counts['rollback ' + drifted + (' refused' if refused else '')] += 1
+        if not refused:
+            self.check_chains(run)
         self.check_items(run)
 
     def a_verification(self):
@@ -361,6 +380,24 @@ class Series:
         self.counts['verification'] += 1
 
     # after each step
+
+    def check_chains(self, run):
+        """Before-images of whoever wrote the same rows; and a row of which nobody's write stands is what it was."""
+        images = {}
+        for row in {id(item.row): item.row for item in run.items if item.row}.values():
+            for writer in row.writes:
+                images[writer.run, writer.ordinal] = writer.before
+            if self.model.present(row) and row.writes and all(w.taken for w in row.writes):
+                agree(f'what row {row.values["code"]} was before all runs', *(
+                    {name: value for name, value in values.items() if name not in row.touched}
+                    for values in (row.origin, row.values)))
+                self.counts['back at the origin'] += 1
+                if any(w.before != w.before_at_first for w in row.writes):
+                    self.counts['back by a chain'] += 1
+        found = {(number, ordinal): dict(zip(columns, before)) for number, ordinal, columns, before in self.rows(
+            'SELECT run_id, ordinal, columns, before FROM portage.migration_undo JOIN unnest(%s::bigint[], %s::bigint[]) '
+            'AS w (r, o) ON (run_id, ordinal) = (r, o)', [n for n, _ in images], [o for _, o in images])}
+        agree('before-images of the chain', images, found)
 
     def check_items(self, run):
         agree(f'outcomes of run {run.number}', {item.ordinal: item.status for item in run.items}, dict(self.rows(
@@ -410,7 +447,7 @@ def main():
         if STEPS >= 500:
             for name in ('inserted', 'updated', 'unchanged', 'skipped', 'change: bytes', 'change: unmapped',
                          'rollback refuse', 'rollback refuse refused', 'rollback keep', 'rollback force',
-                         'spared: changed', 'spared: later_run', 'verification'):
+                         'spared: changed', 'spared: later_run', 'verification', 'back at the origin'):
                 check(f'the series had: {name}', series.counts[name] > 0)
     finish()
 

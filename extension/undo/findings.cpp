@@ -1,0 +1,228 @@
+// Whether a run can be taken back as it is: what has become of its rows, what hangs on them, what its role
+// may not do; and the begin of a rollback, which asks all that first. See rollback.hpp.
+#include "bridge/spi.hpp"
+#include "run/access.hpp"
+#include "run/states.hpp"
+#include "undo/rollback_body.hpp"
+
+namespace portage::undo {
+
+using bridge::Error;
+using bridge::format;
+using ledger::LandedItem;
+
+namespace {
+
+constexpr size_t many_pending = 50000;
+
+}  // namespace
+
+std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem>& items, bool lock) {
+  std::vector<Case> cases;
+  std::vector<std::string_view> keys;
+  for (LandedItem& item : items) {
+    if (!item.concerned) continue;
+    cases.push_back({&item, {}, "", "", false});
+    keys.push_back(item.target_key);
+  }
+  std::vector<load::Row> rows = writer_->find_by_key(batch, keys, lock);
+  for (size_t i = 0; i < cases.size(); i++) {
+    Case& c = cases[i];
+    c.row = rows[i];
+    const LandedItem& item = *c.item;
+    if (item.outcome == Outcome::unchanged) continue;  // only its mapping is ours
+    bool ours = item.mapping.found && item.mapping.run_id == run_.id && item.mapping.ordinal == item.ordinal;
+    if (!c.row.found)
+      c.drift = "gone";
+    else if (!item.mapping.found)
+      c.drift = "mapping_missing";
+    else if (!ours)
+      c.drift = "later_run";
+    else if (item.mapping.row_hash != static_cast<int64_t>(c.row.row_hash))
+      c.drift = "changed";
+  }
+  return cases;
+}
+
+std::vector<std::string> Rollback::missing_grants() {
+  std::vector<std::string> grants;
+  Oid target = plan_->target().oid, role = role_;
+  std::string on = plan_->target().quoted_name() + " TO " + bridge::quoted(run_.role_name) + ";";
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
+  bridge::Result kinds = bridge::execute(
+      "SELECT coalesce(bool_or(status = 'inserted'), false), coalesce(bool_or(status = 'updated'), false) "
+      "FROM portage.migration_items WHERE run_id = $1",
+      {bridge::param(run_.id)});
+  auto lacks = [=](AclMode mode) {
+    return bridge::guarded([=] { return pg_class_aclcheck(target, role, mode) != ACLCHECK_OK; });
+  };
+  // Rows are locked before they are judged, which asks for UPDATE on some column.
+  bool inserted = kinds.boolean(0, 1), updated = kinds.boolean(0, 2);
+  if (inserted && lacks(ACL_DELETE)) grants.push_back("GRANT DELETE ON " + on);
+  bool any_update = bridge::guarded([=] {
+    return pg_attribute_aclcheck_all(target, role, ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK ||
+           pg_class_aclcheck(target, role, ACL_UPDATE) == ACLCHECK_OK;
+  });
+  if ((inserted || updated) && !any_update) grants.push_back("GRANT UPDATE ON " + on);
+  return grants;
+}
+
+Findings Rollback::examine() {
+  Findings found;
+  bridge::AsUser as(role_);
+  Batch batch;
+  Page page;
+  Pending pending;
+  std::set<std::string> met;
+  int64_t below = INT64_MAX;
+  for (;;) {
+    batch.reset();
+    page.start();
+    std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
+    if (items.empty()) break;
+    bridge::InMemory in(batch.memory.get());
+    below = items.back().ordinal;
+    std::vector<Case> cases = judge(batch, items, false);
+    found.items += static_cast<int64_t>(cases.size());
+    std::vector<const load::Row*> to_delete;
+    for (const Case& c : cases) {
+      found.gone += c.drift == "gone";
+      found.changed += c.drift == "changed";
+      found.later_run += c.drift == "later_run";
+      found.mapping_missing += c.drift == "mapping_missing";
+      if (!c.drift.empty() && c.drift != "gone" && found.examples.size() < 5)
+        found.examples.push_back(format("item %lld, key %s: %s", static_cast<long long>(c.item->ordinal),
+                                        std::string(c.item->target_key).c_str(), c.drift.c_str()));
+      if (c.item->outcome == Outcome::inserted && c.row.found) to_delete.push_back(&c.row);
+    }
+    look_at_dependants(batch, to_delete, found, pending);
+    if (pending.size() >= many_pending) settle_pending(batch, found, pending, met);
+    page.adapt(batch);
+    bridge::check_interrupts();
+  }
+  settle_pending(batch, found, pending, met);
+  return found;
+}
+
+/// What hangs on rows that are to be deleted. Rows of the target among it may be items of the run, whose turn
+/// comes: they wait to be told apart.
+void Rollback::look_at_dependants(Batch& batch, const std::vector<const load::Row*>& rows, Findings& found,
+                                  Pending& pending) {
+  Tree tree = dependants_->find(batch, rows, true, false);
+  auto add = [&](const Dependants& d) {
+    if (d.rows == 0) return;
+    for (Dependants& known : found.dependants)
+      if (known.table == d.table && known.constraint == d.constraint) {
+        known.rows += d.rows;
+        return;
+      }
+    found.dependants.push_back(d);
+  };
+  for (const Dependants& d : tree.found) add(d);
+  found.missing_grants.insert(tree.missing_grants.begin(), tree.missing_grants.end());
+  for (const OwnRow& own : tree.own) pending.emplace_back(tree.found[own.constraint], own.key);
+}
+
+/// Tells rows of the target that hang on the run's from the run's own, and looks at what hangs on the former.
+void Rollback::settle_pending(Batch& batch, Findings& found, Pending& pending, std::set<std::string>& met) {
+  while (!pending.empty()) {
+    std::vector<std::string> keys;
+    for (const auto& [constraint, key] : pending) keys.push_back(key);
+    std::unordered_set<std::string> ours = ledger::landed_keys(run_.id, keys);
+    std::vector<std::string_view> strangers;
+    Pending now;
+    now.swap(pending);
+    for (auto& [constraint, key] : now) {
+      if (ours.count(key) || !met.insert(key).second) continue;
+      auto known = std::find_if(found.dependants.begin(), found.dependants.end(), [&](const Dependants& d) {
+        return d.table == constraint.table && d.constraint == constraint.constraint;
+      });
+      if (known == found.dependants.end()) {
+        constraint.rows = 0;
+        known = found.dependants.insert(known, constraint);
+      }
+      known->rows++;
+      if (constraint.deleted()) strangers.push_back(batch.arena.copy(key));
+    }
+    bridge::InMemory in(batch.memory.get());
+    std::vector<load::Row> rows = writer_->find_by_key(batch, strangers, false);
+    std::vector<const load::Row*> to_delete;
+    for (const load::Row& row : rows)
+      if (row.found) to_delete.push_back(&row);
+    look_at_dependants(batch, to_delete, found, pending);
+  }
+}
+
+void require_grants(const std::string& on, const std::vector<std::string>& grants, const std::string& role) {
+  if (grants.empty()) return;
+  std::string all;
+  for (const std::string& grant : grants) (all += all.empty() ? "" : "\n") += grant;
+  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for " + on)
+      .detail("A rollback deletes and updates rows as role " + bridge::quoted(role) + ".")
+      .hint(all);
+}
+
+void Rollback::begin() {
+  std::optional<std::string> excluded;  // where scopes share their ids, all of them
+  if (plan_->definition().scoped) excluded = run_.scope;
+  if (!run::try_lock(run_.pipeline_id, space_.scope, true)) run::refuse_second(run_.pipeline_id, excluded);
+  if (std::optional<ledger::Run> active = ledger::find_active_run(run_.pipeline_id, excluded, run_.id))
+    throw Error(codes::run_in_progress, "a migration is in progress")
+        .detail(format("Run %lld of this pipeline and scope is %s.", static_cast<long long>(active->id),
+                       active->status.c_str()))
+        .hint("End it first.");
+  bool resumed = run_.status == "rolling_back";
+  if (resumed && run_.owner_alive && !run_.owner_is_me)
+    throw Error(codes::run_in_progress, "a migration is in progress")
+        .detail(format("Run %lld is being rolled back by process %d.", static_cast<long long>(run_.id),
+                       run_.owner_pid.value_or(0)));
+  if (!resumed && !run::may_become(run_.status, "rolling_back"))
+    run::refuse_transition(run_.id, run_.status, "rolling_back");
+  if (std::string obstacle = ledger::rollback_obstacle(run_.id); !obstacle.empty())
+    throw Error(codes::wrong_state,
+                format("run %lld cannot be rolled back: ", static_cast<long long>(run_.id)) + obstacle);
+  require_grants("table " + plan_->target().quoted_name(), missing_grants(), run_.role_name);
+  if (!resumed && (drifted_ == Drifted::refuse || (dependants_->any() && !spare_dependants_))) {
+    Findings found = examine();
+    if (cascade_)
+      require_grants(dependant_tables, {found.missing_grants.begin(), found.missing_grants.end()},
+                     run_.role_name);
+    if (drifted_ == Drifted::refuse && found.drifted() > 0) {
+      std::string detail = format(
+          "Of %lld rows, %lld are not as the run left them (changed: %lld, written by a later "
+          "run: %lld).",
+          static_cast<long long>(found.items), static_cast<long long>(found.drifted()),
+          static_cast<long long>(found.changed), static_cast<long long>(found.later_run));
+      for (const std::string& example : found.examples) detail += "\n" + example;
+      throw Error(codes::drifted, format("run %lld cannot be rolled back: rows have changed since",
+                                         static_cast<long long>(run_.id)))
+          .detail(detail)
+          .hint(
+              format("Nothing was changed. CALL portage.rollback(%lld, drifted => 'keep') spares these rows, "
+                     "'force' overrides them.",
+                     static_cast<long long>(run_.id)));
+    }
+    if (!cascade_ && !spare_dependants_ && !found.dependants.empty()) {
+      std::string detail;
+      for (const Dependants& d : found.dependants)
+        (detail += detail.empty() ? "" : "\n") +=
+            format("Rows of %s (%s) that refer to %s: %lld.", d.table.c_str(), d.constraint.c_str(),
+                   d.level == 1 ? "rows of the run" : "such rows", static_cast<long long>(d.rows));
+      throw Error(codes::has_dependants,
+                  format("run %lld cannot be rolled back: other rows refer to its rows",
+                         static_cast<long long>(run_.id)))
+          .detail(detail)
+          .hint(format("Nothing was changed. Remove these rows first, or let them go along: "
+                       "CALL portage.rollback(%lld, cascade => true).",
+                       static_cast<long long>(run_.id)));
+    }
+  }
+  if (!resumed) run::move(run_.id, run_.status, "rolling_back", "rollback_started");
+  run_.status = "rolling_back";
+  ledger::own_run(run_.id);
+  ledger::set_step(run_.id, "rolling_back");
+  bridge::commit();
+}
+
+}  // namespace portage::undo

@@ -1,0 +1,37 @@
+// The inside of a rollback, for the files of undo/ only: how many items are looked at in one go, and what is
+// known of one of them.
+#pragma once
+
+#include "bridge/codes.hpp"
+#include "undo/rollback.hpp"
+
+namespace portage::undo {
+
+/// How many items are looked at in one go: by the time that they take (portage.batch_target) and the memory.
+class Page {
+ public:
+  int64_t size() const { return size_; }
+  void start();
+  void adapt(const Batch&);
+  void shrink() { size_ = std::max(size_ / 4, least); }
+
+ private:
+  static constexpr int64_t least = 100, greatest = 10000;
+  int64_t size_ = 500;
+  double started_ = 0;
+};
+
+/// An item and what has become of its row since.
+struct Rollback::Case {
+  ledger::LandedItem* item;
+  load::Row row;
+  std::string drift;   ///< "", "gone", "changed", "later_run", "mapping_missing"
+  std::string spared;  ///< why, if it is
+  bool done = false;
+};
+
+/// 42501 with the GRANT statements as hint, if there are any. `on`: what permission is denied for.
+void require_grants(const std::string& on, const std::vector<std::string>& grants, const std::string& role);
+inline constexpr const char* dependant_tables = "tables whose rows refer to rows of the run";
+
+}  // namespace portage::undo
