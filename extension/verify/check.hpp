@@ -74,6 +74,13 @@ class ByPage {
 
 /// The text that comes next in the order of bytes: where a page after this one begins.
 inline std::string next_text(std::string text) { return text += '\x01'; }
+/// Whether findings may quote values of rows: not where the definition has sensitive paths, since checks are
+/// read by more people than rows are.
+inline bool may_quote(const Scene& scene) { return scene.plan.definition().sensitive.empty(); }
+/// An error in words, or only its SQLSTATE.
+inline std::string told(const Scene& scene, const bridge::Error& error) {
+  return may_quote(scene) ? error.message() : "error " + error.sqlstate();
+}
 /// "item 7"
 std::string item_name(int64_t ordinal);
 

@@ -22,8 +22,7 @@ std::vector<Check> check_definition(const Scene& scene) {
     };
     if (!value.passed) tell("message", check.message);
     tell("sqlstate", value.sqlstate);
-    // It may quote values; checks are read by more people than rows are.
-    if (scene.plan.definition().sensitive.empty()) tell("error", value.error);
+    if (may_quote(scene)) tell("error", value.error);
     checks.push_back({check.name, severities[static_cast<int>(check.severity)], value.expected, value.actual,
                       value.passed, "{" + details + "}"});
     scene.page_end();

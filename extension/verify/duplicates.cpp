@@ -173,11 +173,11 @@ std::optional<Check> duplicate_match(const Scene& scene) {
       std::string values;
       for (size_t c = 0; c < scene.plan.match().size(); c++)
         (values += c ? ", " : "") += rows.text(i, static_cast<int>(c) + 2);
-      findings.add("(" + values + "): " + rows.text(i, 1) + " rows");
+      findings.add((may_quote(scene) ? "(" + values + "): " : "***: ") + rows.text(i, 1) + " rows");
     }
   });
   if (error && ends_verification(error->code())) throw *error;
-  if (error) findings.add("cannot be looked for: " + error->message());
+  if (error) findings.add("cannot be looked for: " + told(scene, *error));
   return findings.none("duplicate_match", "warning");
 }
 

@@ -301,7 +301,7 @@ class ItemWalk {
     std::vector<load::Row> all(keys.size());
     for (size_t i = 0; i < keys.size(); i++) {
       if (std::optional<bridge::Error> error = find({keys[i]}))
-        wrong_keys_.add(name_of(*items[i]) + ": " + error->message());
+        wrong_keys_.add(name_of(*items[i]) + ": " + told(scene_, *error));
       else
         all[i] = rows[0];
     }

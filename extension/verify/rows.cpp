@@ -66,7 +66,7 @@ void BeforeImages::look_at(Batch& batch, const std::vector<BeforeImage>& images,
     });
     if (error && ends_verification(error->code())) throw *error;
     if (error)
-      tell(image, " cannot be read: " + error->message());
+      tell(image, " cannot be read: " + told(scene_, *error));
     else if (!right)
       tell(image, " does not fit its hash");
   }

@@ -85,9 +85,8 @@ class SourceCheck {
         error = raised;
       }
       if (error) {
-        std::string why = error->message();
-        if (!error->report().detail.empty() && scene_.plan.definition().sensitive.empty())
-          why += ": " + error->report().detail;
+        std::string why = told(scene_, *error);
+        if (!error->report().detail.empty() && may_quote(scene_)) why += ": " + error->report().detail;
         not_checked_.add(name + ", from " + item_name(ordinal) + " on: " + why);
         break;
       }
@@ -104,8 +103,9 @@ class SourceCheck {
     bool at_end = false;
     std::string name = "part " + std::to_string(part.number);
     // A source that goes on changing is not the run's fault, but nobody could tell the difference.
-    Findings& findings = part.kind == "query" ? changed_ : findings_;
-    Findings& parts = part.kind == "query" ? changed_ : parts_;
+    bool may_change = part.kind == "query" || part.kind == "large_object";
+    Findings& findings = may_change ? changed_ : findings_;
+    Findings& parts = may_change ? changed_ : parts_;
     int64_t first = ordinal;
     {
       bridge::AsUser as(scene_.role);

@@ -195,7 +195,8 @@ class Model:
                 gone += 1
             elif known.row_hash != item.row.hash():
                 changed += 1
-        passed = dict.fromkeys(('balance', 'item_count', 'mapping', 'undo', 'row_hash', 'relationships', 'payload'), True)
+        passed = dict.fromkeys(('balance', 'item_count', 'mapping', 'undo', 'row_hash', 'relationships', 'payload',
+                                'source'), True)
         mappings = self.mappings.values()
         for name, part in (('duplicate_key', 'key'), ('duplicate_content', 'source')):
             mine = [getattr(m, part) for m in mappings if m.run == run.number]
@@ -372,7 +373,7 @@ class Series:
             return
         self.log.append(f'verify {run.number}')
         passed, told, as_recorded = self.model.verify(run)
-        found = self.rows('SELECT name, passed, details, actual FROM portage.verify(%s)', run.number)
+        found = self.rows("SELECT name, passed, details, actual FROM portage.verify(%s, 'source')", run.number)
         details = next(d for name, _, d, _ in found if name == 'row_hash')
         agree(f'checks of run {run.number}', passed, {name: ok for name, ok, _, _ in found})
         agree(f'rows of run {run.number}', {**told, 'as_recorded': str(as_recorded)},
