@@ -21,6 +21,8 @@ Dropped drop_kept(int64_t run_id) {
       "UPDATE portage.item_rows SET raw = NULL WHERE run_id = $1 AND raw IS NOT NULL AND status IN "
       "('invalid', 'failed', 'skipped', 'conflicted', 'parked')");
   dropped.raw_inputs = static_cast<int64_t>(raw.run(run_id).processed());
+  static const Statement corrections("DELETE FROM portage.item_corrections WHERE run_id = $1");
+  dropped.raw_inputs += static_cast<int64_t>(corrections.run(run_id).processed());
   static const Statement images(
       "UPDATE portage.migration_undo SET columns = NULL, before = NULL, before_hash = NULL, after_hashes = "
       "NULL WHERE run_id = $1 AND columns IS NOT NULL AND mapping_run_id IS NOT NULL");
