@@ -1,10 +1,9 @@
-// See undo.hpp. Pages are read and written in bulk, each table by one scan or one statement: a rollback is to
-// keep pace with the import.
+// See undo.hpp: the reading. A page comes by one scan of each table: a rollback is to keep pace with the
+// import.
 #include "ledger/undo.hpp"
 
-#include "bridge/codes.hpp"
-#include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/undo_rows.hpp"
 
 namespace portage::ledger {
 namespace {
@@ -12,42 +11,6 @@ namespace {
 using bridge::guarded;
 using bridge::param;
 using bridge::Result;
-using bridge::text_datum;
-
-struct Elements {
-  Datum* items;
-  bool* nulls;
-  int count;
-};
-
-Elements elements_of(Datum array, Oid type) {
-  return guarded([=] {
-    Elements e{};
-    int16 length;
-    bool by_value;
-    char align;
-    get_typlenbyvalalign(type, &length, &by_value, &align);
-    deconstruct_array(DatumGetArrayTypeP(array), type, length, by_value, align, &e.items, &e.nulls, &e.count);
-    return e;
-  });
-}
-
-std::vector<std::optional<std::string>> texts_of(const Result& rows, size_t row, int column) {
-  std::vector<std::optional<std::string>> texts;
-  bool null;
-  Datum array = rows.datum(row, column, &null);
-  if (null) return texts;
-  Elements e = elements_of(array, TEXTOID);
-  for (int i = 0; i < e.count; i++)
-    texts.push_back(e.nulls[i] ? std::nullopt : std::optional(bridge::string_of(e.items[i])));
-  return texts;
-}
-
-std::vector<std::string> names_of(const Result& rows, size_t row, int column) {
-  std::vector<std::string> names;
-  for (auto& name : texts_of(rows, row, column)) names.push_back(name.value_or(""));
-  return names;
-}
 
 std::vector<int64_t> numbers_of(const Result& rows, size_t row, int column) {
   std::vector<int64_t> numbers;
@@ -57,53 +20,6 @@ std::vector<int64_t> numbers_of(const Result& rows, size_t row, int column) {
   Elements e = elements_of(array, INT8OID);
   for (int i = 0; i < e.count; i++) numbers.push_back(DatumGetInt64(e.items[i]));
   return numbers;
-}
-
-bridge::Param param_texts(const std::vector<std::optional<std::string>>& texts) {
-  int count = static_cast<int>(texts.size());
-  auto* items = guarded([=] { return static_cast<Datum*>(palloc0(sizeof(Datum) * (count + 1))); });
-  auto* nulls = guarded([=] { return static_cast<bool*>(palloc0(count + 1)); });
-  for (int i = 0; i < count; i++) {
-    const std::optional<std::string>& text = texts[static_cast<size_t>(i)];
-    nulls[i] = !text;
-    if (text) items[i] = text_datum(*text);
-  }
-  Datum array = guarded([=] {
-    int dims[1] = {count}, lower[1] = {1};
-    return PointerGetDatum(
-        construct_md_array(items, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
-  });
-  return {TEXTARRAYOID, array, false};
-}
-
-/// Where rows are, for TID scans.
-bridge::Param param_places(const std::vector<ItemPointerData>& places) {
-  const ItemPointerData* first = places.data();
-  int count = static_cast<int>(places.size());
-  Datum array = guarded([=] {
-    auto* items = static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1)));
-    for (int i = 0; i < count; i++) items[i] = PointerGetDatum(&first[i]);
-    return PointerGetDatum(
-        construct_array(items, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-  });
-  return {TIDARRAYOID, array, false};
-}
-
-std::string_view origin_name(char origin) {
-  return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
-}
-
-/// Six columns of a result, from `first` on, as a mapping.
-Mapping mapping_of(const Result& rows, size_t row, int first, formats::Arena& arena) {
-  if (rows.is_null(row, first)) return {};
-  return {true,
-          arena.copy(rows.text(row, first)),
-          rows.text(row, first + 1)[0],
-          rows.bigint(row, first + 2),
-          rows.bigint(row, first + 3),
-          rows.bigint(row, first + 4),
-          rows.bigint(row, first + 5),
-          {}};
 }
 
 /// A row of item_rows as the scan below brings it; texts point into the result.
@@ -174,191 +90,6 @@ void read_before_images(int64_t run_id, std::vector<LandedItem>& items, formats:
   }
 }
 
-/// What the mappings of these items become: what each had replaced or, where the item that wrote that one has
-/// been taken back meanwhile, what that one had replaced, and so on down. found = false: nothing.
-std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, formats::Arena& arena) {
-  std::vector<Mapping> below;
-  std::vector<size_t> open;
-  std::vector<int64_t> runs;
-  for (const LandedItem* item : items) {
-    if (item->replaced.found) {
-      open.push_back(below.size());
-      runs.push_back(item->replaced.run_id);
-    }
-    below.push_back(item->replaced);
-  }
-  if (open.empty()) return below;
-  std::sort(runs.begin(), runs.end());
-  runs.erase(std::unique(runs.begin(), runs.end()), runs.end());
-  static const bridge::Statement any_rolled_back(
-      "SELECT FROM portage.migration_batches WHERE run_id = ANY ($1) AND kind = 'rollback' LIMIT 1");
-  bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
-  bool first = true;
-  while (!open.empty()) {
-    if (first && any_rolled_back({bridge::param_int8_array(runs)}).empty()) break;
-    first = false;
-    std::vector<int64_t> run_ids, ordinals;
-    for (size_t i : open) {
-      run_ids.push_back(below[i].run_id);
-      ordinals.push_back(below[i].ordinal);
-    }
-    static const bridge::Statement taken_back(
-        "SELECT o.n, u.mapping_target_key, u.mapping_origin, u.mapping_source_hash, u.mapping_row_hash, "
-        "u.mapping_run_id, u.mapping_ordinal FROM unnest($1::bigint[], $2::bigint[]) WITH "
-        "ORDINALITY AS o (run_id, ordinal, n) CROSS JOIN LATERAL (SELECT r.run_id, r.ordinal, r.revision "
-        "FROM portage.item_rows r WHERE r.run_id = o.run_id AND r.ordinal = o.ordinal AND r.status = "
-        "'rolled_back' OFFSET 0) r LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE "
-        "u.run_id = r.run_id AND u.ordinal = r.ordinal AND u.revision = r.revision - 1 OFFSET 0) u ON true");
-    Result rows = taken_back({bridge::param_int8_array(run_ids), bridge::param_int8_array(ordinals)});
-    std::vector<size_t> deeper;
-    for (size_t i = 0; i < rows.size(); i++) {
-      size_t position = open[static_cast<size_t>(rows.bigint(i, 1)) - 1];
-      below[position] = mapping_of(rows, i, 2, arena);
-      if (below[position].found) deeper.push_back(position);
-    }
-    open.swap(deeper);
-  }
-  return below;
-}
-
-void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items) {
-  std::vector<LandedItem*> mapped;
-  for (LandedItem* item : items) {
-    const Mapping& mapping = item->mapping;
-    bool ours = mapping.found && mapping.run_id == run_id && mapping.ordinal == item->ordinal;
-    // A mapping that a later run has written stays, unless it speaks of a row that was taken back by force.
-    if (ours || (mapping.found && item->row_taken && mapping.target_key == item->target_key))
-      mapped.push_back(item);
-  }
-  if (mapped.empty()) return;
-  formats::Arena arena;
-  std::vector<Mapping> below = mappings_below(mapped, arena);
-  std::vector<ItemPointerData> dropped, changed;
-  std::vector<std::string> keys, origins;
-  std::vector<int64_t> source_hashes, row_hashes, runs, ordinals;
-  for (size_t i = 0; i < mapped.size(); i++) {
-    const Mapping& b = below[i];
-    if (!b.found) {
-      dropped.push_back(mapped[i]->mapping.place);
-      continue;
-    }
-    changed.push_back(mapped[i]->mapping.place);
-    keys.emplace_back(b.target_key);
-    origins.emplace_back(origin_name(b.origin));
-    source_hashes.push_back(b.source_hash);
-    row_hashes.push_back(b.row_hash);
-    runs.push_back(b.run_id);
-    ordinals.push_back(b.ordinal);
-  }
-  uint64_t written = 0;
-  // By their places; "+ 0" and the like keep the planner from going through all mappings of the pipeline.
-  bridge::ByIndex by_place;
-  if (!dropped.empty()) {
-    static const bridge::Statement drop(
-        "DELETE FROM portage.legacy_mappings WHERE ctid = ANY ($3) AND pipeline_id + 0 = $1 AND scope || '' "
-        "= "
-        "$2 COLLATE \"C\"");
-    written += drop({param(space.pipeline_id), param(space.scope), param_places(dropped)}).processed();
-  }
-  if (!changed.empty()) {
-    static const bridge::Statement update(
-        "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = "
-        "n.source_hash, row_hash = n.row_hash, run_id = n.run_id, ordinal = n.ordinal FROM unnest($3::tid[], "
-        "$4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) AS n (place, "
-        "target_key, origin, source_hash, row_hash, run_id, ordinal) WHERE m.ctid = n.place AND "
-        "m.pipeline_id + 0 = $1 AND m.scope || '' = $2 COLLATE \"C\"");
-    written += update({param(space.pipeline_id), param(space.scope), param_places(changed),
-                       bridge::param_text_array(keys), bridge::param_text_array(origins),
-                       bridge::param_int8_array(source_hashes), bridge::param_int8_array(row_hashes),
-                       bridge::param_int8_array(runs), bridge::param_int8_array(ordinals)})
-                   .processed();
-  }
-  if (written != mapped.size())  // nobody else writes them while the run is active, short of a trigger
-    throw bridge::Error(ERRCODE_T_R_SERIALIZATION_FAILURE,
-                        "mappings have changed while their rows were taken back");
-}
-
-/// Who came after one of these items and found what it had written, would bring that back when it is taken
-/// back in its turn. It is to bring back what the item itself had found: column by column, to the next one
-/// that wrote the column and still stands, and only where that one found this item's value and no other.
-void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items) {
-  std::vector<std::string> keys;
-  std::vector<int64_t> batches;
-  std::vector<const LandedItem*> restored;
-  for (const LandedItem* item : items) {
-    if (!item->row_taken || item->columns.empty() || item->after_hashes.size() != item->columns.size())
-      continue;
-    restored.push_back(item);
-    keys.emplace_back(item->target_key);
-    batches.push_back(item->batch_id);
-  }
-  if (restored.empty()) return;
-  bridge::ByIndex by_index;
-  static const bridge::Statement later(
-      "SELECT k.n, u.run_id, u.ordinal, u.revision, u.columns, u.before FROM unnest($2::text[], "
-      "$3::bigint[]) WITH ORDINALITY AS k (key, batch_id, n) CROSS JOIN LATERAL (SELECT * FROM "
-      "portage.migration_undo u WHERE pg_catalog.hashtextextended(u.target_key, 0) = "
-      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.columns IS NOT "
-      "NULL AND u.target_key = k.key COLLATE \"C\" OFFSET 0) u "
-      // other pipelines count that write the same table by the same key
-      "WHERE EXISTS (SELECT FROM portage.migration_runs a JOIN portage.pipeline_versions v ON v.pipeline_id "
-      "= a.pipeline_id AND v.version = a.pipeline_version, portage.migration_runs b JOIN "
-      "portage.pipeline_versions w ON w.pipeline_id = b.pipeline_id AND w.version = b.pipeline_version "
-      "WHERE a.id = $1 AND b.id = u.run_id AND v.target_schema = w.target_schema AND v.target_name = "
-      "w.target_name AND (v.definition -> 'key')::text IS NOT DISTINCT FROM (w.definition -> 'key')::text) "
-      "AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal "
-      "AND r.revision > u.revision AND r.status = 'rolled_back' OFFSET 0) ORDER BY k.n, u.batch_id");
-  Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(batches)});
-  std::set<std::pair<int64_t, std::string>> settled;  // (position in `restored`, column)
-  for (size_t i = 0; i < rows.size(); i++) {
-    int64_t n = rows.bigint(i, 1);
-    const LandedItem& item = *restored[static_cast<size_t>(n) - 1];
-    std::vector<std::string> columns = names_of(rows, i, 5);
-    std::vector<std::optional<std::string>> before = texts_of(rows, i, 6);
-    bool changed = false;
-    for (size_t c = 0; c < item.columns.size(); c++) {
-      auto place = std::find(columns.begin(), columns.end(), item.columns[c]);
-      if (place == columns.end() || !settled.insert({n, item.columns[c]}).second) continue;
-      std::optional<std::string>& found = before[static_cast<size_t>(place - columns.begin())];
-      if (text_hash(found) != item.after_hashes[c]) continue;  // somebody's else: it stands
-      found = item.before[c];
-      changed = true;
-    }
-    if (!changed) continue;
-    static const bridge::Statement rewrite(
-        "UPDATE portage.migration_undo SET before = $4, before_hash = NULL WHERE run_id = $1 AND ordinal = "
-        "$2 AND revision = $3");
-    rewrite(
-        {param(rows.bigint(i, 2)), param(rows.bigint(i, 3)), param(rows.integer(i, 4)), param_texts(before)});
-  }
-}
-
-void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items) {
-  bridge::TableWriter rows("portage", "item_rows");
-  Datum* v = rows.values();
-  bool* null = rows.nulls();
-  Datum status = text_datum("rolled_back");
-  for (size_t i = 0; i < items.size(); i++) {
-    const LandedItem& item = *items[i];
-    if ((i & 255) == 0) bridge::check_interrupts();
-    memset(null, 0, sizeof(bool) * static_cast<size_t>(rows.natts()));
-    v[0] = Int64GetDatum(run_id);
-    v[1] = Int64GetDatum(item.ordinal);
-    v[2] = Int32GetDatum(item.revision + 1);
-    v[3] = Int32GetDatum(item.part);
-    v[4] = Int64GetDatum(item.line);
-    v[5] = Int64GetDatum(item.byte_offset);
-    v[6] = Int64GetDatum(item.byte_length);
-    v[7] = status;
-    null[8] = item.legacy_id.data() == nullptr;
-    v[8] = null[8] ? 0 : text_datum(item.legacy_id);
-    v[9] = text_datum(item.target_key);
-    for (int column = 10; column < rows.natts(); column++) null[column] = true;
-    rows.add();
-  }
-  rows.finish();
-}
-
 }  // namespace
 
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, int64_t below, int64_t limit,
@@ -425,25 +156,6 @@ std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<st
   Result rows = select({param(run_id), bridge::param_text_array(keys)});
   for (size_t i = 0; i < rows.size(); i++) found.insert(rows.text(i, 1));
   return found;
-}
-
-void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
-                    const std::string& started_at) {
-  if (items.empty()) return;
-  bridge::Memory memory("portage rollback ledger");
-  bridge::InMemory in(memory.get());
-  AsLedger as;
-  restore_mappings(run_id, space, items);
-  pass_on_before_images(run_id, items);
-  write_revisions(run_id, items);
-  static const bridge::Statement insert(
-      "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, "
-      "started_at) "
-      "VALUES ($1, 'rollback', $2, $3, $4, $5::timestamptz)");
-  auto [lowest, highest] =
-      std::minmax_element(items.begin(), items.end(),
-                          [](const LandedItem* a, const LandedItem* b) { return a->ordinal < b->ordinal; });
-  insert.run(run_id, (*lowest)->ordinal, (*highest)->ordinal, static_cast<int64_t>(items.size()), started_at);
 }
 
 std::string rollback_obstacle(int64_t run_id) {

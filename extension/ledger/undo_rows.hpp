@@ -1,0 +1,57 @@
+// Arrays and mappings out of results: what reading and writing for a rollback share (undo.cpp,
+// undo_write.cpp).
+#pragma once
+
+#include "ledger/items.hpp"
+
+namespace portage::ledger {
+
+struct Elements {
+  Datum* items;
+  bool* nulls;
+  int count;
+};
+
+inline Elements elements_of(Datum array, Oid type) {
+  return bridge::guarded([=] {
+    Elements e{};
+    int16 length;
+    bool by_value;
+    char align;
+    get_typlenbyvalalign(type, &length, &by_value, &align);
+    deconstruct_array(DatumGetArrayTypeP(array), type, length, by_value, align, &e.items, &e.nulls, &e.count);
+    return e;
+  });
+}
+
+inline std::vector<std::optional<std::string>> texts_of(const bridge::Result& rows, size_t row, int column) {
+  std::vector<std::optional<std::string>> texts;
+  bool null;
+  Datum array = rows.datum(row, column, &null);
+  if (null) return texts;
+  Elements e = elements_of(array, TEXTOID);
+  for (int i = 0; i < e.count; i++)
+    texts.push_back(e.nulls[i] ? std::nullopt : std::optional(bridge::string_of(e.items[i])));
+  return texts;
+}
+
+inline std::vector<std::string> names_of(const bridge::Result& rows, size_t row, int column) {
+  std::vector<std::string> names;
+  for (auto& name : texts_of(rows, row, column)) names.push_back(name.value_or(""));
+  return names;
+}
+
+/// Six columns of a result, from `first` on, as a mapping.
+inline Mapping mapping_of(const bridge::Result& rows, size_t row, int first, formats::Arena& arena) {
+  if (rows.is_null(row, first)) return {};
+  return {true,
+          arena.copy(rows.text(row, first)),
+          rows.text(row, first + 1)[0],
+          rows.bigint(row, first + 2),
+          rows.bigint(row, first + 3),
+          rows.bigint(row, first + 4),
+          rows.bigint(row, first + 5),
+          {}};
+}
+
+}  // namespace portage::ledger
