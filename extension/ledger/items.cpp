@@ -196,8 +196,8 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
           bridge::param_int8_array(ordinals)});
 }
 
-void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items,
-                const std::vector<Undo>& undo, const std::vector<int32_t>& revisions) {
+void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items, const std::vector<Undo>& undo,
+                const std::vector<int32_t>& revisions) {
   if (undo.empty()) return;
   bridge::TableWriter rows("portage", "migration_undo");
   Datum* v = rows.values();

@@ -45,4 +45,11 @@ void keep_for_ever(int64_t run_id) {
   keep.run(run_id);
 }
 
+bool cleaned_up(int64_t run_id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT FROM portage.migration_runs WHERE id = $1 AND cleaned_at IS NOT NULL");
+  return !select.run(run_id).empty();
+}
+
 }  // namespace portage::ledger

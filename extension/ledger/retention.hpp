@@ -16,5 +16,7 @@ struct Dropped {
 Dropped drop_kept(int64_t run_id);
 /// No retention ever touches the run.
 void keep_for_ever(int64_t run_id);
+/// Whether drop_kept() has been there.
+bool cleaned_up(int64_t run_id);
 
 }  // namespace portage::ledger

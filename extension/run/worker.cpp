@@ -7,6 +7,7 @@
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/predictions.hpp"
+#include "ledger/retention.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/data_version.hpp"
@@ -88,6 +89,10 @@ void Worker::begin() {
         .hint("Wait for it, or SELECT portage.cancel(" + std::to_string(run_.id) + ");");
   if (run_.status != "running" && !verifying && !may_become(run_.status, "running"))
     refuse_transition(run_.id, run_.status, "running");
+  if (ledger::cleaned_up(run_.id))
+    throw Error(codes::wrong_state,
+                format("run %lld cannot go on: it was cleaned up", static_cast<long long>(run_.id)))
+        .hint("Open a new run: what is migrated is known.");
   std::vector<std::string> columns;
   {
     bridge::AsUser as(role_);

@@ -299,16 +299,6 @@ std::string Rollback::report() const {
       static_cast<long long>(dependants_deleted_), static_cast<long long>(dependants_changed_));
 }
 
-void take_back_failed(int64_t run_id) {
-  // A connection of its own: the caller's writer has relations of the same names in its own.
-  bridge::Spi spi(true);
-  std::optional<ledger::Run> run = ledger::find_run(run_id);
-  Rollback rollback(*run, run::role_of(*run), Drifted::keep, false);
-  rollback.begin();
-  rollback.work();
-  spi.finish();
-}
-
 void Rollback::fail(const Error& error) {
   std::string code = error.sqlstate();
   bool interrupted = ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);

@@ -70,9 +70,4 @@ class Rollback {
   size_t stopped_at_ = 0;  // position of the first case that was not settled
 };
 
-/// For a run that has failed, also if that is not committed yet: takes back what it had committed, sparing
-/// what others have changed since or refer to. Commits; the run ends as rolled_back and keeps its error. An
-/// error of its own is told beside the run's, and raised.
-void take_back_failed(int64_t run_id);
-
 }  // namespace portage::undo

@@ -1,6 +1,7 @@
 // payload: what was submitted is what is stored, chunk by chunk.
 #include "ledger/as_ledger.hpp"
 #include "ledger/parts.hpp"
+#include "ledger/retention.hpp"
 #include "run/options.hpp"
 #include "verify/check.hpp"
 
@@ -12,12 +13,7 @@ using bridge::Result;
 
 /// Dropped on purpose: at the run's end, as its options say, or by retention.
 bool may_be_dropped(const ledger::Run& run) {
-  if (!run::parse_options(run.options).keep_payload) return true;
-  ledger::AsLedger as;
-  return !bridge::execute(
-              "SELECT FROM portage.migration_events WHERE run_id = $1 AND event_type = 'cleaned_up' LIMIT 1",
-              {param(run.id)})
-              .empty();
+  return !run::parse_options(run.options).keep_payload || ledger::cleaned_up(run.id);
 }
 
 class PayloadCheck {

@@ -60,6 +60,8 @@ SELECT ordinal, rule, raw FROM portage.rejects WHERE run_id = :run;
 SELECT portage.reject_raw(:run, 3) IS NULL AS gone;
 SELECT pg_temp.refused(format('SELECT portage.snapshot(%s)', :run));
 SELECT pg_temp.refused(format('SELECT portage.snapshot(%s, 1)', :run));
+-- what was dropped on purpose is no fault
+SELECT count(*) AS failed FROM portage.verify(:run) WHERE NOT passed;
 -- and the run cannot be taken back any more
 SELECT possible, reasons FROM portage.can_rollback(:run);
 CALL portage.rollback(:run);
