@@ -16,7 +16,7 @@ using bridge::Result;
 using ledger::LandedItem;
 
 constexpr int64_t page = 2000;
-constexpr size_t unmapped_page = 50000;
+constexpr size_t lost_page = 50000;
 
 /// True where the incoming values are what is stored: nothing of the target's own, no merging, comes between.
 bool stores_what_comes(const Scene& scene) {
@@ -61,7 +61,7 @@ class ItemWalk {
       }
       scene_.page_end();
     }
-    settle_unmapped();
+    settle_lost();
     name_mappings_without_item();
     std::vector<Check> checks{mapping_.none("mapping"), undo_.none("undo")};
     if (scene_.depth == Depth::counts) return checks;
@@ -85,7 +85,8 @@ class ItemWalk {
         look_at_own_mapping(item);
       } else if (item.outcome == Outcome::unchanged) {
         if (!item.mapping.found && item.legacy_id.data() != nullptr)
-          unmapped_.emplace_back(item.ordinal, std::string(item.legacy_id));
+          lost_.push_back(
+              {item_name(item.ordinal) + ": unchanged, but no mapping", std::string(item.legacy_id), ""});
         else if (!item.mapping.found)
           mapping_.add(item_name(item.ordinal) + ": no legacy id");
       } else {
@@ -94,7 +95,7 @@ class ItemWalk {
       look_at_undo(item);
     }
     if (!foreign.empty()) look_for_reasons(foreign);
-    if (unmapped_.size() >= unmapped_page) settle_unmapped();
+    if (lost_.size() >= lost_page) settle_lost();
   }
 
   void look_at_own_mapping(const LandedItem& item) {
@@ -174,36 +175,39 @@ class ItemWalk {
     for (const LandedItem* item : items) {
       if (!without.count(item->ordinal)) continue;
       std::string name = item_name(item->ordinal);
-      if (!item->mapping.found)
-        mapping_.add(name + ": no mapping");
-      else
-        mapping_.add(name + ": its mapping says " + item_name(item->mapping.ordinal) + " of run " +
-                     std::to_string(item->mapping.run_id) + ", which did not take it over");
+      name += !item->mapping.found
+                  ? ": no mapping"
+                  : ": its mapping says " + item_name(item->mapping.ordinal) + " of run " +
+                        std::to_string(item->mapping.run_id) + ", which did not take it over";
+      lost_.push_back({std::move(name), std::string(item->legacy_id), std::string(item->target_key)});
     }
   }
 
-  /// Items that were unchanged because of another run's mapping, which is gone: with that run, if it was
-  /// taken back.
-  void settle_unmapped() {
-    if (unmapped_.empty()) return;
+  /// Items without a mapping that would be theirs, or lead to them: a run that was taken back has taken it
+  /// along; where it was a row that the item wrote after it, by force, and then it was the same row. (What
+  /// such a run had found has been handed on, so that the chain of mappings does not lead to it any more.)
+  void settle_lost() {
+    if (lost_.empty()) return;
     std::vector<std::string> ids;
-    for (const auto& [ordinal, id] : unmapped_) ids.push_back(id);
-    std::set<std::string> taken_back;
+    for (const Lost& one : lost_) ids.push_back(one.legacy_id);
+    std::set<std::pair<std::string, std::string>> taken_back;
     {
       ledger::AsLedger as;
-      bridge::Memory memory("portage unmapped items");
+      bridge::Memory memory("portage lost items");
       bridge::InMemory in(memory.get());
       Result rows = bridge::execute(
-          "SELECT DISTINCT i.legacy_id FROM portage.item_rows i WHERE i.status = 'rolled_back' AND "
-          "i.legacy_id = ANY ($1 "
-          "COLLATE \"C\") AND i.run_id IN (SELECT r.id FROM portage.migration_runs r WHERE r.pipeline_id = "
-          "$2)",
-          {bridge::param_text_array(ids), param(scene_.space.pipeline_id)});
-      for (size_t i = 0; i < rows.size(); i++) taken_back.insert(rows.text(i, 1));
+          "SELECT DISTINCT i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.status = 'rolled_back' "
+          "AND i.legacy_id = ANY ($1 COLLATE \"C\") AND i.run_id IN (SELECT r.id FROM portage.migration_runs "
+          "r WHERE r.pipeline_id = $2) AND i.run_id <> $3",
+          {bridge::param_text_array(ids), param(scene_.space.pipeline_id), param(scene_.run.id)});
+      for (size_t i = 0; i < rows.size(); i++) {
+        taken_back.emplace(rows.text(i, 1), rows.text(i, 2));
+        taken_back.emplace(rows.text(i, 1), "");
+      }
     }
-    for (const auto& [ordinal, id] : unmapped_)
-      if (!taken_back.count(id)) mapping_.add(item_name(ordinal) + ": unchanged, but no mapping");
-    unmapped_.clear();
+    for (Lost& one : lost_)
+      if (!taken_back.count({one.legacy_id, one.target_key})) mapping_.add(std::move(one.finding));
+    lost_.clear();
     scene_.page_end();
   }
 
@@ -345,7 +349,10 @@ class ItemWalk {
   bool cleaned_up_ = ledger::cleaned_up(scene_.run.id);
   Findings mapping_, undo_, changed_, gone_, wrong_source_hash_, wrong_keys_, columns_gone_;
   int64_t ours_ = 0, landed_ = 0, as_recorded_ = 0, later_run_ = 0;
-  std::vector<std::pair<int64_t, std::string>> unmapped_;
+  struct Lost {
+    std::string finding, legacy_id, target_key;  ///< no key: whatever row it was
+  };
+  std::vector<Lost> lost_;
 };
 
 }  // namespace

@@ -375,7 +375,8 @@ class Series:
         passed, told, as_recorded = self.model.verify(run)
         found = self.rows("SELECT name, passed, details, actual FROM portage.verify(%s, 'source')", run.number)
         details = next(d for name, _, d, _ in found if name == 'row_hash')
-        agree(f'checks of run {run.number}', passed, {name: ok for name, ok, _, _ in found})
+        wrong = [f'{name}: {told}' for name, ok, told, _ in found if not ok and passed.get(name)]
+        agree(f'checks of run {run.number} {wrong}', passed, {name: ok for name, ok, _, _ in found})
         agree(f'rows of run {run.number}', {**told, 'as_recorded': str(as_recorded)},
               {**{name: details[name] for name in told}, 'as_recorded': next(a for n, _, _, a in found if n == 'row_hash')})
         self.counts['verification'] += 1
