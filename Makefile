@@ -46,7 +46,8 @@ REGRESS := $(sort $(patsubst $(SRC)/regress/sql/%.sql,%,$(wildcard $(SRC)/regres
 REGRESS_OPTS := --inputdir=$(SRC)/regress --encoding=UTF8
 
 # -isystem: the server's own headers are not ours to warn about.
-PG_CPPFLAGS := -I$(SRC)/extension -isystem $(shell $(PG_CONFIG) --includedir-server) \
+# build/pch: where the compiler finds bridge/pg.hpp precompiled, whenever it is the first header of a file.
+PG_CPPFLAGS := -Ibuild/pch -I$(SRC)/extension -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	-DPORTAGE_VERSION='"$(VERSION)"' -DSIMDJSON_EXCEPTIONS=0
 # -Wno-clobbered: what is read after a jump (bridge/guard.hpp) is never changed before it.
 # -fno-semantic-interposition: nobody replaces our functions, so calls among them may be inlined in spite of -fPIC.
@@ -65,7 +66,14 @@ include $(PGXS)
 
 pg_portage.so: $(SRC)/extension/exports.map
 
-build/obj/%.o: $(SRC)/extension/%.cpp $(BUILT_FOR)
+# Half of the time of a build would go into reading the headers of Postgres and of the standard library.
+PRECOMPILED := build/pch/bridge/pg.hpp.gch
+
+$(PRECOMPILED): $(SRC)/extension/bridge/pg.hpp $(BUILT_FOR)
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -x c++-header -c -o $@ $<
+
+build/obj/%.o: $(SRC)/extension/%.cpp $(PRECOMPILED)
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
@@ -86,7 +94,7 @@ lint: ## clang-tidy over the extension, and whether make format would change any
 	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- \
 		$(filter-out -Werror,$(PG_CPPFLAGS)) -std=c++20 -Wno-register
 
--include $(OBJS:.o=.d)
+-include $(OBJS:.o=.d) $(PRECOMPILED:.gch=.d)
 
 endif # goals that need PGXS
 
