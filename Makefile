@@ -71,7 +71,9 @@ PRECOMPILED := build/pch/bridge/pg.hpp.gch
 
 $(PRECOMPILED): $(SRC)/extension/bridge/pg.hpp $(BUILT_FOR)
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -x c++-header -c -o $@ $<
+	echo '#include "bridge/pg.hpp"' > build/pch/all.hpp
+	$(CXX) $(CXXFLAGS) $(filter-out -Ibuild/pch,$(CPPFLAGS)) \
+	  -MMD -MP -MF $(@:.gch=.d) -MT $@ -x c++-header -c -o $@ build/pch/all.hpp
 
 build/obj/%.o: $(SRC)/extension/%.cpp $(PRECOMPILED)
 	@mkdir -p $(@D)

@@ -14,6 +14,8 @@ namespace portage::settings {
 constinit int batch_target = 500;
 constinit int progress_interval = 500;
 constinit int migrate_limit = 64;
+constinit int lease_duration = 30000;
+constinit int lock_timeout = 1000;
 constinit char* admin_role = nullptr;
 constinit char* scope = nullptr;
 
@@ -30,6 +32,13 @@ void _PG_init(void) {
   DefineCustomIntVariable("portage.migrate_limit", "The largest payload that migrate() takes.",
                           "Larger payloads go through open_run() and submit().", &migrate_limit, 64, 1, 1023,
                           PGC_USERSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("portage.lease_duration", "How long a worker may give no sign of life.",
+                          "A run whose owner has let its lease run out may be taken over by another session.",
+                          &lease_duration, 30000, 1000, 3600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
+                          nullptr);
+  DefineCustomIntVariable("portage.lock_timeout", "How long a batch waits for a lock before it steps back.",
+                          "It is rolled back, the run holds, and the batch is tried again.", &lock_timeout,
+                          1000, 10, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
   DefineCustomStringVariable(
       "portage.admin_role", "Members of this role see every pipeline and run, and may cancel and drop them.",
       "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);

@@ -50,19 +50,47 @@ CREATE TABLE portage.migration_runs (
   first_xid        xid8,
   owner_pid        integer,
   owner_started_at timestamptz,
-  cancel_requested boolean NOT NULL DEFAULT false,
+  owner_lease      timestamptz,
+  requested        text CONSTRAINT run_request CHECK (requested IN ('pause', 'cancel')),
+  paused_from      text,
+  background       boolean NOT NULL DEFAULT false,
+  launched_at      timestamptz,
+  hold_reason      text,
+  rollback_options jsonb,
   replay_cursor    bigint,
   cleaned_at       timestamptz,
   CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
 CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, scope, id);
+CREATE INDEX migration_runs_active ON portage.migration_runs (id)
+  WHERE status IN ('queued', 'running', 'verifying', 'rolling_back');
 COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
 COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped what the run had kept for later: it cannot be taken back any more';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
+COMMENT ON COLUMN portage.migration_runs.owner_lease IS 'until when the owner has promised a sign of life (portage.lease_duration)';
+COMMENT ON COLUMN portage.migration_runs.requested IS 'what an operator wants of the owner; it obeys between two batches';
+COMMENT ON COLUMN portage.migration_runs.paused_from IS 'the state to which resume() returns';
+COMMENT ON COLUMN portage.migration_runs.background IS 'a background worker is to work on the run, and another one if that goes away';
+COMMENT ON COLUMN portage.migration_runs.launched_at IS 'when a background worker was last asked for';
+COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at this moment: it goes on by itself';
+COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
+
+CREATE FUNCTION portage.owner_alive(pid integer, started_at timestamptz, lease timestamptz) RETURNS boolean
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  BEGIN ATOMIC
+    -- A process id alone may have been given to somebody else since: when the process began decides. A ledger that was
+    -- restored beside the one that it was dumped from must not believe in the other's workers.
+    SELECT coalesce($3 > pg_catalog.clock_timestamp(), true) AND EXISTS (
+      SELECT FROM pg_catalog.pg_stat_get_activity($1) a
+       WHERE $1 IS NOT NULL AND a.backend_start = $2
+         AND a.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()));
+  END;
+COMMENT ON FUNCTION portage.owner_alive(integer, timestamptz, timestamptz) IS
+  'true if the process that began at that time is there, and its lease (null: none) has not run out';
 
 CREATE TABLE portage.migration_parts (
   run_id       bigint NOT NULL,

@@ -49,11 +49,6 @@ CREATE PROCEDURE portage.import(pipeline text, file text DEFAULT NULL, query tex
 COMMENT ON PROCEDURE portage.import(text, text, text, text, text, jsonb, text, bigint) IS
   'the everyday command: opens a run, attaches file, query or payload, works it off and prints the summary';
 
-CREATE FUNCTION portage.cancel(run bigint) RETURNS void
-  AS 'MODULE_PATHNAME', 'portage_cancel' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION portage.cancel(bigint) IS
-  'ends a run: at once if nobody works on it, else after the batch in hand; what was committed stays';
-
 CREATE FUNCTION portage.plan(run bigint DEFAULT NULL) RETURNS jsonb
   AS 'MODULE_PATHNAME', 'portage_plan_run' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.plan(bigint) IS

@@ -27,19 +27,24 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
            AS estimated_time_remaining,
          CASE WHEN o.alive THEN 1 ELSE 0 END AS workers,
          b.size AS batch_size,
-         CASE WHEN r.status IN ('running', 'verifying') AND NOT o.alive THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it'
-              WHEN r.status = 'rolling_back' AND NOT o.alive THEN 'interrupted: CALL portage.rollback(' || r.id || ') resumes it'
-              WHEN r.status = 'paused' THEN coalesce('paused: ' || split_part(r.error, E'\n', 1), 'paused') END
+         CASE WHEN r.status = 'paused' THEN 'paused' || coalesce(': ' || split_part(r.error, E'\n', 1), '')
+                || '; SELECT portage.resume(' || r.id || ') goes on'
+              WHEN r.status = 'queued' OR (r.background AND r.status IN ('running', 'verifying', 'rolling_back') AND NOT o.alive)
+                THEN 'waits for a background worker; CALL portage.run(' || r.id || ') works it off here'
+              WHEN r.status IN ('running', 'verifying', 'rolling_back') AND NOT o.alive
+                THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it'
+              WHEN r.requested = 'pause' THEN 'is about to pause'
+              WHEN r.requested = 'cancel' THEN 'is about to be cancelled'
+              ELSE r.hold_reason END
            AS hold_reason,
          CASE WHEN r.error IS NULL THEN '[]'::jsonb
               ELSE jsonb_build_array(jsonb_build_object('time', r.completed_at, 'class', r.error_class, 'code', r.error_code,
                                                         'message', r.error)) END AS errors,
          r.started_at, r.completed_at, r.dry_run
     FROM portage.migration_runs r
-    CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back') AND EXISTS (
-             SELECT FROM pg_catalog.pg_stat_get_activity(r.owner_pid) s
-              WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at
-                AND s.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())) AS alive) o
+    CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back')
+             AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
+             AS alive) o
     CROSS JOIN LATERAL (SELECT coalesce(sum(b.read), 0)::bigint AS read, coalesce(sum(b.inserted), 0)::bigint AS inserted,
              coalesce(sum(b.updated), 0)::bigint AS updated, coalesce(sum(b.unchanged), 0)::bigint AS unchanged,
              coalesce(sum(b.skipped), 0)::bigint AS skipped, coalesce(sum(b.conflicted), 0)::bigint AS conflicted,

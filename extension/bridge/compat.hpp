@@ -54,6 +54,25 @@ inline bool walk_expression(Node* node, bool (*walker)(Node*, void*), void* cont
 #endif
 }
 
+// 18 took away an argument that nobody used.
+inline void run_portal(Portal portal, DestReceiver* to) {
+  QueryCompletion completion;
+#if PG_VERSION_NUM >= 180000
+  PortalRun(portal, FETCH_ALL, true, to, to, &completion);
+#else
+  PortalRun(portal, FETCH_ALL, true, true, to, to, &completion);
+#endif
+}
+
+// 17 lets a background worker connect as a role without LOGIN.
+#if PG_VERSION_NUM >= 170000
+inline constexpr uint32 worker_connection_flags = BGWORKER_BYPASS_ROLELOGINCHECK;
+inline constexpr bool worker_needs_login = false;
+#else
+inline constexpr uint32 worker_connection_flags = 0;
+inline constexpr bool worker_needs_login = true;
+#endif
+
 // 18 added NOT ENFORCED.
 inline bool foreign_key_is_enforced([[maybe_unused]] const ForeignKeyCacheInfo& key) {
 #if PG_VERSION_NUM >= 180000

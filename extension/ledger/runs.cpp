@@ -2,6 +2,7 @@
 #include "ledger/runs.hpp"
 
 #include "ledger/as_ledger.hpp"
+#include "settings.hpp"
 
 namespace portage::ledger {
 namespace {
@@ -21,17 +22,13 @@ constexpr const char* run_columns =
     "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, "
     "r.role_name::text, "
     "r.session_role::text, r.timezone, array_to_json(r.hash_columns)::text, r.owner_pid, "
-    "a.pid IS NOT NULL, coalesce(r.owner_pid = pg_backend_pid() AND a.pid IS NOT NULL, false), "
-    "r.cancel_requested, "
-    "r.started_at IS NOT NULL";
+    "alive, alive AND r.owner_pid = pg_backend_pid(), "
+    "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background";
 
 // A process id alone may have been given to somebody else since: the time at which the process began decides.
-// A ledger that was restored beside the one that it was dumped from must not believe in the other's workers.
 constexpr const char* run_source =
-    " FROM portage.migration_runs r LEFT JOIN LATERAL (SELECT s.pid FROM "
-    "pg_catalog.pg_stat_get_activity(r.owner_pid) s "
-    " WHERE r.owner_pid IS NOT NULL AND s.backend_start = r.owner_started_at AND s.datid = "
-    "(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())) a ON true ";
+    " FROM portage.migration_runs r CROSS JOIN LATERAL portage.owner_alive(r.owner_pid, r.owner_started_at, "
+    "CASE WHEN r.status <> 'verifying' THEN r.owner_lease END) AS alive ";
 
 std::vector<std::string> parse_names(const std::string& json) {
   // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
@@ -59,8 +56,9 @@ Run run_of(const Result& rows, size_t i) {
   if (!rows.is_null(i, 12)) run.owner_pid = rows.integer(i, 12);
   run.owner_alive = rows.boolean(i, 13);
   run.owner_is_me = rows.boolean(i, 14);
-  run.cancel_requested = rows.boolean(i, 15);
-  run.sealed = rows.boolean(i, 16);
+  run.sealed = rows.boolean(i, 15);
+  run.paused_from = rows.text(i, 16);
+  run.background = rows.boolean(i, 17);
   return run;
 }
 
@@ -160,47 +158,70 @@ bool set_status(int64_t id, const std::string& from, const std::string& to) {
 void take_run(int64_t id, const std::vector<std::string>& hash_columns) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', owner_pid = "
-      "pg_backend_pid(), "
-      "owner_started_at = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), "
+      "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', "
       "started_at = coalesce(started_at, clock_timestamp()), first_xid = coalesce(first_xid, "
       "pg_current_xact_id()), "
       "hash_columns = coalesce(hash_columns, $2), completed_at = NULL, error = NULL, error_class = NULL, "
-      "error_code = NULL, cancel_requested = false WHERE id = $1");
+      "error_code = NULL WHERE id = $1");
   update({param(id), bridge::param_text_array(hash_columns)});
+  own_run(id, "running");
 }
 
-void own_run(int64_t id) {
+void own_run(int64_t id, const std::string& status) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET owner_pid = pg_backend_pid(), owner_started_at = "
-      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), cancel_requested = false WHERE id "
-      "= $1");
-  update.run(id);
+      "UPDATE portage.migration_runs SET status = $3, owner_pid = pg_backend_pid(), owner_started_at = "
+      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), owner_lease = clock_timestamp() + "
+      "$2 * interval '1 ms', requested = NULL, paused_from = NULL, hold_reason = NULL, launched_at = NULL "
+      "WHERE id = $1");
+  update.run(id, static_cast<int64_t>(settings::lease_duration), status);
 }
 
 void release_run(int64_t id) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET owner_pid = NULL, owner_started_at = NULL WHERE id = $1");
+      "UPDATE portage.migration_runs SET owner_pid = NULL, owner_started_at = NULL, owner_lease = NULL, "
+      "hold_reason = NULL, background = false WHERE id = $1");
   update.run(id);
 }
 
-void request_cancel(int64_t id) {
+void make_request(int64_t id, Request request) {
   AsLedger as;
-  static const Statement update("UPDATE portage.migration_runs SET cancel_requested = true WHERE id = $1");
-  update.run(id);
+  static const Statement update("UPDATE portage.migration_runs SET requested = nullif($2, '') WHERE id = $1");
+  update.run(id, request == Request::pause ? "pause" : request == Request::cancel ? "cancel" : "");
 }
 
-bool still_mine(int64_t id, const char* status, bool* cancel_requested) {
+std::optional<Request> owners_turn(int64_t id, const char* status) {
   AsLedger as;
   static const Statement select(
-      "SELECT cancel_requested FROM portage.migration_runs "
-      "WHERE id = $1 AND status = $2 AND owner_pid = pg_backend_pid()");
-  Result rows = select.run(id, status);
-  if (rows.empty()) return false;
-  *cancel_requested = rows.boolean(0, 1);
-  return true;
+      "SELECT coalesce(requested, ''), owner_lease < clock_timestamp() + $3 * interval '1 ms' FROM "
+      "portage.migration_runs WHERE id = $1 AND status = $2 AND owner_pid = pg_backend_pid()");
+  Result rows = select.run(id, status, static_cast<int64_t>(settings::lease_duration) * 2 / 3);
+  if (rows.empty()) return std::nullopt;
+  if (rows.boolean(0, 2)) {
+    static const Statement renew(
+        "UPDATE portage.migration_runs SET owner_lease = clock_timestamp() + $2 * interval '1 ms' WHERE id = "
+        "$1");
+    renew.run(id, static_cast<int64_t>(settings::lease_duration));
+  }
+  std::string request = rows.text(0, 1);
+  return request == "pause" ? Request::pause : request == "cancel" ? Request::cancel : Request::none;
+}
+
+bool pause_run(int64_t id, const std::string& from) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET status = 'paused', paused_from = $2, requested = NULL, owner_pid = "
+      "NULL, owner_started_at = NULL, owner_lease = NULL, hold_reason = NULL, launched_at = NULL WHERE id = "
+      "$1 AND status = $2");
+  return update.run(id, from).processed() == 1;
+}
+
+void set_hold(int64_t id, const std::string& reason) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET hold_reason = nullif($2, '') WHERE id = $1");
+  update.run(id, reason);
 }
 
 Counts sum_batches(int64_t id) {
@@ -232,7 +253,8 @@ void finish_run(int64_t id, const std::string& status, const std::string& error,
       "'completed' "
       "THEN $3 ELSE total_items END, open_rejects = $10 + $11, open_conflicts = $8, open_parked = $9, "
       "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, "
-      "owner_started_at = NULL, current_step = NULL, "
+      "owner_started_at = NULL, owner_lease = NULL, current_step = NULL, requested = NULL, hold_reason = "
+      "NULL, launched_at = NULL, "
       "error = CASE WHEN $2 = 'rolled_back' THEN error ELSE nullif($12, '') END, "
       "error_class = CASE WHEN $2 = 'rolled_back' THEN error_class ELSE nullif($13, '') END, "
       "error_code = CASE WHEN $2 = 'rolled_back' THEN error_code ELSE nullif($14, '') END WHERE id = $1");
@@ -265,6 +287,49 @@ std::vector<std::string> hash_columns_of(int64_t id) {
       "SELECT array_to_json(hash_columns)::text FROM portage.migration_runs WHERE id = $1");
   Result rows = select.run(id);
   return rows.empty() ? std::vector<std::string>() : parse_names(rows.text(0, 1));
+}
+
+void want_worker(int64_t id) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET background = true, launched_at = clock_timestamp(), requested = "
+      "NULL "
+      "WHERE id = $1");
+  update.run(id);
+}
+
+std::vector<WaitingRun> take_waiting_runs(const std::optional<std::string>& session_role, int64_t limit,
+                                          int64_t milliseconds) {
+  AsLedger as;
+  static const Statement take(
+      "UPDATE portage.migration_runs u SET background = true, launched_at = clock_timestamp() FROM "
+      "(SELECT r.id FROM portage.migration_runs r WHERE r.status IN ('queued', 'running', 'verifying', "
+      "'rolling_back') AND (r.status = 'queued' OR ((r.background OR r.owner_pid IS NOT NULL) AND NOT "
+      "portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN "
+      "r.owner_lease END))) AND coalesce(r.launched_at <= clock_timestamp() - $3 * interval '1 ms', true) "
+      "AND "
+      "($1 IS NULL OR r.session_role = $1::name) ORDER BY r.id LIMIT $2 FOR UPDATE SKIP LOCKED) w "
+      "WHERE u.id = w.id RETURNING u.id, u.session_role::text, u.role_name::text");
+  Result rows = take.run(session_role, limit, milliseconds);
+  std::vector<WaitingRun> runs;
+  for (size_t i = 0; i < rows.size(); i++)
+    runs.push_back({rows.bigint(i, 1), rows.text(i, 2), rows.text(i, 3)});
+  return runs;
+}
+
+std::string rollback_options(int64_t id) {
+  AsLedger as;
+  static const Statement select("SELECT rollback_options::text FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(id);
+  return rows.empty() ? "" : rows.text(0, 1);
+}
+
+void set_rollback_options(int64_t id, const std::string& drifted, bool cascade) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET rollback_options = jsonb_build_object('drifted', $2, 'cascade', $3) "
+      "WHERE id = $1");
+  update.run(id, drifted, cascade);
 }
 
 std::string session_user_name() { return user_name(GetSessionUserId()); }

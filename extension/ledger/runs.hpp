@@ -6,6 +6,9 @@
 
 namespace portage::ledger {
 
+/// What an operator wants of the run's owner.
+enum class Request { none, pause, cancel };
+
 /// A run as it stands in the ledger.
 struct Run {
   int64_t id = 0;
@@ -19,8 +22,9 @@ struct Run {
   std::optional<int32_t> owner_pid;
   bool owner_alive = false;  ///< the backend that took it still exists
   bool owner_is_me = false;
-  bool cancel_requested = false;
-  bool sealed = false;  ///< it has been started: no more parts
+  bool sealed = false;      ///< it has been started: no more parts
+  std::string paused_from;  ///< the state to which resume() returns
+  bool background = false;  ///< a background worker is to work on it
 };
 
 /// What happened to the items of a run or batch, by outcome (Outcome's order, pending excluded), plus the
@@ -54,10 +58,18 @@ bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::s
 bool set_status(int64_t id, const std::string& from, const std::string& to);
 /// Status running with this backend as owner; remembers the first xid and when it started.
 void take_run(int64_t id, const std::vector<std::string>& hash_columns);
-void own_run(int64_t id);      ///< this backend is its owner, whatever its state
-void release_run(int64_t id);  ///< no owner any more
-void request_cancel(int64_t id);
-bool still_mine(int64_t id, const char* status, bool* cancel_requested);
+/// This backend is its owner, in this state.
+void own_run(int64_t id, const std::string& status);
+/// No owner any more, and no background worker is to take its place.
+void release_run(int64_t id);
+void make_request(int64_t id, Request);
+/// What is wanted of this backend as the run's owner; nothing if it is not that any more, or if the run has
+/// left the state. Renews the lease when a third of it is gone.
+std::optional<Request> owners_turn(int64_t id, const char* status);
+/// State paused, without an owner; remembers the state before. False if the run had left that one.
+bool pause_run(int64_t id, const std::string& from);
+/// Why the run holds; "": it does not.
+void set_hold(int64_t id, const std::string& reason);
 /// Writes the counters (sums over the batches) and the end of the run. A run that is rolled back keeps the
 /// error that it had.
 void finish_run(int64_t id, const std::string& status, const std::string& error,
@@ -67,6 +79,22 @@ void set_step(int64_t id, const std::string& step);
 Counts sum_batches(int64_t id);
 uint64_t first_xid_of(int64_t id);
 std::vector<std::string> hash_columns_of(int64_t id);  ///< what row_hash covers in this run
+
+/// A run is to be worked on by a background worker: until it ends, pauses or is interrupted by hand.
+void want_worker(int64_t id);
+/// A run that nobody works on, though a background worker is to.
+struct WaitingRun {
+  int64_t id;
+  std::string session_role, role_name;
+};
+/// The runs that wait for a worker: queued, or their worker, session or server went away; but for those that
+/// one was asked for less than so many milliseconds ago. They are marked as asked for. Without a session
+/// role: of all.
+std::vector<WaitingRun> take_waiting_runs(const std::optional<std::string>& session_role, int64_t limit,
+                                          int64_t milliseconds);
+/// How a run is being rolled back, or was last: the arguments of rollback() as a JSON object; "" if never.
+std::string rollback_options(int64_t id);
+void set_rollback_options(int64_t id, const std::string& drifted, bool cascade);
 
 std::string session_user_name();  ///< whom audit records name
 /// Appends an event; details is a JSON object.

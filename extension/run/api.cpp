@@ -6,6 +6,7 @@
 #include "ledger/pipelines.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
+#include "run/arguments.hpp"
 #include "run/entry_points.hpp"
 #include "run/plan_report.hpp"
 #include "run/states.hpp"
@@ -16,67 +17,6 @@ using namespace portage::run;
 using portage::bridge::Error;
 
 namespace {
-
-/// Arguments of a call, null-aware. Texts are copied.
-class Arguments {
- public:
-  explicit Arguments(FunctionCallInfo info) : info_(info) {}
-  bool null(int i) const { return info_->nargs <= i || info_->args[i].isnull; }
-  std::string text(int i, const char* name) const {
-    if (null(i))
-      throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string("argument \"") + name + "\" must not be null");
-    return bridge::string_of(info_->args[i].value);
-  }
-  std::optional<std::string> maybe_text(int i) const {
-    if (null(i)) return std::nullopt;
-    return bridge::string_of(info_->args[i].value);
-  }
-  std::optional<std::string> maybe_json(int i) const {
-    if (null(i)) return std::nullopt;
-    return bridge::output_text(JSONBOID, info_->args[i].value);
-  }
-  int64_t run(int i) const {
-    if (null(i)) throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the run must not be null");
-    return DatumGetInt64(info_->args[i].value);
-  }
-  int64_t run_or_latest(int i) const { return null(i) ? latest_run() : run(i); }
-  std::optional<int32_t> maybe_int(int i) const {
-    if (null(i)) return std::nullopt;
-    return DatumGetInt32(info_->args[i].value);
-  }
-  bool flag(int i) const { return !null(i) && DatumGetBool(info_->args[i].value); }
-  Oid oid(int i, const char* name) const {
-    if (null(i))
-      throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string("argument \"") + name + "\" must not be null");
-    return DatumGetObjectId(info_->args[i].value);
-  }
-
- private:
-  FunctionCallInfo info_;
-};
-
-/// A procedure can commit only if it was called at the top, outside any transaction block.
-void require_nonatomic(FunctionCallInfo fcinfo, const char* name) {
-  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
-                castNode(CallContext, fcinfo->context)->atomic;
-  if (!atomic) return;
-  throw Error(
-      ERRCODE_INVALID_TRANSACTION_TERMINATION,
-      std::string("portage.") + name + "() commits after every batch and cannot run inside a transaction")
-      .hint("CALL it outside BEGIN ... COMMIT, or use portage.migrate() for small payloads.");
-}
-
-Datum inout_result(FunctionCallInfo fcinfo, int64_t run) {
-  Datum value = Int64GetDatum(run);
-  return bridge::guarded([=] {
-    TupleDesc shape;
-    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
-      elog(ERROR, "unexpected result type");
-    Datum values[1] = {value};
-    bool nulls[1] = {false};
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
-  });
-}
 
 std::optional<std::string> decode_digest(const std::optional<std::string>& hex) {
   if (!hex) return std::nullopt;
@@ -258,7 +198,7 @@ PORTAGE_FUNCTION(portage_import) {
   run_here(id, true);
   print_summary(id);
   spi.finish();
-  return inout_result(fcinfo, id);
+  return inout(fcinfo, Int64GetDatum(id));
 }
 
 PORTAGE_FUNCTION(portage_migrate) {
@@ -269,21 +209,6 @@ PORTAGE_FUNCTION(portage_migrate) {
       migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""), a.maybe_json(3).value_or("{}"));
   spi.finish();
   return Int64GetDatum(id);
-}
-
-PORTAGE_FUNCTION(portage_cancel) {
-  Arguments a(fcinfo);
-  bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run(0));
-  if (!may_become(run.status, "cancelled")) refuse_transition(run.id, run.status, "cancelled");
-  if (run.owner_alive && !run.owner_is_me) {
-    ledger::request_cancel(run.id);  // its owner ends it after the batch
-  } else {
-    move(run.id, run.status, "cancelled", "cancelled");
-    ledger::finish_run(run.id, "cancelled", "", "", "");
-  }
-  spi.finish();
-  return 0;
 }
 
 PORTAGE_FUNCTION(portage_plan_run) {

@@ -7,6 +7,7 @@
 #include "run/access.hpp"
 #include "run/sha256.hpp"
 #include "run/states.hpp"
+#include "undo/rollback.hpp"
 
 extern "C" {
 #include "access/xact.h"
@@ -152,6 +153,12 @@ int32_t attach_query(const ledger::Run& run, const std::string& query, const std
 
 void run_here(int64_t id, bool show_progress) {
   ledger::Run run = run_to_change(id);
+  if (run.status == "rolling_back" || run.paused_from == "rolling_back") {
+    undo::Rollback rollback = undo::Rollback::resumed(run, role_of(run));
+    rollback.begin();
+    rollback.work();
+    return;
+  }
   Worker worker(run, Commits::yes);
   worker.show_progress(show_progress);
   worker.begin();

@@ -107,7 +107,12 @@ constexpr Known known[] = {
     {"backup", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"initial_load", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"notify", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
-    {"retry_attempts", [](Options&, const std::string& n, const Json& v) { only(n, v, 0); }},
+    {"retry_attempts",
+     [](Options& o, const std::string& n, const Json& v) {
+       if (!v.is_number_integer() || v.get<int64_t>() < 0 || v.get<int64_t>() > 100)
+         fault(n, "a whole number from 0 to 100");
+       o.retry_attempts = v.get<int>();
+     }},
 };
 
 }  // namespace

@@ -129,7 +129,7 @@ std::string validation_of(const ledger::Run& run) {
     for (const Finding& finding : validation.findings())
       (finding.warning ? warnings : issues).push_back(json_of(finding, masked));
     if (ended) throw *ended;
-    if (!worker.too_many(counts, true)) return;
+    if (!too_many_rejects(worker.options(), counts, true)) return;
     throw bridge::Error(codes::too_many_rejects, "more items would be rejected than max_rejects allows");
   });
   if (error) {

@@ -26,6 +26,7 @@ inline constexpr Transition transitions[] = {
     {"running", "completed", "all is read and settled, and verification was not asked for"},
     {"running", "failed", "an error that concerns more than single items"},
     {"running", "cancelled", "cancel() between two batches"},
+    {"paused", "queued", "resume() of a run that no worker had taken"},
     {"paused", "running", "resume()"},
     {"paused", "verifying", "resume() of a run that was verifying"},
     {"paused", "rolling_back", "resume() of a run that was rolling back"},
@@ -59,6 +60,9 @@ constexpr bool may_become(std::string_view from, std::string_view to) {
 /// transition, or if the run has left `from` meanwhile.
 void move(int64_t run_id, const std::string& from, const std::string& to, const std::string& event,
           const std::string& details = "{}");
+
+/// Moves a run to paused, from where resume() returns it; likewise.
+void pause(int64_t run_id, const std::string& from, const std::string& details = "{}");
 
 /// The error for a transition that does not exist, naming both states and what can be done instead.
 [[noreturn]] void refuse_transition(int64_t run_id, std::string_view from, std::string_view to);

@@ -2,6 +2,7 @@
 // may not do; and the begin of a rollback, which asks all that first. See rollback.hpp.
 #include "bridge/spi.hpp"
 #include "run/access.hpp"
+#include "run/options.hpp"
 #include "run/states.hpp"
 #include "undo/rollback_body.hpp"
 
@@ -220,7 +221,14 @@ void Rollback::begin() {
   }
   if (!resumed) run::move(run_.id, run_.status, "rolling_back", "rollback_started");
   run_.status = "rolling_back";
-  ledger::own_run(run_.id);
+  ledger::own_run(run_.id, run_.status);
+  ledger::set_rollback_options(run_.id,
+                               drifted_ == Drifted::refuse ? "refuse"
+                               : drifted_ == Drifted::keep ? "keep"
+                                                           : "force",
+                               cascade_);
+  ownership_ = std::make_unique<run::Ownership>(run_, space_.scope, run::Commits::yes);
+  patience_ = std::make_unique<run::Patience>(*ownership_, run::parse_options(run_.options).retry_attempts);
   ledger::set_step(run_.id, "rolling_back");
   bridge::commit();
 }

@@ -11,6 +11,10 @@
 #include "settings.hpp"
 #include "undo/rollback_body.hpp"
 
+extern "C" {
+#include "storage/proc.h"
+}
+
 namespace portage::undo {
 
 using bridge::Error;
@@ -76,6 +80,14 @@ Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool casca
 
 Rollback::~Rollback() = default;
 
+Rollback Rollback::resumed(const ledger::Run& run, Oid role) {
+  bridge::Result options = bridge::execute(
+      "SELECT pg_catalog.jsonb_extract_path_text($1, 'drifted'), pg_catalog.jsonb_extract_path_text($1, "
+      "'cascade')",
+      {bridge::param_json(ledger::rollback_options(run.id))});
+  return Rollback(run, role, parse_drifted(options.text(0, 1)), options.text(0, 2) == "true");
+}
+
 void Rollback::work() {
   Page page;
   for (bool again = true; again;) {
@@ -84,6 +96,14 @@ void Rollback::work() {
     spared_for_.clear();
     int64_t below = INT64_MAX;
     while (work_off_page(page, below, progress)) bridge::check_interrupts();
+    if (ownership_->stopped()) {
+      run::pause(run_.id, "rolling_back");
+      bridge::commit();
+      bridge::notice(
+          format("run %lld is paused", static_cast<long long>(run_.id)),
+          format("SELECT portage.resume(%lld); goes on with the rollback.", static_cast<long long>(run_.id)));
+      return;
+    }
     // Another round helps only rows that others of the run referred to. What refers to them when none of the
     // run is left to do so, is somebody else's.
     again = spared_for_["referred_to"] > 0 && (progress || (cascade_ && !strangers_too_));
@@ -113,11 +133,10 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
   page.start();
   std::optional<Error> error = bridge::attempt([&] {
     bridge::InMemory in(batch.memory.get());
-    bool cancel = false;
-    if (!run::try_lock(run_.pipeline_id, space_.scope, false) ||
-        !ledger::still_mine(run_.id, "rolling_back", &cancel))
-      throw Error(codes::stale_owner,
-                  format("run %lld has been taken over", static_cast<long long>(run_.id)));
+    bridge::Settings locks;
+    if (LockTimeout == 0 || LockTimeout > settings::lock_timeout)
+      locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+    if (!ownership_->take_turn()) return;
     std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
     more = !items.empty();
     if (!more) return;
@@ -159,8 +178,13 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
     progress = progress || !taken.empty();
     below = next_below;
   });
-  if (error) fail(*error);
+  if (error) {
+    recover(*error, page);
+    return true;
+  }
   bridge::commit();
+  patience_->forget();
+  if (ownership_->stopped()) return false;
   if (more && subtransactions_ < max_subtransactions) page.adapt(batch);
   return more;
 }
@@ -297,6 +321,20 @@ std::string Rollback::report() const {
       "\"dependants_deleted\": %lld, \"dependants_changed\": %lld}",
       static_cast<long long>(taken_), spared.c_str(), static_cast<long long>(with_differences_),
       static_cast<long long>(dependants_deleted_), static_cast<long long>(dependants_changed_));
+}
+
+/// Waits for what may pass; else the error stands. The page is as if it had never been.
+void Rollback::recover(const Error& error, Page& page) {
+  bridge::rollback();
+  switch (patience_->after(error, page.size() > Page::least)) {
+    case run::Patience::Verdict::no:
+      fail(error);
+    case run::Patience::Verdict::smaller:
+      page.shrink();
+      break;
+    case run::Patience::Verdict::again:
+      break;
+  }
 }
 
 void Rollback::fail(const Error& error) {

@@ -4,6 +4,7 @@
 
 #include "ledger/runs.hpp"
 #include "ledger/undo.hpp"
+#include "run/patience.hpp"
 #include "undo/target_undo.hpp"
 
 namespace portage::undo {
@@ -28,6 +29,8 @@ class Rollback {
   /// Compiles the run's pipeline as its role.
   Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool cascade);
   ~Rollback();
+  /// As it was begun: to go on with a run that is rolling back.
+  static Rollback resumed(const ledger::Run& run, Oid role);
 
   /// Looks at everything, changes nothing.
   Findings examine();
@@ -37,7 +40,7 @@ class Rollback {
   void spare_dependants() { spare_dependants_ = true; }
   /// State rolling_back, with this backend as owner; with Drifted::refuse only if examine() finds nothing.
   void begin();
-  /// Takes back batch by batch and commits each; ends in rolled_back.
+  /// Takes back batch by batch and commits each; ends in rolled_back, or in paused if an operator wants that.
   void work();
 
  private:
@@ -51,7 +54,8 @@ class Rollback {
   void remove(Batch&, std::vector<Case*>& cases);
   bool work_off_page(Page&, int64_t& below, bool& progress);
   bool attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
-  void fail(const bridge::Error&);
+  void recover(const bridge::Error&, Page&);
+  [[noreturn]] void fail(const bridge::Error&);
   std::string report() const;
 
   ledger::Run run_;
@@ -60,6 +64,8 @@ class Rollback {
   bool cascade_, spare_dependants_ = false;
   std::unique_ptr<Plan> plan_;
   ledger::MappingSpace space_;
+  std::unique_ptr<run::Ownership> ownership_;
+  std::unique_ptr<run::Patience> patience_;
   std::unique_ptr<load::Writer> writer_;
   std::unique_ptr<TargetUndo> target_;
   std::unique_ptr<DependantFinder> dependants_;

@@ -15,8 +15,10 @@ class Page {
   void adapt(const Batch&);
   void shrink() { size_ = std::max(size_ / 4, least); }
 
+  static constexpr int64_t least = 100;
+
  private:
-  static constexpr int64_t least = 100, greatest = 10000;
+  static constexpr int64_t greatest = 10000;
   int64_t size_ = 500;
   double started_ = 0;
 };

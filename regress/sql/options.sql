@@ -66,7 +66,7 @@ SELECT refused_option('{"verify": "hashes"}');
 SELECT refused_option('{"backup": true}');
 SELECT refused_option('{"initial_load": true}');
 SELECT refused_option('{"notify": true}');
-SELECT refused_option('{"retry_attempts": 3}');
+SELECT refused_option('{"retry_attempts": 101}');
 -- migrate() and import() refuse the same, and leave no run behind.
 SELECT pg_temp.refused($$SELECT portage.migrate('opt', '[]', '', '{"batch": 1}')$$);
 CALL portage.import('opt', payload => '[]', options => '{"batch": 1}');

@@ -1,0 +1,189 @@
+// See background.hpp. The worker's main function is raw code throughout: statements are executed as psql
+// would have them executed, at the top level, so that procedures can commit.
+#include "bridge/background.hpp"
+
+#include "bridge/guard.hpp"
+
+extern "C" {
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+
+PGDLLEXPORT void portage_worker_main(Datum argument);
+}
+
+namespace portage::bridge {
+namespace {
+
+constinit List* launches = NIL;  // of the current transaction, in TopMemoryContext
+constinit bool listening = false;
+
+bool register_raw(const Errand* errand) {
+  BackgroundWorker worker;
+  memset(&worker, 0, sizeof worker);
+  worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+  worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+  worker.bgw_restart_time = BGW_NEVER_RESTART;
+  strlcpy(worker.bgw_library_name, "pg_portage", sizeof worker.bgw_library_name);
+  strlcpy(worker.bgw_function_name, "portage_worker_main", sizeof worker.bgw_function_name);
+  strlcpy(worker.bgw_type, "portage worker", sizeof worker.bgw_type);
+  snprintf(worker.bgw_name, sizeof worker.bgw_name, "portage worker for run %lld",
+           static_cast<long long>(errand->run));
+  static_assert(sizeof *errand <= sizeof worker.bgw_extra);
+  memcpy(worker.bgw_extra, errand, sizeof *errand);
+  return RegisterDynamicBackgroundWorker(&worker, nullptr);
+}
+
+void at_end_of_transaction(XactEvent event, void*) {
+  if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
+  if (event == XACT_EVENT_COMMIT) {
+    ListCell* cell;
+    foreach (cell, launches)
+      if (!register_raw(static_cast<const Errand*>(lfirst(cell)))) break;
+  }
+  list_free_deep(launches);
+  launches = NIL;
+}
+
+void launch_at_commit_raw(const Errand* errand) {
+  if (!listening) RegisterXactCallback(at_end_of_transaction, nullptr);
+  listening = true;
+  MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+  auto* copy = static_cast<Errand*>(palloc(sizeof *errand));
+  *copy = *errand;
+  launches = lappend(launches, copy);
+  MemoryContextSwitchTo(before);
+}
+
+/// One statement at the top level, in a transaction that it may end and begin itself. An error is logged.
+bool execute_at_top_raw(const char* sql, MemoryContext memory) {
+  volatile bool done = false;
+  debug_query_string = sql;
+  pgstat_report_activity(STATE_RUNNING, sql);
+  PG_TRY();
+  {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    MemoryContextSwitchTo(memory);
+    List* parsed = pg_parse_query(sql);
+    auto* statement = linitial_node(RawStmt, parsed);
+    PushActiveSnapshot(GetTransactionSnapshot());
+    List* analyzed = pg_analyze_and_rewrite_fixedparams(statement, sql, nullptr, 0, nullptr);
+    List* planned = pg_plan_queries(analyzed, sql, 0, nullptr);
+    PopActiveSnapshot();
+    Portal portal = CreatePortal("", true, true);
+    portal->visible = false;
+    PortalDefineQuery(portal, nullptr, sql, CreateCommandTag(statement->stmt), planned, nullptr);
+    PortalStart(portal, nullptr, 0, InvalidSnapshot);
+    run_portal(portal, None_Receiver);
+    PortalDrop(portal, false);
+    CommitTransactionCommand();
+    done = true;
+  }
+  PG_CATCH();
+  {
+    HOLD_INTERRUPTS();
+    EmitErrorReport();
+    AbortCurrentTransaction();
+    FlushErrorState();
+    RESUME_INTERRUPTS();
+  }
+  PG_END_TRY();
+  MemoryContextSwitchTo(memory);
+  MemoryContextReset(memory);
+  debug_query_string = nullptr;
+  pgstat_report_activity(STATE_IDLE, nullptr);
+  pgstat_report_stat(true);
+  return done;
+}
+
+bool become_raw(Oid session_role, Oid role, MemoryContext memory) {
+  if (session_role == role) return execute_at_top_raw("RESET ROLE", memory);
+  StartTransactionCommand();
+  const char* name = GetUserNameFromId(role, true);
+  char* sql =
+      name ? MemoryContextStrdup(TopMemoryContext, psprintf("SET ROLE %s", quote_identifier(name))) : nullptr;
+  CommitTransactionCommand();
+  bool done = sql && execute_at_top_raw(sql, memory);
+  if (sql) pfree(sql);
+  return done;
+}
+
+/// The next run that waits for a worker of this session user; 0 if there is none.
+int64 next_run_raw(Oid* role) {
+  volatile int64 run = 0;
+  PG_TRY();
+  {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    SPI_connect();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    if (SPI_execute("SELECT run, role FROM portage.next_waiting_run()", false, 1) == SPI_OK_SELECT &&
+        SPI_processed == 1) {
+      bool null;
+      Datum found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+      if (!null) {
+        run = DatumGetInt64(found);
+        *role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
+      }
+    }
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+  }
+  PG_CATCH();
+  {
+    HOLD_INTERRUPTS();
+    EmitErrorReport();
+    AbortCurrentTransaction();
+    FlushErrorState();
+    RESUME_INTERRUPTS();
+    run = 0;
+  }
+  PG_END_TRY();
+  return run;
+}
+
+}  // namespace
+
+void launch_at_commit(const Errand& errand) {
+  const Errand* e = &errand;
+  guarded([=] { launch_at_commit_raw(e); });
+}
+
+bool launch_now(const Errand& errand) {
+  const Errand* e = &errand;
+  return guarded([=] { return register_raw(e); });
+}
+
+}  // namespace portage::bridge
+
+void portage_worker_main(Datum) {
+  using namespace portage::bridge;
+  Errand errand;
+  memcpy(&errand, MyBgworkerEntry->bgw_extra, sizeof errand);
+  pqsignal(SIGHUP, SignalHandlerForConfigReload);
+  pqsignal(SIGINT, StatementCancelHandler);
+  pqsignal(SIGTERM, die);
+  BackgroundWorkerUnblockSignals();
+  BackgroundWorkerInitializeConnectionByOid(errand.database, errand.session_role, worker_connection_flags);
+  MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "portage worker", ALLOCSET_DEFAULT_SIZES);
+  MemoryContextSwitchTo(memory);
+  char sql[100];
+  int64 run = errand.run;
+  Oid role = errand.role;
+  while (run != 0 && become_raw(errand.session_role, role, memory)) {
+    snprintf(sql, sizeof sql,
+             errand.joins ? "CALL portage.work(%lld)" : "CALL portage.run_in_background(%lld)",
+             static_cast<long long>(run));
+    execute_at_top_raw(sql, memory);
+    if (errand.joins) break;
+    execute_at_top_raw("RESET ROLE", memory);
+    run = next_run_raw(&role);
+  }
+  if (!errand.joins) execute_at_top_raw("CALL portage.tick()", memory);
+  proc_exit(0);
+}

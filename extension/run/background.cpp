@@ -1,0 +1,194 @@
+// See background.hpp; with the SQL-callable functions start, tick, wait and what a worker itself calls
+// (sql/32-background.sql).
+#include "run/background.hpp"
+
+#include "bridge/background.hpp"
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "pipeline/error_class.hpp"
+#include "run/access.hpp"
+#include "run/arguments.hpp"
+#include "run/entry_points.hpp"
+#include "run/states.hpp"
+
+extern "C" {
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+}
+
+namespace portage::run {
+
+using bridge::Error;
+using bridge::format;
+
+namespace {
+
+constexpr int64_t many_waiting = 64;
+
+bool may_log_in(Oid role) {
+  return !bridge::worker_needs_login || bridge::guarded([=] {
+    HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+    if (!HeapTupleIsValid(tuple)) return false;
+    bool login = (reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple)))->rolcanlogin;
+    ReleaseSysCache(tuple);
+    return login;
+  });
+}
+
+/// Nobody works on it, though it is queued, or was left by its worker, session or server.
+bool waits(const ledger::Run& run) {
+  if (run.status == "queued") return true;
+  bool active = run.status == "running" || run.status == "verifying" || run.status == "rolling_back";
+  return active && !run.owner_alive && (run.background || run.owner_pid);
+}
+
+/// The run cannot be taken: it says so itself, since nobody is there to be told.
+void put_down(int64_t id, const Error& error) {
+  ledger::Run run = *ledger::find_run(id);
+  if (!waits(run) || !may_become(run.status, "failed")) return;
+  std::string code = error.sqlstate(), text = error.message();
+  if (!error.report().detail.empty()) text += "\n" + error.report().detail;
+  move(id, run.status, "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
+  ledger::finish_run(id, "failed", text, std::string(error_class("", code)), code);
+}
+
+void nap() {
+  bridge::guarded([] {
+    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  });
+}
+
+}  // namespace
+
+void send_worker(const ledger::Run& run) {
+  Oid role = role_of(run), session = ledger::role_named(run.session_role);
+  std::string call =
+      format("CALL portage.run(%lld); works it off in your own session.", static_cast<long long>(run.id));
+  if (!OidIsValid(session))
+    throw Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.session_role + "\", which opened run " +
+                                              std::to_string(run.id) + ", does not exist any more")
+        .hint(call);
+  if (!may_log_in(session))
+    throw Error(ERRCODE_FEATURE_NOT_SUPPORTED,
+                "a background worker cannot connect as role \"" + run.session_role + "\"")
+        .detail("Before PostgreSQL 17 it connects as a role with LOGIN only.")
+        .hint(call);
+  ledger::want_worker(run.id);
+  bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
+}
+
+void send_waiting_workers(bool own_only, bool often) {
+  Oid me = GetUserId();
+  bool admin = !own_only || ledger::is_admin(me);
+  for (const ledger::WaitingRun& run :
+       ledger::take_waiting_runs(std::nullopt, many_waiting, often ? 2000 : 0)) {
+    Oid role = ledger::role_named(run.role_name), session = ledger::role_named(run.session_role);
+    if (!OidIsValid(role) || !OidIsValid(session) || !may_log_in(session)) continue;
+    if (!admin && !ledger::acts_for(me, role)) continue;
+    bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
+  }
+}
+
+}  // namespace portage::run
+
+using namespace portage;
+using namespace portage::run;
+
+PORTAGE_FUNCTION(portage_start) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_change(a.run_or_latest(0));
+  if (!waits(run)) move(run.id, run.status, "queued", "queued");
+  send_worker(run);
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_tick) {
+  require_nonatomic(fcinfo, "tick");
+  bridge::Spi spi(true);
+  send_waiting_workers(true, false);
+  bridge::commit();
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_wait) {
+  Arguments a(fcinfo);
+  require_nonatomic(fcinfo, "wait");
+  bridge::Spi spi(true);
+  int64_t id = a.run_or_latest(0);
+  std::optional<double> seconds;
+  if (!a.null(1))
+    seconds = std::stod(bridge::execute("SELECT pg_catalog.date_part('epoch', $1)::pg_catalog.text",
+                                        {{INTERVALOID, fcinfo->args[1].value, false}})
+                            .text(0, 1));
+  auto start = std::chrono::steady_clock::now();
+  std::string status;
+  for (;;) {
+    ledger::Run run = run_to_read(id);
+    status = run.status;
+    bool active =
+        status == "queued" || status == "running" || status == "verifying" || status == "rolling_back";
+    if (status == "pending")
+      throw Error(codes::wrong_state,
+                  bridge::format("run %lld has not been started", static_cast<long long>(id)))
+          .hint(bridge::format("SELECT portage.start(%lld);", static_cast<long long>(id)));
+    if (active && !run.owner_alive && !waits(run)) {
+      bridge::notice(bridge::format("run %lld is interrupted", static_cast<long long>(id)),
+                     bridge::format("CALL portage.run(%lld) resumes it.", static_cast<long long>(id)));
+      break;
+    }
+    if (!active) break;
+    double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (seconds && waited >= *seconds) break;
+    send_waiting_workers(true, true);
+    bridge::commit();
+    nap();
+  }
+  spi.finish();
+  return inout(fcinfo, bridge::text_datum(status));
+}
+
+PORTAGE_FUNCTION(portage_run_in_background) {
+  Arguments a(fcinfo);
+  require_nonatomic(fcinfo, "run_in_background");
+  bridge::Spi spi(true);
+  int64_t id = a.run(0);
+  ledger::Run run = run_to_change(id);
+  if (waits(run)) {
+    try {
+      run_here(id, false);
+    } catch (const Error& error) {
+      bridge::rollback();
+      if (error.code() != codes::run_in_progress) {  // somebody was faster
+        put_down(id, error);
+        bridge::commit();
+        throw;
+      }
+    }
+  }
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_next_waiting_run) {
+  bridge::Spi spi;
+  std::vector<ledger::WaitingRun> next;
+  Oid role = InvalidOid;
+  next = ledger::take_waiting_runs(ledger::session_user_name(), 1, 0);
+  if (!next.empty()) role = ledger::role_named(next[0].role_name);
+  spi.finish();
+  Datum run = next.empty() ? 0 : Int64GetDatum(next[0].id);
+  bool none = next.empty() || !OidIsValid(role);
+  return bridge::guarded([=] {
+    TupleDesc shape;
+    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
+      elog(ERROR, "unexpected result type");
+    Datum values[] = {run, ObjectIdGetDatum(role)};
+    bool nulls[] = {none, none};
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
+  });
+}

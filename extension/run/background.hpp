@@ -1,0 +1,18 @@
+// Runs that are worked on by background workers: which ones wait for one, asking for it, and what it does
+// when it comes. How a process of the server is started is known by bridge/background.hpp.
+#pragma once
+
+#include "ledger/runs.hpp"
+
+namespace portage::run {
+
+/// A background worker is to work on the run, from the commit of this transaction on. 0A000 if none could:
+/// the run's session user may not log in.
+void send_worker(const ledger::Run&);
+
+/// Asks for workers for the runs that wait for one: all, or (`own_only`) those that the current user may
+/// change. A second one for the same run finds nothing to do; `often`: this is called so often that runs that
+/// one was asked for lately are passed over.
+void send_waiting_workers(bool own_only, bool often);
+
+}  // namespace portage::run

@@ -1,0 +1,77 @@
+// The operator's control over runs: pause, resume, retry, cancel (sql/32-background.sql). Whoever works on a
+// run obeys between two batches (ownership.hpp); where nobody does, it is done here.
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "run/access.hpp"
+#include "run/arguments.hpp"
+#include "run/background.hpp"
+#include "run/states.hpp"
+
+using namespace portage;
+using namespace portage::run;
+using ledger::Request;
+
+namespace {
+
+/// True if an owner was asked; it will do it.
+bool ask_owner(const ledger::Run& run, Request request) {
+  if (!run.owner_alive || run.owner_is_me) return false;
+  ledger::make_request(run.id, request);
+  return true;
+}
+
+}  // namespace
+
+PORTAGE_FUNCTION(portage_pause) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_change(a.run(0));
+  if (!may_become(run.status, "paused")) refuse_transition(run.id, run.status, "paused");
+  if (!ask_owner(run, Request::pause)) pause(run.id, run.status);
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_cancel) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_change(a.run(0));
+  if (!may_become(run.status, "cancelled")) refuse_transition(run.id, run.status, "cancelled");
+  if (!ask_owner(run, Request::cancel)) {
+    move(run.id, run.status, "cancelled", "cancelled");
+    ledger::finish_run(run.id, "cancelled", "", "", "");
+  }
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_resume) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_change(a.run(0));
+  bool active = run.status == "running" || run.status == "verifying" || run.status == "rolling_back";
+  if (active && run.owner_alive) {  // it was about to pause
+    ledger::make_request(run.id, Request::none);
+  } else {
+    if (!active) {
+      std::string to = run.paused_from.empty() ? "running" : run.paused_from;
+      move(run.id, run.status, to, "resumed");
+    }
+    send_worker(run);
+  }
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_retry) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = run_to_change(a.run(0));
+  if (run.status != "failed") refuse_transition(run.id, run.status, "running");
+  // What failed in mid-rollback goes on with that.
+  bool taken_back = ledger::rollback_options(run.id) != "";
+  move(run.id, run.status, taken_back ? "rolling_back" : "running", "retried");
+  send_worker(run);
+  spi.finish();
+  return 0;
+}

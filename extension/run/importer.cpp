@@ -1,0 +1,334 @@
+// See importer.hpp.
+#include "run/importer.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/json.hpp"
+#include "bridge/subxact.hpp"
+#include "settings.hpp"
+
+extern "C" {
+#include "storage/proc.h"
+}
+
+namespace portage::run {
+namespace {
+
+using bridge::Error;
+using bridge::format;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t least_batch = 100, greatest_batch = 20000, first_batch = 1000;
+constexpr double least_limit = 1500;  // milliseconds: what a batch may take at least
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+std::string now_text() {
+  TimestampTz now = GetCurrentTimestamp();
+  return bridge::guarded([=] { return pstrdup(timestamptz_to_str(now)); });
+}
+
+}  // namespace
+
+Importer::Importer(Job& job, Teller& teller)
+    : job_(job),
+      teller_(teller),
+      patience_(job.ownership, job.options.retry_attempts),
+      writer_(load::make_sql_writer(*job.plan, job.plan->target().attnums(job.policy.hash_columns))),
+      loader_(std::make_unique<load::Loader>(*job.plan, *writer_, job.policy)),
+      parts_(ledger::parts_of(job.run.id)),
+      counts_(ledger::sum_batches(job.run.id)),
+      batch_size_(job.options.batch_size ? job.options.batch_size : first_batch),
+      floor_(std::min(batch_size_, least_batch)),
+      used_(usage_now()) {
+  for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
+  teller_.start(counts_.read, bytes_total_);
+}
+
+Importer::~Importer() = default;
+
+void Importer::work() {
+  if (counts_.unchanged > 0) loader_->recall(expected_items());
+  for (const ledger::Part& part : parts_) {
+    if (job_.ownership.stopped() || out_of_items()) break;
+    work_off_part(part);
+  }
+}
+
+bool Importer::skip_part(const ledger::Part& part) {
+  if (part.skipped) return true;
+  const Options& options = job_.options;
+  if (!options.max_part_bytes || part.byte_length.value_or(0) <= *options.max_part_bytes) return false;
+  std::string reason = format("%lld bytes are more than max_part_bytes (%lld)",
+                              static_cast<long long>(part.byte_length.value_or(0)),
+                              static_cast<long long>(*options.max_part_bytes));
+  if (!options.skip_large_parts)
+    throw Error(codes::payload_too_large, "part \"" + part.name + "\" is too large")
+        .detail("Its " + reason + ".")
+        .hint("Raise max_part_bytes, or set skip_large_parts.");
+  ledger::set_part_skipped(job_.run.id, part.number, reason);
+  ledger::add_event(job_.run.id, "error_added",
+                    "{\"part\": " + std::to_string(part.number) + ", \"skipped\": \"" + reason + "\"}");
+  return true;
+}
+
+/// A guess, to size what remembers ids: items of the mean length so far, or of 100 bytes.
+int64_t Importer::expected_items() const {
+  double read = static_cast<double>(std::max<int64_t>(counts_.read, 1));
+  double bytes = counts_.read ? static_cast<double>(bytes_read_) : 100;
+  return static_cast<int64_t>(static_cast<double>(bytes_total_) * read / std::max(bytes, 1.0)) + counts_.read;
+}
+
+bool Importer::out_of_items() const { return job_.options.limit && counts_.read >= *job_.options.limit; }
+
+/// Makes the part's range ours, in a transaction of its own; false if there is nothing left to read.
+bool Importer::claim(const ledger::Part& part, ledger::Range& range) {
+  std::optional<ledger::Range> known = ledger::find_range(job_.run.id, part.number);
+  if (known && known->done) {
+    next_ordinal_ = known->next_ordinal;
+    return false;
+  }
+  if (!known && skip_part(part)) return false;
+  range = ledger::claim_range(job_.run.id, part.number, next_ordinal_);
+  return true;
+}
+
+void Importer::work_off_part(const ledger::Part& part) {
+  std::unique_ptr<OpenPart> open;
+  ledger::Range range;
+  Batch batch;
+  bool claimed = false, at_end = false, finished = false;
+  size_t done = 0;  // items of the batch that are in the ledger already
+  while (!finished && !job_.ownership.stopped()) {
+    Clock::time_point start = Clock::now();
+    Loaded loaded;
+    std::optional<Error> error;
+    {
+      TimeLimit limit(time_limit());
+      error = bridge::attempt([&] {
+        bridge::Memory scratch("portage batch scratch");
+        bridge::InMemory in(scratch.get());
+        bridge::Settings locks;
+        if (job_.commits == Commits::yes && (LockTimeout == 0 || LockTimeout > settings::lock_timeout))
+          locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+        if (!job_.ownership.take_turn()) return;
+        if (!claimed) {
+          finished = !claim(part, range);
+          claimed = true;
+          return;
+        }
+        if (!open) {
+          bridge::AsUser as(job_.role);
+          open = open_items(job_.run, part, *job_.plan, job_.options,
+                            range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
+        }
+        hold_target(*job_.plan, job_.run.id, RowExclusiveLock);
+        bridge::AsUser as(job_.role);
+        if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+        open->check_unchanged();
+        if (batch.items.empty()) {
+          done = 0;
+          int64_t room = job_.options.limit ? *job_.options.limit - counts_.read : batch_size_;
+          at_end = read_batch(*open, batch, {range.cursor_ordinal, range.next_ordinal},
+                              std::min(batch_size_, room));
+          read_ms_ = ms_since(start);
+          Clock::time_point convert = Clock::now();
+          prepare_batch(*job_.plan, batch, job_.run, part, job_.options);
+          convert_ms_ = ms_since(convert);
+        }
+        loaded = load_batch(part, *open, batch, done, range, at_end);
+      });
+    }
+    Clock::time_point commit = Clock::now();
+    if (!error && job_.commits == Commits::yes) {
+      try {
+        bridge::commit();
+      } catch (const Error& at_commit) {
+        error = at_commit;
+      }
+    }
+    if (error) {
+      recover(*error, part, batch.items.size());
+      claimed = false;
+      open.reset();
+      batch.reset();
+      done = 0;
+      continue;
+    }
+    if (job_.ownership.stopped() || finished) break;
+    if (!open) continue;  // the range is ours from now on
+    commit_ms_ = ms_since(commit);
+    counts_ += loaded.counts;
+    bytes_read_ += loaded.bytes;
+    for (std::string& reject : loaded.first_rejects)
+      if (first_rejects_.size() < 5) first_rejects_.push_back(std::move(reject));
+    if (job_.commits == Commits::yes) patience_.forget();
+    adapt(ms_since(start));
+    if (done < batch.items.size()) continue;
+    batch.reset();
+    next_ordinal_ = range.next_ordinal;
+    finished = range.done || out_of_items();
+    if (finished) bytes_done_ += part.byte_length.value_or(0);
+    teller_.progress(counts_, bytes_done_ + (finished ? 0 : static_cast<int64_t>(range.checkpoint.offset)));
+    check_rejects(false);
+    bridge::check_interrupts();
+  }
+}
+
+Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, Batch& batch, size_t& done,
+                                      ledger::Range& range, bool at_end) {
+  Loaded loaded;
+  load::Timings before = loader_->timings();
+  std::string started = now_text();
+  size_t settled = loader_->load(batch, done);
+  bool whole = settled == batch.items.size();
+  ledger::Range next = range;
+  const Item* items = batch.items.data() + done;
+  size_t n = settled - done;
+  if (n > 0) {
+    next.next_ordinal = batch.items[settled - 1].ordinal + 1;
+    ledger::BatchRecord record;
+    record.run_id = job_.run.id;
+    record.part = part.number;
+    record.range_no = range.number;
+    record.epoch = range.epoch;
+    record.counts = ledger::count_outcomes(items, n);
+    for (size_t i = 0; i < n; i++) record.bytes += static_cast<int64_t>(items[i].record.length);
+    record.started_at = started;
+    const load::Timings& after = loader_->timings();
+    Usage used = usage_now();
+    record.timings = {{"read", read_ms_},
+                      {"convert", convert_ms_},
+                      {"look_up", after.look_up - before.look_up},
+                      {"target", after.target - before.target},
+                      {"commit", commit_ms_},
+                      {"cpu", used.cpu_ms - used_.cpu_ms}};
+    record.wal_bytes = used.wal_bytes - used_.wal_bytes;
+    record.memory_bytes = used.memory_bytes;
+    used_ = used;
+    ledger::write_batch(record, job_.policy.space, items, n, loader_->undo());
+    loaded.counts = record.counts;
+    loaded.bytes = record.bytes;
+    loaded.first_rejects = tell_errors(record.counts, items, n);
+  }
+  if (whole) {
+    next.checkpoint = open.reader().checkpoint();
+    next.cursor_ordinal = next.next_ordinal;
+    next.done = at_end;
+    if (at_end)
+      if (std::optional<std::string> digest = open.digest())
+        ledger::set_part_sha256(job_.run.id, part.number, *digest);
+  }
+  ledger::advance_range(job_.run.id, next);
+  if (!whole || !at_end || part.number < parts_.back().number) loader_->remember(items, n, expected_items());
+  range = next;
+  done = settled;
+  read_ms_ = convert_ms_ = commit_ms_ = 0;
+  return loaded;
+}
+
+/// Raises the error again unless it may pass: then it has been waited for, and what is tried next is smaller
+/// where that helps. The batch is as if it had never been.
+void Importer::recover(const Error& error, const ledger::Part& part, size_t items) {
+  if (job_.commits == Commits::no) throw error;
+  bridge::rollback();
+  bool timed_out = error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out();
+  if (timed_out || is_transient(error.code())) {
+    ledger::record_range_error(job_.run.id, part.number,
+                               timed_out ? format("a batch of %zu items took too long", items)
+                                         : error.sqlstate() + " " + error.message());
+    bridge::commit();
+  }
+  switch (patience_.after(error, batch_size_ > 1)) {
+    case Patience::Verdict::no:
+      throw error;
+    case Patience::Verdict::smaller:
+      halve();
+      break;
+    case Patience::Verdict::again:
+      break;
+  }
+}
+
+/// One event per batch that had rejects: how many, and the first few; these in words.
+std::vector<std::string> Importer::tell_errors(const ledger::Counts& counts, const Item* items, size_t n) {
+  std::vector<std::string> words;
+  if (counts.rejects() == 0) return words;
+  std::string first;
+  int shown = 0;
+  for (size_t i = 0; i < n && words.size() < 5; i++) {
+    if (items[i].outcome != Outcome::invalid && items[i].outcome != Outcome::failed) continue;
+    const Issue* issue = items[i].issues;
+    while (issue && issue->warning && issue->next) issue = issue->next;
+    if (!issue) continue;
+    long long ordinal = static_cast<long long>(items[i].ordinal);
+    if (job_.plan->definition().sensitive.empty())
+      words.push_back(format("item %lld: ", ordinal) + std::string(issue->message));
+    if (shown == 3) continue;
+    // neither message nor input: events are read by more people than rejects are
+    first += format("%s{\"ordinal\": %lld, \"rule\": %s, \"sqlstate\": \"%s\"}", shown ? ", " : "", ordinal,
+                    bridge::json_quoted(issue->rule).c_str(), issue->sqlstate);
+    shown++;
+  }
+  ledger::add_event(
+      job_.run.id, "error_added",
+      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.rejects()), first.c_str()));
+  return words;
+}
+
+/// Towards portage.batch_target: doubling at first, then gently.
+void Importer::adapt(double milliseconds) {
+  batches_++;
+  if (job_.options.batch_size) return;
+  double ratio = settings::batch_target / std::max(milliseconds, 1.0);
+  double step = batches_ <= 5 ? std::clamp(ratio, 0.25, 4.0) : std::clamp(ratio, 0.5, 1.25);
+  batch_size_ =
+      std::clamp(static_cast<int64_t>(static_cast<double>(batch_size_) * step), floor_, greatest_batch);
+}
+
+void Importer::halve() {
+  batch_size_ = std::max<int64_t>(batch_size_ / 2, 1);
+  floor_ = std::min(floor_, batch_size_);
+}
+
+/// What a batch may take before it is tried in halves: a size that was asked for gets the time of a lease.
+double Importer::time_limit() const {
+  if (job_.commits == Commits::no || batch_size_ == 1) return 0;
+  return std::max({least_limit, 3.0 * settings::batch_target,
+                   job_.options.batch_size ? settings::lease_duration / 2.0 : 0.0});
+}
+
+bool too_many_rejects(const Options& options, const ledger::Counts& counts, bool at_end) {
+  if (options.max_rejects && counts.rejects() > *options.max_rejects) return true;
+  // A share means little before some items have been read.
+  return options.max_reject_share && (at_end || counts.read >= 1000) &&
+         static_cast<double>(counts.rejects()) > *options.max_reject_share * static_cast<double>(counts.read);
+}
+
+void refuse_rejects(int64_t run_id, const ledger::Counts& counts, const std::string& what,
+                    const std::vector<std::string>& first, const std::string& hint) {
+  std::string detail = format("%s of %s items %s, which is beyond max_rejects.",
+                              grouped(counts.rejects()).c_str(), grouped(counts.read).c_str(), what.c_str());
+  for (const std::string& reject : first) detail += "\n" + reject;
+  throw Error(codes::too_many_rejects,
+              format("run %lld has too many rejects", static_cast<long long>(run_id)))
+      .detail(detail)
+      .hint(hint);
+}
+
+void Importer::check_rejects(bool at_end) const {
+  if (!too_many_rejects(job_.options, counts_, at_end)) return;
+  if (job_.commits == Commits::no)  // the rejects go with the rest: this is where they are told
+    refuse_rejects(job_.run.id, counts_, "were rejected", first_rejects_,
+                   "Nothing of the payload was kept. Mend the items, or raise max_rejects.");
+  refuse_rejects(
+      job_.run.id, counts_, "were rejected", {},
+      format("SELECT * FROM portage.rejects WHERE run_id = %lld; %s.", static_cast<long long>(job_.run.id),
+             job_.options.dry_run               ? "nothing was written to the target"
+             : job_.options.rollback_on_failure ? "what was committed is taken back"
+                                                : "what was committed stays"));
+}
+
+}  // namespace portage::run

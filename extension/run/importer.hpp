@@ -1,0 +1,75 @@
+// Works off the parts of a run: reads, prepares and loads a batch at a time, and puts it into the ledger,
+// each in one transaction. What fails for a moment is tried again, what takes too long in smaller batches.
+// Knows nothing of how a run begins and ends.
+#pragma once
+
+#include "run/job.hpp"
+#include "run/patience.hpp"
+#include "run/source.hpp"
+#include "run/teller.hpp"
+#include "run/usage.hpp"
+
+namespace portage::run {
+
+class Importer {
+ public:
+  /// Sums up what the run has done before. The current user is the run's role.
+  Importer(Job&, Teller&);
+  ~Importer();
+  Importer(const Importer&) = delete;
+  Importer& operator=(const Importer&) = delete;
+
+  /// Reads everything; returns when all is read or the run is to stop. Raises what ends the run, of which
+  /// nothing is recorded yet.
+  void work();
+
+  /// Raises PZ014 if more was rejected than the run may. A share counts `at_end`, and once it means
+  /// something.
+  void check_rejects(bool at_end) const;
+  const ledger::Counts& counts() const { return counts_; }
+  /// What the caller's transaction has left to be judged later is judged now.
+  void check_deferred() { writer_->check_deferred(); }
+
+ private:
+  struct Loaded {
+    bool written = false;
+    ledger::Counts counts;
+    int64_t bytes = 0;
+    std::vector<std::string> first_rejects;
+  };
+
+  bool skip_part(const ledger::Part&);
+  bool claim(const ledger::Part&, ledger::Range&);
+  void work_off_part(const ledger::Part&);
+  Loaded load_batch(const ledger::Part&, OpenPart&, Batch&, size_t& done, ledger::Range&, bool at_end);
+  void adapt(double milliseconds);
+  void halve();
+  double time_limit() const;
+  void recover(const bridge::Error&, const ledger::Part&, size_t items);
+  int64_t expected_items() const;
+  bool out_of_items() const;
+  std::vector<std::string> tell_errors(const ledger::Counts&, const Item* items, size_t n);
+
+  Job& job_;
+  Teller& teller_;
+  Patience patience_;
+  std::unique_ptr<load::Writer> writer_;
+  std::unique_ptr<load::Loader> loader_;
+  std::vector<ledger::Part> parts_;
+  ledger::Counts counts_;
+  int64_t batch_size_, floor_;
+  int batches_ = 0;
+  int64_t next_ordinal_ = 1;
+  int64_t bytes_done_ = 0, bytes_total_ = 0, bytes_read_ = 0;
+  double read_ms_ = 0, convert_ms_ = 0, commit_ms_ = 0;
+  Usage used_;                              // up to the last batch
+  std::vector<std::string> first_rejects_;  // in words, for a run whose ledger is rolled back with it
+};
+
+/// Whether a run with these counts has more rejects than it may.
+bool too_many_rejects(const Options&, const ledger::Counts&, bool at_end);
+/// PZ014 for it. `what`: "were rejected"; `first`: a few of them in words.
+[[noreturn]] void refuse_rejects(int64_t run_id, const ledger::Counts&, const std::string& what,
+                                 const std::vector<std::string>& first, const std::string& hint);
+
+}  // namespace portage::run

@@ -1,0 +1,28 @@
+// See job.hpp.
+#include "run/job.hpp"
+
+#include "ledger/pipelines.hpp"
+#include "run/access.hpp"
+
+namespace portage::run {
+namespace {
+
+std::unique_ptr<Plan> plan_of(const ledger::Run& run, Oid role) {
+  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
+  pipeline.timezone = run.timezone;
+  bridge::AsUser as(role);
+  return Plan::compile(pipeline);
+}
+
+}  // namespace
+
+Job::Job(const ledger::Run& opened, Commits who_commits)
+    : run(opened),
+      commits(who_commits),
+      options(parse_options(opened.options)),
+      role(role_of(opened)),
+      plan(plan_of(run, role)),
+      policy(policy_of(run, options, *plan)),
+      ownership(run, policy.space.scope, commits) {}
+
+}  // namespace portage::run

@@ -1,0 +1,27 @@
+// A run in this session's hands: its options, role and compiled pipeline, and its ownership. What works on a
+// run (worker.cpp, importer.cpp) shares one.
+#pragma once
+
+#include "load/loader.hpp"
+#include "run/batch_reader.hpp"
+#include "run/options.hpp"
+#include "run/ownership.hpp"
+
+namespace portage::run {
+
+struct Job {
+  /// `run` has been checked (access.hpp). Compiles the pipeline as the run's role.
+  Job(const ledger::Run& run, Commits commits);
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  ledger::Run run;
+  const Commits commits;
+  const Options options;
+  const Oid role;
+  std::unique_ptr<Plan> plan;
+  load::Policy policy;
+  Ownership ownership;
+};
+
+}  // namespace portage::run

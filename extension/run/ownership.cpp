@@ -1,0 +1,83 @@
+// See ownership.hpp.
+#include "run/ownership.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/json.hpp"
+#include "run/access.hpp"
+
+extern "C" {
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+}
+
+namespace portage::run {
+
+using bridge::Error;
+using bridge::format;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+void sleep_raw(long milliseconds) {
+  WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
+  ResetLatch(MyLatch);
+  CHECK_FOR_INTERRUPTS();
+}
+
+}  // namespace
+
+bool Ownership::take_turn() {
+  // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's for
+  // long.
+  bool locked = try_lock(run_.pipeline_id, scope_, false);
+  for (int i = 0; !locked && i < 50 && commits_ == Commits::yes; i++) {
+    bridge::guarded(sleep_raw, 10L);
+    locked = try_lock(run_.pipeline_id, scope_, false);
+  }
+  if (!locked && commits_ == Commits::yes)
+    throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
+        .hint(format("CALL portage.run(%lld); goes on from here.", static_cast<long long>(run_.id)));
+  return look();
+}
+
+bool Ownership::look() {
+  std::optional<ledger::Request> wanted = ledger::owners_turn(run_.id, run_.status.c_str());
+  if (!wanted)
+    throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
+  if (!stopped()) request_ = *wanted;
+  return !stopped();
+}
+
+bool Ownership::rest(double milliseconds) {
+  Clock::time_point end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double, std::milli>(milliseconds));
+  while (!stopped() && Clock::now() < end) {
+    double left = std::chrono::duration<double, std::milli>(end - Clock::now()).count();
+    bridge::guarded(sleep_raw, static_cast<long>(std::clamp(left, 1.0, 200.0)));
+    look();
+    bridge::commit();
+  }
+  return !stopped();
+}
+
+void Ownership::hold(const std::string& reason) {
+  if (reason == held_) return;
+  if (held_.empty()) {
+    ledger::add_event(run_.id, "held", "{\"reason\": " + bridge::json_quoted(reason) + "}");
+    bridge::notice(format("portage: run %lld holds: ", static_cast<long long>(run_.id)) + reason, "", LOG);
+  }
+  ledger::set_hold(run_.id, reason);
+  held_ = reason;
+  bridge::commit();
+}
+
+void Ownership::release() {
+  if (held_.empty()) return;
+  ledger::add_event(run_.id, "released");
+  ledger::set_hold(run_.id, "");
+  held_.clear();
+  bridge::commit();
+}
+
+}  // namespace portage::run

@@ -1,0 +1,41 @@
+// Working on a run as its owner: before each transaction it is asked whether the run is still ours to go on
+// with and what its operator wants; between two of them one may wait, and say why. Knows nothing of the work
+// itself.
+#pragma once
+
+#include "ledger/runs.hpp"
+
+namespace portage::run {
+
+/// Who commits: a procedure commits each batch; a function leaves that to its caller.
+enum class Commits : bool { no, yes };
+
+class Ownership {
+ public:
+  /// `run` outlives it; its status is what the owner has made it. `scope`: of the advisory lock (access.hpp).
+  Ownership(const ledger::Run& run, const std::string& scope, Commits commits)
+      : run_(run), scope_(scope), commits_(commits) {}
+
+  /// To be asked at the begin of each transaction: the lock and the run are still ours, which is PZ013
+  /// otherwise; false if it is to stop. 55P03 while another session has taken pipeline and scope.
+  bool take_turn();
+  /// Waits between two transactions, for so many milliseconds at most; false if the run is to stop.
+  bool rest(double milliseconds);
+  ledger::Request request() const { return request_; }
+  bool stopped() const { return request_ != ledger::Request::none; }
+
+  /// Why the run holds, shown until release(); the first reason is an event. Commits.
+  void hold(const std::string& reason);
+  void release();
+
+ private:
+  bool look();
+
+  const ledger::Run& run_;
+  std::string scope_;
+  Commits commits_;
+  ledger::Request request_ = ledger::Request::none;
+  std::string held_;
+};
+
+}  // namespace portage::run

@@ -1,0 +1,45 @@
+// What may pass if one waits: locks that others hold, deadlocks, lost connections, a full disk. Decides
+// whether what failed is tried again, and waits before it is; knows nothing of what that is.
+#pragma once
+
+#include "run/ownership.hpp"
+
+namespace portage::run {
+
+/// A limit to the time of what is being tried (from construction to destruction): beyond it the backend
+/// cancels it as a user would.
+class TimeLimit {
+ public:
+  explicit TimeLimit(double milliseconds);  ///< 0: none
+  ~TimeLimit();
+  TimeLimit(const TimeLimit&) = delete;
+  TimeLimit& operator=(const TimeLimit&) = delete;
+  static bool ran_out();  ///< the last one did
+};
+
+class Patience {
+ public:
+  /// `attempts`: how often what failed is tried again (option retry_attempts).
+  Patience(Ownership& ownership, int attempts) : ownership_(ownership), allowed_(attempts) {}
+
+  enum class Verdict {
+    again,    ///< as it was
+    smaller,  ///< in halves: it takes too long, or it keeps failing
+    no        ///< the error stands
+  };
+  /// To be asked in a transaction of its own, which it ends; waits as long as is fit. `divisible`: it can be
+  /// tried in halves.
+  Verdict after(const bridge::Error&, bool divisible);
+  /// It went well.
+  void forget();
+
+ private:
+  Ownership& ownership_;
+  int allowed_;
+  int attempts_ = 0;
+};
+
+/// True for errors that may be gone when the same is tried again.
+bool is_transient(int sqlerrcode);
+
+}  // namespace portage::run
