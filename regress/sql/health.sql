@@ -1,15 +1,20 @@
-\set first_run 46001
-\ir ../data/prelude.sql
--- What a run does to the server is measured by six signals, each with a threshold.
+-- What runs do to the server is measured by six signals, each with a threshold.
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set prelude :abs_srcdir '/data/prelude.sql'
+\set first_run 31000
+\set ECHO none
+\i :prelude
+\set ECHO all
+LOAD 'pg_portage';  -- makes the settings known
 SELECT name, setting, unit, context, short_desc FROM pg_settings
  WHERE name ~ '^portage\.(max_|yield)' AND name NOT LIKE '%item%' ORDER BY name;
 SELECT signal, unit, state, threshold FROM portage.health();
 
--- Nothing is connected, nothing is archived, nobody works: three signals have a value here, of which this test says
--- only what does not depend on its surroundings.
+-- Nothing is connected, nothing is archived, nobody works: of the rest this test says only what does not depend on
+-- its surroundings.
 SELECT signal, value, explanation FROM portage.health()
  WHERE signal IN ('replication_lag', 'archive_backlog', 'blocked_sessions', 'autovacuum');
-SELECT signal, value >= 0 AS measured, regexp_replace(explanation, '[0-9,]+ ((transaction)s?)?', 'N \2') AS explanation
+SELECT signal, value >= 0 AS measured, regexp_replace(explanation, '[0-9,]+ (transaction)?s?', 'N \1') AS explanation
   FROM portage.health() WHERE signal IN ('multixact_members', 'oldest_xmin');
 
 -- A signal exceeds its threshold when it is above it; -1 or off switches it off.
