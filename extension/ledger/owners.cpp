@@ -19,7 +19,7 @@ Owners living_owners() {
       "JOIN portage.pipeline_versions v ON v.pipeline_id = o.pipeline_id AND v.version = o.pipeline_version "
       "LEFT JOIN pg_namespace n ON n.nspname = v.target_schema "
       "LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.target_name "
-      "WHERE portage.owner_kind(o.pid, o.started_at) IS NOT NULL");
+      "WHERE portage.owner_alive(o.pid, o.started_at, NULL)");
   bridge::Result rows = select();
   std::set<int32_t> pids;
   std::set<Oid> targets;
