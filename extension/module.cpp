@@ -14,14 +14,15 @@ namespace portage::settings {
 constinit int batch_target = 500;
 constinit int progress_interval = 500;
 constinit int migrate_limit = 64;
+constinit char* admin_role = nullptr;
+constinit char* scope = nullptr;
+
 constinit int max_replication_lag = 60000;
 constinit int max_archive_backlog = 100;
 constinit int max_multixact_members = 2000000000;
 constinit int max_blocked_sessions = 3;
 constinit bool yield_to_autovacuum = true;
 constinit int max_xmin_age = 50000000;
-constinit char* admin_role = nullptr;
-constinit char* scope = nullptr;
 
 }  // namespace portage::settings
 
@@ -36,6 +37,11 @@ void _PG_init(void) {
   DefineCustomIntVariable("portage.migrate_limit", "The largest payload that migrate() takes.",
                           "Larger payloads go through open_run() and submit().", &migrate_limit, 64, 1, 1023,
                           PGC_USERSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable(
+      "portage.admin_role", "Members of this role see every pipeline and run, and may cancel and drop them.",
+      "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.",
+                             nullptr, &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("portage.max_replication_lag", "Runs are held while a standby lags more.",
                           "-1: however much it lags.", &max_replication_lag, 60000, -1, INT_MAX, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
@@ -57,10 +63,5 @@ void _PG_init(void) {
   DefineCustomIntVariable(
       "portage.max_xmin_age", "Batches are made smaller while a snapshot is older, in transactions.",
       "-1: however old.", &max_xmin_age, 50000000, -1, INT_MAX, PGC_USERSET, 0, nullptr, nullptr, nullptr);
-  DefineCustomStringVariable(
-      "portage.admin_role", "Members of this role see every pipeline and run, and may cancel and drop them.",
-      "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
-  DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.",
-                             nullptr, &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("portage");
 }

@@ -6,6 +6,8 @@ namespace portage::settings {
 extern int batch_target;       ///< portage.batch_target, milliseconds
 extern int progress_interval;  ///< portage.progress_interval, milliseconds
 extern int migrate_limit;      ///< portage.migrate_limit, megabytes
+extern char* admin_role;       ///< portage.admin_role, "" if none
+extern char* scope;            ///< portage.scope, "" if not limited
 
 // Thresholds of the health signals (run/health.hpp); -1 or false: the signal is switched off.
 extern int max_replication_lag;    ///< portage.max_replication_lag, milliseconds
@@ -14,8 +16,5 @@ extern int max_multixact_members;  ///< portage.max_multixact_members
 extern int max_blocked_sessions;   ///< portage.max_blocked_sessions
 extern bool yield_to_autovacuum;   ///< portage.yield_to_autovacuum
 extern int max_xmin_age;           ///< portage.max_xmin_age, transactions
-
-extern char* admin_role;  ///< portage.admin_role, "" if none
-extern char* scope;       ///< portage.scope, "" if not limited
 
 }  // namespace portage::settings
