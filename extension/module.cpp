@@ -19,6 +19,13 @@ constinit int lock_timeout = 1000;
 constinit char* admin_role = nullptr;
 constinit char* scope = nullptr;
 
+constinit int max_replication_lag = 60000;
+constinit int max_archive_backlog = 100;
+constinit int max_multixact_members = 2000000000;
+constinit int max_blocked_sessions = 3;
+constinit bool yield_to_autovacuum = true;
+constinit int max_xmin_age = 50000000;
+
 }  // namespace portage::settings
 
 void _PG_init(void) {
@@ -44,5 +51,26 @@ void _PG_init(void) {
       "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.",
                              nullptr, &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("portage.max_replication_lag", "Runs are held while a standby lags more.",
+                          "-1: however much it lags.", &max_replication_lag, 60000, -1, INT_MAX, PGC_USERSET,
+                          GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("portage.max_archive_backlog",
+                          "Runs are held while more WAL files wait for the archiver.",
+                          "-1: however many wait.", &max_archive_backlog, 100, -1, INT_MAX, PGC_USERSET, 0,
+                          nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "portage.max_multixact_members", "Runs are held while more members of multixacts are kept.",
+      "-1: however many. The server itself has room for 4 billion.", &max_multixact_members, 2000000000, -1,
+      INT_MAX, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("portage.max_blocked_sessions",
+                          "Batches are made smaller while more sessions wait for locks of a run.",
+                          "-1: however many wait.", &max_blocked_sessions, 3, -1, INT_MAX, PGC_USERSET, 0,
+                          nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("portage.yield_to_autovacuum",
+                           "Batches are made smaller while autovacuum works on the target.", nullptr,
+                           &yield_to_autovacuum, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "portage.max_xmin_age", "Batches are made smaller while a snapshot is older, in transactions.",
+      "-1: however old.", &max_xmin_age, 50000000, -1, INT_MAX, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("portage");
 }

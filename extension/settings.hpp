@@ -11,4 +11,12 @@ extern int lock_timeout;       ///< portage.lock_timeout, milliseconds
 extern char* admin_role;       ///< portage.admin_role, "" if none
 extern char* scope;            ///< portage.scope, "" if not limited
 
+// Thresholds of the health signals (run/health.hpp); -1 or false: the signal is switched off.
+extern int max_replication_lag;    ///< portage.max_replication_lag, milliseconds
+extern int max_archive_backlog;    ///< portage.max_archive_backlog, WAL files
+extern int max_multixact_members;  ///< portage.max_multixact_members
+extern int max_blocked_sessions;   ///< portage.max_blocked_sessions
+extern bool yield_to_autovacuum;   ///< portage.yield_to_autovacuum
+extern int max_xmin_age;           ///< portage.max_xmin_age, transactions
+
 }  // namespace portage::settings

@@ -151,6 +151,7 @@ scripts() {
     if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
       count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
       echo "  $script: $last, $((SECONDS - start)) s"
+      sed -n 's/^SKIPPED/    &/p' "$log"
       [ "$status" = 0 ] && [ "${BASH_REMATCH[2]}" = 0 ] || show "$log"
       [ "$status" = 0 ] || [ "${BASH_REMATCH[2]}" != 0 ] || fail "$script ended with $status"
     else

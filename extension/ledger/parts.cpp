@@ -192,9 +192,10 @@ Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal) {
       "INSERT INTO portage.migration_ranges AS r (run_id, part, range_no, first_ordinal, next_ordinal, "
       "cursor_ordinal, "
       "next_byte, next_line, owner_pid, owner_started_at, epoch, attempts) "
-      "VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), clock_timestamp(), 1, 1) "
-      "ON CONFLICT (run_id, part, range_no) DO UPDATE SET owner_pid = pg_backend_pid(), "
-      "owner_started_at = clock_timestamp(), epoch = r.epoch + 1, attempts = r.attempts + 1");
+      "VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), "
+      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), 1, 1) "
+      "ON CONFLICT (run_id, part, range_no) DO UPDATE SET owner_pid = excluded.owner_pid, "
+      "owner_started_at = excluded.owner_started_at, epoch = r.epoch + 1, attempts = r.attempts + 1");
   upsert.run(run_id, part, first_ordinal);
   return *find_range(run_id, part);
 }

@@ -63,9 +63,9 @@ class _Connection(psycopg2.extensions.connection):
 
 
 class Server:
-    """Initialised and started at construction. Any number of them may live at once."""
+    """Initialised and started at construction. Any number of them may live at once; one may be another's standby."""
 
-    def __init__(self, **settings):
+    def __init__(self, standby_of=None, **settings):
         settings = {'listen_addresses': '', 'port': 5432, 'fsync': 'off', 'max_connections': 50,
                     'log_min_messages': 'warning', **_stage_settings(), **settings}
         self.bindir = _bindir()
@@ -77,8 +77,12 @@ class Server:
             os.chown(self.directory, user.pw_uid, user.pw_gid)
         self.data = os.path.join(self.directory, 'data')
         self.log = os.path.join(self.directory, 'log')
-        self._as_server('initdb', '-D', self.data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8',
-                        '--locale=C.UTF-8', '--no-sync')
+        if standby_of:
+            self._as_server('pg_basebackup', '-h', standby_of.directory, '-p', '5432', '-U', 'postgres', '-D', self.data,
+                            '-R', '-c', 'fast', '--no-sync')
+        else:
+            self._as_server('initdb', '-D', self.data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8',
+                            '--locale=C.UTF-8', '--no-sync')
         with open(os.path.join(self.data, 'postgresql.conf'), 'a', encoding='utf-8') as conf:
             for name, value in {'unix_socket_directories': self.directory, **settings}.items():
                 conf.write("%s = '%s'\n" % (name, str(value).replace("'", "''")))

@@ -1,0 +1,33 @@
+// See owners.hpp.
+#include "ledger/owners.hpp"
+
+#include "ledger/as_ledger.hpp"
+
+namespace portage::ledger {
+
+Owners living_owners() {
+  AsLedger as;
+  // After a restore beside the original the oid may be another table's: the name decides where it is known.
+  static const bridge::Statement select(
+      "SELECT DISTINCT o.pid, coalesce(c.oid, v.target_oid) FROM ("
+      "SELECT r.owner_pid AS pid, r.owner_started_at AS started_at, r.pipeline_id, r.pipeline_version "
+      "FROM portage.migration_runs r WHERE r.status IN ('running', 'verifying', 'rolling_back') "
+      "UNION ALL "
+      "SELECT g.owner_pid, g.owner_started_at, r.pipeline_id, r.pipeline_version "
+      "FROM portage.migration_runs r JOIN portage.migration_ranges g ON g.run_id = r.id AND NOT g.done "
+      "WHERE r.status = 'running') o "
+      "JOIN portage.pipeline_versions v ON v.pipeline_id = o.pipeline_id AND v.version = o.pipeline_version "
+      "LEFT JOIN pg_namespace n ON n.nspname = v.target_schema "
+      "LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.target_name "
+      "WHERE portage.owner_alive(o.pid, o.started_at, NULL)");
+  bridge::Result rows = select();
+  std::set<int32_t> pids;
+  std::set<Oid> targets;
+  for (size_t i = 0; i < rows.size(); i++) {
+    pids.insert(rows.integer(i, 1));
+    targets.insert(rows.oid(i, 2));
+  }
+  return {{pids.begin(), pids.end()}, {targets.begin(), targets.end()}};
+}
+
+}  // namespace portage::ledger

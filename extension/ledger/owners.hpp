@@ -1,0 +1,16 @@
+// Who works at this moment: the processes that own runs and ranges and still live, and the tables that they
+// write. Whoever asks gets all of them; what of it may be shown is the caller's affair.
+#pragma once
+
+#include "bridge/spi.hpp"
+
+namespace portage::ledger {
+
+struct Owners {
+  std::vector<int32_t> pids;
+  std::vector<Oid> targets;
+};
+
+Owners living_owners();
+
+}  // namespace portage::ledger
