@@ -2,9 +2,11 @@
 // (docs/architecture.md).
 #include "settings.hpp"
 
-#include "bridge/pg.hpp"
+#include "bridge/background.hpp"
 
 extern "C" {
+#include "utils/varlena.h"
+
 PG_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 }
@@ -18,6 +20,7 @@ constinit int lease_duration = 30000;
 constinit int lock_timeout = 1000;
 constinit char* admin_role = nullptr;
 constinit char* scope = nullptr;
+constinit char* databases = nullptr;
 
 constinit int max_replication_lag = 60000;
 constinit int max_archive_backlog = 100;
@@ -72,5 +75,17 @@ void _PG_init(void) {
   DefineCustomIntVariable(
       "portage.max_xmin_age", "Batches are made smaller while a snapshot is older, in transactions.",
       "-1: however old.", &max_xmin_age, 50000000, -1, INT_MAX, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  if (process_shared_preload_libraries_in_progress) {
+    DefineCustomStringVariable(
+        "portage.databases", "The databases in which a launcher sends workers to runs that wait for one.",
+        "A list of names. After a crash of the server it resumes what was interrupted.", &databases,
+        "postgres", PGC_POSTMASTER, GUC_LIST_INPUT, nullptr, nullptr, nullptr);
+    List* names = NIL;
+    if (!SplitIdentifierString(pstrdup(databases), ',', &names))
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                      errmsg("invalid list of names in setting \"%s\"", "portage.databases")));
+    ListCell* cell;
+    foreach (cell, names) portage::bridge::register_launcher(static_cast<const char*>(lfirst(cell)));
+  }
   MarkGUCPrefixReserved("portage");
 }

@@ -9,6 +9,7 @@ extern int migrate_limit;      ///< portage.migrate_limit, megabytes
 extern int lease_duration;     ///< portage.lease_duration, milliseconds
 extern int lock_timeout;       ///< portage.lock_timeout, milliseconds
 extern char* admin_role;       ///< portage.admin_role, "" if none
+extern char* databases;        ///< portage.databases, null unless preloaded
 extern char* scope;            ///< portage.scope, "" if not limited
 
 // Thresholds of the health signals (run/health.hpp); -1 or false: the signal is switched off.

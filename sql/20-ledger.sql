@@ -79,19 +79,6 @@ COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at th
 COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
-CREATE FUNCTION portage.owner_alive(pid integer, started_at timestamptz, lease timestamptz) RETURNS boolean
-  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  BEGIN ATOMIC
-    -- A process id alone may have been given to somebody else since: when the process began decides. A ledger that was
-    -- restored beside the one that it was dumped from must not believe in the other's workers.
-    SELECT coalesce($3 > pg_catalog.clock_timestamp(), true) AND EXISTS (
-      SELECT FROM pg_catalog.pg_stat_get_activity($1) a
-       WHERE $1 IS NOT NULL AND a.backend_start = $2
-         AND a.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()));
-  END;
-COMMENT ON FUNCTION portage.owner_alive(integer, timestamptz, timestamptz) IS
-  'true if the process that began at that time is there, and its lease (null: none) has not run out';
-
 CREATE TABLE portage.migration_parts (
   run_id       bigint NOT NULL,
   part         integer NOT NULL,

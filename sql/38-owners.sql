@@ -17,15 +17,16 @@ COMMENT ON FUNCTION portage.owner_alive(integer, timestamptz, timestamptz) IS
 CREATE VIEW portage.locks WITH (security_barrier) AS
   WITH owned AS (
     SELECT r.id AS run_id, r.pipeline, r.scope, r.role_name, r.owner_pid,
+           r.owner_lease,
            (SELECT max(e.created_at) FROM portage.migration_events e WHERE e.run_id = r.id
                AND e.event_type IN ('migration_started', 'retried', 'resumed', 'rollback_started')) AS acquired_at
       FROM portage.migration_runs r
      WHERE r.status IN ('running', 'verifying', 'rolling_back')
        AND portage.run_visible(r.pipeline_id, r.scope, r.role_name)
-       AND portage.owner_alive(r.owner_pid, r.owner_started_at, NULL)
+       AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
   ), held AS (
     SELECT 'pipeline ' || o.pipeline || CASE WHEN o.scope <> '' THEN ', scope ' || o.scope ELSE '' END AS resource,
-           o.run_id, o.role_name, o.owner_pid AS pid, NULL::bigint AS epoch, o.acquired_at, NULL::timestamptz AS expires_at
+           o.run_id, o.role_name, o.owner_pid AS pid, NULL::bigint AS epoch, o.acquired_at, o.owner_lease AS expires_at
       FROM owned o
     UNION ALL
     SELECT 'part ' || g.part || ', range ' || g.range_no, o.run_id, o.role_name, g.owner_pid, g.epoch,

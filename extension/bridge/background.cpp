@@ -5,14 +5,18 @@
 #include "bridge/guard.hpp"
 
 extern "C" {
+#include "commands/extension.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
+#include "utils/wait_event.h"
 
 PGDLLEXPORT void portage_worker_main(Datum argument);
+PGDLLEXPORT void portage_launcher_main(Datum argument);
 }
 
 namespace portage::bridge {
@@ -149,6 +153,20 @@ int64 next_run_raw(Oid* role) {
 
 }  // namespace
 
+void register_launcher(const char* database) {
+  BackgroundWorker worker;
+  memset(&worker, 0, sizeof worker);
+  worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+  worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+  worker.bgw_restart_time = 10;
+  strlcpy(worker.bgw_library_name, "pg_portage", sizeof worker.bgw_library_name);
+  strlcpy(worker.bgw_function_name, "portage_launcher_main", sizeof worker.bgw_function_name);
+  strlcpy(worker.bgw_type, "portage launcher", sizeof worker.bgw_type);
+  snprintf(worker.bgw_name, sizeof worker.bgw_name, "portage launcher for %s", database);
+  strlcpy(worker.bgw_extra, database, sizeof worker.bgw_extra);
+  RegisterBackgroundWorker(&worker);
+}
+
 void launch_at_commit(const Errand& errand) {
   const Errand* e = &errand;
   guarded([=] { launch_at_commit_raw(e); });
@@ -186,4 +204,31 @@ void portage_worker_main(Datum) {
   }
   if (!errand.joins) execute_at_top_raw("CALL portage.tick()", memory);
   proc_exit(0);
+}
+
+// Does nothing but ask for workers: what they do, they do as the roles of their runs.
+void portage_launcher_main(Datum) {
+  using namespace portage::bridge;
+  char database[BGW_EXTRALEN];
+  memcpy(database, MyBgworkerEntry->bgw_extra, sizeof database);
+  pqsignal(SIGHUP, SignalHandlerForConfigReload);
+  pqsignal(SIGTERM, die);
+  BackgroundWorkerUnblockSignals();
+  BackgroundWorkerInitializeConnection(database, nullptr, 0);
+  MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "portage launcher", ALLOCSET_DEFAULT_SIZES);
+  MemoryContextSwitchTo(memory);
+  for (;;) {
+    if (ConfigReloadPending) {
+      ConfigReloadPending = false;
+      ProcessConfigFile(PGC_SIGHUP);
+    }
+    StartTransactionCommand();
+    bool installed = OidIsValid(get_extension_oid("pg_portage", true));
+    CommitTransactionCommand();
+    if (installed) execute_at_top_raw("CALL portage.tick()", memory);
+    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, installed ? 1000 : 10000,
+              PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  }
 }

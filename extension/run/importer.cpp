@@ -5,6 +5,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "run/background.hpp"
 #include "settings.hpp"
 
 extern "C" {
@@ -19,7 +20,8 @@ using bridge::format;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t least_batch = 100, greatest_batch = 20000, first_batch = 1000;
-constexpr double least_limit = 1500;  // milliseconds: what a batch may take at least
+constexpr double least_limit = 1500;    // milliseconds: what a batch may take at least
+constexpr double look_interval = 2000;  // milliseconds between two looks at the server's health
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
@@ -139,6 +141,8 @@ void Importer::work_off_part(const ledger::Part& part) {
           convert_ms_ = ms_since(convert);
         }
         loaded = load_batch(part, *open, batch, done, range, at_end);
+        if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval)
+          strain_ = look_at_server();  // now: who is blocked, is so until we commit
       });
     }
     Clock::time_point commit = Clock::now();
@@ -165,7 +169,8 @@ void Importer::work_off_part(const ledger::Part& part) {
     for (std::string& reject : loaded.first_rejects)
       if (first_rejects_.size() < 5) first_rejects_.push_back(std::move(reject));
     if (job_.commits == Commits::yes) patience_.forget();
-    adapt(ms_since(start));
+    if (!sparing_) adapt(ms_since(start));
+    if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval) spare_server();
     if (done < batch.items.size()) continue;
     batch.reset();
     next_ordinal_ = range.next_ordinal;
@@ -227,6 +232,31 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
   done = settled;
   read_ms_ = convert_ms_ = commit_ms_ = 0;
   return loaded;
+}
+
+Strain Importer::look_at_server() const {
+  return strain_of(read_signals(job_.plan->target().oid, {MyProcPid}));
+}
+
+/// Half the batch while the server strains, nothing at all while it must not be strained any more; and
+/// workers for runs that wait for one.
+void Importer::spare_server() {
+  looked_at_server_ = Clock::now();
+  send_waiting_workers(false, true);
+  bridge::commit();
+  if (strain_.halve && !sparing_) batch_size_ = std::max(batch_size_ / 2, floor_);
+  if (strain_.hold || strain_.halve) {
+    sparing_ = true;
+    job_.ownership.hold(strain_.hold ? strain_.reason : "smaller batches: " + strain_.reason);
+  }
+  while (strain_.hold && job_.ownership.rest(1000)) {
+    strain_ = look_at_server();
+    bridge::commit();
+  }
+  if (!strain_.hold && !strain_.halve && sparing_) {
+    sparing_ = false;
+    job_.ownership.release();
+  }
 }
 
 /// Raises the error again unless it may pass: then it has been waited for, and what is tried next is smaller

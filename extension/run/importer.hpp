@@ -3,6 +3,7 @@
 // Knows nothing of how a run begins and ends.
 #pragma once
 
+#include "run/health.hpp"
 #include "run/job.hpp"
 #include "run/patience.hpp"
 #include "run/source.hpp"
@@ -46,6 +47,8 @@ class Importer {
   void halve();
   double time_limit() const;
   void recover(const bridge::Error&, const ledger::Part&, size_t items);
+  Strain look_at_server() const;
+  void spare_server();
   int64_t expected_items() const;
   bool out_of_items() const;
   std::vector<std::string> tell_errors(const ledger::Counts&, const Item* items, size_t n);
@@ -62,6 +65,9 @@ class Importer {
   int64_t next_ordinal_ = 1;
   int64_t bytes_done_ = 0, bytes_total_ = 0, bytes_read_ = 0;
   double read_ms_ = 0, convert_ms_ = 0, commit_ms_ = 0;
+  std::chrono::steady_clock::time_point looked_at_server_{};
+  Strain strain_;
+  bool sparing_ = false;
   Usage used_;                              // up to the last batch
   std::vector<std::string> first_rejects_;  // in words, for a run whose ledger is rolled back with it
 };

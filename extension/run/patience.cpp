@@ -65,6 +65,7 @@ Patience::Verdict Patience::after(const Error& error, bool divisible) {
   if (error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out())
     return divisible ? Verdict::smaller : Verdict::again;
   if (!is_transient(error.code())) return Verdict::no;
+  waited_ = true;
   if (error.code() == ERRCODE_LOCK_NOT_AVAILABLE) {
     // Not an attempt that failed: whoever holds the lock is let have it.
     ownership_.hold("waits for a lock that another session holds");
@@ -86,7 +87,8 @@ Patience::Verdict Patience::after(const Error& error, bool divisible) {
 
 void Patience::forget() {
   attempts_ = 0;
-  ownership_.release();
+  if (waited_) ownership_.release();
+  waited_ = false;
 }
 
 }  // namespace portage::run

@@ -37,6 +37,7 @@ class Patience {
   Ownership& ownership_;
   int allowed_;
   int attempts_ = 0;
+  bool waited_ = false;
 };
 
 /// True for errors that may be gone when the same is tried again.
