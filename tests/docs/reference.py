@@ -168,6 +168,14 @@ def check_rules(errors):
     check('a rule of a definition cannot have one of these names', rules <= set(reserved), rules - set(reserved))
 
 
+def check_states():
+    text = re.sub(r'"\s*\n\s*"', '', read('extension/run/states.hpp'))
+    known = re.findall(r'\{"(\w+)", "(\w+)",\s*"(.*?)"\}', text)
+    check('changes of state are found in the source', len(known) > 20)
+    documented = re.findall(r'^\| `(\w+)` \| `(\w+)` \| (.*?) \|$', section(read('docs/operations.md'), '### States'), re.M)
+    same('changes of state', [' -> '.join(row) for row in documented], [' -> '.join(row) for row in known])
+
+
 if len(sys.argv) > 1:
     with Server() as server:
         server.psql('CREATE EXTENSION pg_portage')
@@ -175,7 +183,7 @@ if len(sys.argv) > 1:
     sys.exit()
 
 reference, errors = read('docs', 'reference.md'), read('docs', 'errors.md')
-with Server(cluster_name='docs') as server:
+with Server(cluster_name='docs', shared_preload_libraries='pg_portage') as server:  # some settings are known then only
     server.psql('CREATE EXTENSION pg_portage')
     with server.connect() as connection:
         # the settings are known once the module is loaded
@@ -185,4 +193,5 @@ check_options(reference)
 check_definition_keys()
 check_codes(errors)
 check_rules(errors)
+check_states()
 finish()
