@@ -113,7 +113,7 @@ void Importer::work_off_part(const ledger::Part& part) {
         bridge::Memory scratch("portage batch scratch");
         bridge::InMemory in(scratch.get());
         bridge::Settings locks;
-        if (job_.commits == Commits::yes && (LockTimeout == 0 || LockTimeout > settings::lock_timeout))
+        if (job_.commits == Commits::yes && LockTimeout == 0)
           locks.set("lock_timeout", std::to_string(settings::lock_timeout));
         if (!job_.ownership.take_turn()) return;
         if (!claimed) {

@@ -134,8 +134,7 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
   std::optional<Error> error = bridge::attempt([&] {
     bridge::InMemory in(batch.memory.get());
     bridge::Settings locks;
-    if (LockTimeout == 0 || LockTimeout > settings::lock_timeout)
-      locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+    if (LockTimeout == 0) locks.set("lock_timeout", std::to_string(settings::lock_timeout));
     if (!ownership_->take_turn()) return;
     std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
     more = !items.empty();
