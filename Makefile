@@ -114,10 +114,12 @@ check-long: ## what takes longer than make check may: tests/long/
 	@tests/run-check.sh long
 
 demo: ## a migration from its files to its rollback, on a private throwaway server
+	@$(MAKE) --no-print-directory -q all || echo 'building pg_portage first: some minutes ...'
 	@$(MAKE) --no-print-directory -s -j $$(nproc) all
 	@demo/demo.sh
 
 demo-psql: ## the same up to the imported table, then psql on it; the server goes with psql
+	@$(MAKE) --no-print-directory -q all || echo 'building pg_portage first: some minutes ...'
 	@$(MAKE) --no-print-directory -s -j $$(nproc) all
 	@demo/demo.sh psql
 
