@@ -50,7 +50,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
         WHERE r.read IS NOT NULL ORDER BY read DESC LIMIT 1) c
     CROSS JOIN LATERAL (SELECT count(*)::integer AS total, count(*) FILTER (WHERE g.done OR m.skipped IS NOT NULL)::integer AS done,
              sum(m.byte_length) AS bytes,
-             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length ELSE least(g.next_byte, m.byte_length) END) AS bytes_read
+             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length ELSE least(coalesce(g.next_byte, 0), m.byte_length) END) AS bytes_read
         FROM portage.migration_parts m LEFT JOIN portage.migration_ranges g ON g.run_id = m.run_id AND g.part = m.part
        WHERE m.run_id = r.id) p
     CROSS JOIN LATERAL (SELECT extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds) t
