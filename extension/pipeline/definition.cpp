@@ -271,7 +271,7 @@ DataCheck check_of(const std::string& name, const JsonNode& node) {
 char one_byte(const JsonNode& node, const char* what) {
   const std::string& text = text_of(node, what);
   if (text.size() != 1 || static_cast<unsigned char>(text[0]) > 126)
-    fault(node, std::string(what) + " must be a single ASCII character");
+    fault(node, std::string(what) + " must be a single ASCII character", "In JSON, a tab is \"\\t\".");
   if (text[0] == '\n' || text[0] == '\r') fault(node, std::string(what) + " must not be an end of line");
   return text[0];
 }
@@ -384,7 +384,9 @@ Definition parse_definition(std::string_view json) {
   known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
                     "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped", "csv"});
   for (const char* required : {"format", "legacy_id", "columns"})
-    if (!root.find(required)) fault(root, std::string("\"") + required + "\" is missing");
+    if (!root.find(required))
+      fault(root, std::string("\"") + required + "\" is missing",
+            "A definition needs \"format\", \"legacy_id\" and \"columns\".");
 
   Definition definition;
   definition.format = format_of(*root.find("format"));

@@ -26,11 +26,13 @@ void check_header(formats::Reader& reader, const ledger::Part& part, const Plan&
     if (std::find(header->begin(), header->end(), name) != header->end()) continue;
     std::string names;
     for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
+    std::string hint = nearest_hint(name, *header);
+    if (hint.empty())
+      hint = header->size() == 1 ? "Is \"delimiter\" right?" : "Map another column, or give a default.";
     throw Error(codes::missing_source_column,
                 "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
         .detail("The header has " + names + ".")
-        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default."
-                                                  : nearest_hint(name, *header));
+        .hint(hint);
   }
 }
 
