@@ -134,6 +134,22 @@ std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std:
   return run_of(rows, 0);
 }
 
+std::optional<Run> find_rival(const std::string& schema, const std::string& table, bool exclusive,
+                              int64_t except) {
+  AsLedger as;
+  static const std::string sql =
+      std::string("SELECT ") + run_columns + run_source +
+      "JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version "
+      "WHERE v.target_schema = $1::name AND v.target_name = $2::name AND r.id <> $4 AND r.status IN "
+      "('queued', "
+      "'running', 'paused', 'verifying', 'rolling_back') AND r.started_at IS NOT NULL AND ($3 OR "
+      "(v.definition "
+      "->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
+  Result rows = bridge::execute(sql, {param(schema), param(table), param(exclusive), param(except)});
+  if (rows.empty()) return std::nullopt;
+  return run_of(rows, 0);
+}
+
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope) {
   if (!IsolationUsesXactSnapshot()) return false;
   AsLedger as;

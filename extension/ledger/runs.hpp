@@ -51,6 +51,9 @@ std::optional<int64_t> latest_run_of_role();  ///< the newest run whose role is 
 /// Without a scope: of any.
 std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope,
                                    int64_t except);
+/// Another active run of whatever pipeline on this table, where one of the two wants it for itself alone.
+std::optional<Run> find_rival(const std::string& schema, const std::string& table, bool exclusive,
+                              int64_t except);
 /// True if the transaction has one snapshot for all its statements (REPEATABLE READ, SERIALIZABLE) and a run
 /// of the pipeline and scope has begun or ended since: its mappings and rows cannot be seen.
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope);

@@ -345,7 +345,7 @@ OnConflict on_conflict_of(const JsonNode& node) {
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"merge", "after", "source", "missing", "retain", "exclusive"};
+  static const Names later{"merge", "after", "source", "missing", "retain"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
@@ -382,7 +382,8 @@ Definition parse_definition(std::string_view json) {
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
   known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
-                    "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped", "csv"});
+                    "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped",
+                    "exclusive", "csv"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -409,6 +410,8 @@ Definition parse_definition(std::string_view json) {
   if (auto* timezone = root.find("timezone"))
     definition.timezone = nonempty_text_of(*timezone, "\"timezone\"");
   if (auto* scoped = root.find("scoped")) definition.scoped = boolean_of(*scoped, "\"scoped\"");
+  if (auto* exclusive = root.find("exclusive"))
+    definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
   if (auto* sensitive = root.find("sensitive")) {
     if (!sensitive->is_list()) fault(*sensitive, "\"sensitive\" must be a list of paths");

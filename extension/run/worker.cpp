@@ -55,6 +55,7 @@ void Worker::begin() {
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
         .hint("The transaction might succeed if retried.");
   check_blockers();
+  refuse_rivals();
   bool interrupted = run.status == "running" || run.status == "verifying";
   if (interrupted && run.owner_alive && !run.owner_is_me)
     throw Error(codes::run_in_progress, "a migration is in progress")
@@ -95,6 +96,24 @@ void Worker::begin() {
   // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on
   // items.
   if (job_.commits == Commits::no) importer_->check_deferred();
+}
+
+/// Two pipelines may write one table, unless one of them says "exclusive".
+void Worker::refuse_rivals() {
+  const Target& target = job_.plan->target();
+  bool exclusive = job_.plan->definition().exclusive;
+  std::optional<ledger::Run> rival;
+  if (try_lock_target(target.oid, exclusive)) {
+    rival = ledger::find_rival(target.schema, target.name, exclusive, job_.run.id);
+    if (!rival) return;
+  }
+  std::string detail = rival ? format("Run %lld of pipeline \"%s\" is %s; process %d works on it.",
+                                      static_cast<long long>(rival->id), rival->pipeline.c_str(),
+                                      rival->status.c_str(), rival->owner_pid.value_or(0))
+                             : "Another session migrates into it at this moment.";
+  throw Error(codes::run_in_progress, "a migration into " + target.quoted_name() + " is in progress")
+      .detail(detail + " One of the two pipelines is \"exclusive\".")
+      .hint("Wait for it, or end it.");
 }
 
 void Worker::seal_parts() {

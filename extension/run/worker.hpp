@@ -38,6 +38,7 @@ class Worker {
   void show_progress(bool on) { teller_.show_notices(on); }
 
  private:
+  void refuse_rivals();
   void seal_parts();
   void check_data_versions();
   void validate_first();
