@@ -133,8 +133,14 @@ def check_definition_keys():
 def check_codes(errors):
     code = read('extension/bridge/codes.hpp')
     codes = ['PZ' + ''.join(found) for found in re.findall(r"= PORTAGE_SQLSTATE\('(.)', '(.)', '(.)'\);", code)]
-    check('codes are found in the source', len(codes) > 15)
+    check('codes are found in the source', len(codes) > 15 and len(codes) == code.count('PORTAGE_SQLSTATE(') - 1)
     same('SQLSTATEs of class PZ', re.findall(r'^### (PZ\w+)', errors, re.M), codes)
+    # None is made elsewhere, in C++ or by a RAISE.
+    everything = source('extension/*.[ch]pp') + source('extension/*/*.[ch]pp') + source('sql/*.sql')
+    spelt = set(re.findall(r'\bPZ[0-9A-Z]{3}\b', everything))
+    check('no other SQLSTATE of class PZ is spelt out', len(spelt) > 5 and spelt <= set(codes), ', '.join(sorted(spelt - set(codes))))
+    made = re.findall(r"SQLSTATE\('P', *'Z'[^)]*\)", everything)
+    check('SQLSTATEs of class PZ are made in codes.hpp alone', len(made) == 1, made)
     # Standard codes that we raise ourselves.
     include = subprocess.run(['bash', '-c', '. "$1" && "$PG_CONFIG" --includedir-server', '-',
                               os.path.join(ROOT, 'tests', 'lib', 'stage.sh')],
