@@ -201,7 +201,9 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
       "FROM (SELECT u.*, x.place FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], "
       "$9::bigint[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal) CROSS JOIN LATERAL "
       "(SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 "
-      "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place");
+      "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place "
+      // of a row that has changed meanwhile its place is not compared again: this is
+      "AND (m.run_id <> $3 OR m.ordinal = n.ordinal)");
   uint64_t written = update({param(space.pipeline_id), param(space.scope), param(record.run_id),
                              bridge::param_text_array(ids), bridge::param_text_array(keys),
                              bridge::param_text_array(origins), bridge::param_int8_array(source_hashes),
