@@ -56,6 +56,7 @@ CREATE TABLE portage.migration_runs (
   background       boolean NOT NULL DEFAULT false,
   launched_at      timestamptz,
   hold_reason      text,
+  workers          integer,
   rollback_options jsonb,
   replay_cursor    bigint,
   cleaned_at       timestamptz,
@@ -76,6 +77,7 @@ COMMENT ON COLUMN portage.migration_runs.paused_from IS 'the state to which resu
 COMMENT ON COLUMN portage.migration_runs.background IS 'a background worker is to work on the run, and another one if that goes away';
 COMMENT ON COLUMN portage.migration_runs.launched_at IS 'when a background worker was last asked for';
 COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at this moment: it goes on by itself';
+COMMENT ON COLUMN portage.migration_runs.workers IS 'how many workers may import the run side by side';
 COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
@@ -127,6 +129,7 @@ CREATE TABLE portage.migration_ranges (
   first_ordinal   bigint NOT NULL,
   next_ordinal    bigint NOT NULL,
   cursor_ordinal  bigint NOT NULL,
+  end_ordinal     bigint,
   next_byte       bigint NOT NULL,
   next_line       bigint NOT NULL,
   reader_state    text NOT NULL DEFAULT '',
@@ -134,6 +137,7 @@ CREATE TABLE portage.migration_ranges (
   done            boolean NOT NULL DEFAULT false,
   owner_pid       integer,
   owner_started_at timestamptz,
+  lease_expires   timestamptz,
   epoch           bigint NOT NULL DEFAULT 0,
   attempts        integer NOT NULL DEFAULT 0,
   last_error      text,
@@ -141,6 +145,8 @@ CREATE TABLE portage.migration_ranges (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE portage.migration_ranges IS 'a stretch of a part that one worker owns at a time, with its cursor';
 COMMENT ON COLUMN portage.migration_ranges.cursor_ordinal IS 'ordinal of the item at next_byte; items before next_ordinal are already in the ledger';
+COMMENT ON COLUMN portage.migration_ranges.end_ordinal IS 'ordinal behind the last item of the range; null: as far as the part reaches';
+COMMENT ON COLUMN portage.migration_ranges.lease_expires IS 'until when nobody else takes the range, unless its owner is gone';
 
 CREATE TABLE portage.migration_batches (
   id            bigint GENERATED ALWAYS AS IDENTITY,

@@ -37,9 +37,9 @@ CREATE VIEW portage.locks WITH (security_barrier) AS
     SELECT 'part ' || g.part || ', range ' || g.range_no, o.run_id, o.role_name, g.owner_pid, g.epoch,
            (SELECT min(b.started_at) FROM portage.migration_batches b
              WHERE b.run_id = g.run_id AND b.part = g.part AND b.range_no = g.range_no AND b.epoch = g.epoch),
-           NULL::timestamptz
+           g.lease_expires
       FROM owned o JOIN portage.migration_ranges g ON g.run_id = o.run_id
-     WHERE NOT g.done AND portage.owner_alive(g.owner_pid, g.owner_started_at, NULL)
+     WHERE NOT g.done AND portage.owner_alive(g.owner_pid, g.owner_started_at, g.lease_expires)
   )
   SELECT h.resource, h.run_id,
          pg_catalog.jsonb_build_object(

@@ -25,7 +25,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          CASE WHEN o.alive AND p.bytes_read > 0 AND p.bytes > p.bytes_read
               THEN make_interval(secs => round((t.seconds * (p.bytes - p.bytes_read) / p.bytes_read)::numeric, 0)::float8) END
            AS estimated_time_remaining,
-         CASE WHEN o.alive THEN 1 ELSE 0 END AS workers,
+         CASE WHEN o.alive THEN 1 + w.helpers ELSE 0 END AS workers,
          b.size AS batch_size,
          CASE WHEN r.status = 'paused' THEN 'paused' || coalesce(': ' || split_part(r.error, E'\n', 1), '')
                 || '; SELECT portage.resume(' || r.id || ') goes on'
@@ -53,10 +53,18 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
         FROM portage.migration_batches b WHERE b.run_id = r.id AND r.read IS NULL
        UNION ALL SELECT r.read, r.inserted, r.updated, r.unchanged, r.skipped, r.conflicted, r.parked, r.invalid, r.failed
         WHERE r.read IS NOT NULL ORDER BY read DESC LIMIT 1) c
+    CROSS JOIN LATERAL (SELECT count(DISTINCT g.owner_pid)::integer AS helpers FROM portage.migration_ranges g
+       WHERE o.alive AND r.workers > 1 AND g.run_id = r.id AND NOT g.done AND g.owner_pid <> r.owner_pid
+         AND portage.owner_alive(g.owner_pid, g.owner_started_at, g.lease_expires)) w
     CROSS JOIN LATERAL (SELECT count(*)::integer AS total, count(*) FILTER (WHERE g.done OR m.skipped IS NOT NULL)::integer AS done,
              sum(m.byte_length) AS bytes,
-             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length ELSE least(coalesce(g.next_byte, 0), m.byte_length) END) AS bytes_read
-        FROM portage.migration_parts m LEFT JOIN portage.migration_ranges g ON g.run_id = m.run_id AND g.part = m.part
+             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length
+                      WHEN r.workers > 1 THEN least(m.byte_length, (SELECT coalesce(sum(b.bytes), 0)::bigint FROM portage.migration_batches b
+                                                                     WHERE b.run_id = m.run_id AND b.part = m.part))
+                      ELSE least(coalesce(g.next_byte, 0), m.byte_length) END) AS bytes_read
+        FROM portage.migration_parts m
+        LEFT JOIN LATERAL (SELECT bool_and(q.done) AS done, max(q.next_byte) AS next_byte FROM portage.migration_ranges q
+                            WHERE q.run_id = m.run_id AND q.part = m.part HAVING count(*) > 0) g ON true
        WHERE m.run_id = r.id) p
     CROSS JOIN LATERAL (SELECT extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds) t
     LEFT JOIN LATERAL (SELECT b.read AS size FROM portage.migration_batches b WHERE b.run_id = r.id ORDER BY b.id DESC LIMIT 1) b

@@ -64,9 +64,10 @@ load::Policy policy_of(const ledger::Run& run, const Options& options, const Pla
 }
 
 std::unique_ptr<OpenPart> open_items(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
-                                     const Options& options, const ledger::Range* resume) {
+                                     const Options& options, const ledger::Range* resume, bool places_only) {
   formats::Options reading = plan.reader_options();
   reading.max_item_bytes = static_cast<size_t>(options.max_item_bytes);
+  reading.places_only = places_only;
   std::unique_ptr<OpenPart> open = open_part(run.id, part, plan, reading, resume);
   if (!resume) check_header(open->reader(), part, plan);
   return open;

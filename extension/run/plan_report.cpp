@@ -190,6 +190,10 @@ std::string plan_of(const ledger::Run& run) {
                           ? "row level security applies to this role"
                           : "set-based SQL serves every kind of target";
     plan["writer"] = {{"name", "sql"}, {"reason", why}};
+    if (worker->options().workers > 1) {
+      std::string reason = worker->one_worker_reason();
+      plan["workers"] = {{"number", reason.empty() ? worker->options().workers : 1}, {"reason", reason}};
+    }
     if (row_security_active(target, worker->role()))
       recommendations.push_back(
           {{"code", "row_security"},
@@ -227,6 +231,7 @@ std::string plan_of(const ledger::Run& run) {
   answer["can_proceed"] = blockers.empty();
   answer["blockers"] = blockers;
   answer["writer"] = plan.contains("writer") ? plan["writer"] : Json(nullptr);
+  if (plan.contains("workers")) answer["workers"] = plan["workers"];
   answer["data_breakdown"] = breakdown;
   answer["estimated_items"] = items;
   answer["estimated_duration"] = duration.text;
