@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Runs that look after themselves: background workers, pause, resume, cancel and retry, locks that others hold, and what
 tick(), wait() and other workers do for a run that waits. Real processes, real signals."""
 
