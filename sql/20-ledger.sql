@@ -276,6 +276,20 @@ COMMENT ON TABLE portage.predictions IS
 COMMENT ON COLUMN portage.predictions.session IS '0: of the run itself; else the backend that validates it';
 COMMENT ON COLUMN portage.predictions.kind IS 'id: a legacy id; key: the key of a row that stands in the target; else the index whose key values are hashed in key';
 
+CREATE TABLE portage.data_integrity_checks (
+  run_id     bigint NOT NULL,
+  name       text NOT NULL COLLATE "C",
+  severity   text NOT NULL CONSTRAINT check_severity CHECK (severity IN ('warning', 'error', 'critical')),
+  expected   text,
+  actual     text,
+  passed     boolean NOT NULL,
+  details    jsonb NOT NULL DEFAULT '{}',
+  checked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  PRIMARY KEY (run_id, checked_at, name)
+);
+COMMENT ON TABLE portage.data_integrity_checks IS 'one check of one verification of a run: what was expected, what was found';
+COMMENT ON COLUMN portage.data_integrity_checks.details IS 'the first few findings by ordinal or key; rows that others changed since are counted here and are no failure';
+
 CREATE TABLE portage.migration_events (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   run_id     bigint NOT NULL,
@@ -301,5 +315,6 @@ SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.data_integrity_checks', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events_id_seq', '');

@@ -161,6 +161,14 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
       SELECT 3, 1, 0, CASE WHEN r.verified THEN '  verified' ELSE '  NOT VERIFIED: SELECT * FROM portage.data_integrity_checks WHERE run_id = ' || $1 || ' AND NOT passed;' END
         FROM portage.migration_runs r WHERE r.id = $1 AND r.verified IS NOT NULL AND EXISTS (SELECT FROM info)
       UNION ALL
+      SELECT 3, t.position, 0, t.line
+        FROM (SELECT (c.expected::bigint - c.actual::bigint) AS gone FROM portage.data_integrity_checks c
+               WHERE c.run_id = $1 AND c.name = 'unchanged_rows' AND NOT c.passed ORDER BY c.checked_at DESC LIMIT 1) c
+       CROSS JOIN LATERAL (VALUES
+               (2, format('  unchanged items whose row is gone from the target: %s;', to_char(c.gone, 'FM999,999,999,990'))),
+               (3, '  an import with {"incremental": false} brings these rows back')) AS t (position, line)
+       WHERE EXISTS (SELECT FROM info)
+      UNION ALL
       SELECT 4, 0, 0, '  rejects, by kind, with the first of each:' FROM info WHERE EXISTS (SELECT FROM kinds)
       UNION ALL
       SELECT 5, k.position, t.part, t.line

@@ -26,6 +26,14 @@ inline bool schema_usage_missing(Oid schema, Oid role) {
 #endif
 }
 
+inline bool database_connect_missing(Oid database, Oid role) {
+#if PG_VERSION_NUM >= 160000
+  return object_aclcheck(DatabaseRelationId, database, role, ACL_CONNECT) != ACLCHECK_OK;
+#else
+  return pg_database_aclcheck(database, role, ACL_CONNECT) != ACLCHECK_OK;
+#endif
+}
+
 // 16 and 18 added arguments for summarizing indexes and ON CONFLICT.
 inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
 #if PG_VERSION_NUM >= 160000

@@ -30,6 +30,12 @@ constexpr const char* run_source =
     " FROM portage.migration_runs r CROSS JOIN LATERAL portage.owner_alive(r.owner_pid, r.owner_started_at, "
     "CASE WHEN r.status <> 'verifying' THEN r.owner_lease END) AS alive ";
 
+constexpr const char* waiting_run =
+    "FROM portage.migration_runs r WHERE r.status IN ('queued', 'running', 'verifying', 'rolling_back') AND "
+    "(r.status = 'queued' OR ((r.background OR r.owner_pid IS NOT NULL) AND NOT portage.owner_alive("
+    "r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END))) "
+    "AND coalesce(r.launched_at <= clock_timestamp() - $1 * interval '1 ms', true) ";
+
 std::vector<std::string> parse_names(const std::string& json) {
   // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
   std::vector<std::string> names;
@@ -344,23 +350,26 @@ void want_worker(int64_t id) {
   update.run(id);
 }
 
-std::vector<WaitingRun> take_waiting_runs(const std::optional<std::string>& session_role, int64_t limit,
-                                          int64_t milliseconds) {
+std::vector<WaitingRun> waiting_runs(const std::optional<std::string>& session_role, int64_t milliseconds) {
   AsLedger as;
-  static const Statement take(
-      "UPDATE portage.migration_runs u SET background = true, launched_at = clock_timestamp() FROM "
-      "(SELECT r.id FROM portage.migration_runs r WHERE r.status IN ('queued', 'running', 'verifying', "
-      "'rolling_back') AND (r.status = 'queued' OR ((r.background OR r.owner_pid IS NOT NULL) AND NOT "
-      "portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN "
-      "r.owner_lease END))) AND coalesce(r.launched_at <= clock_timestamp() - $3 * interval '1 ms', true) "
-      "AND "
-      "($1 IS NULL OR r.session_role = $1::name) ORDER BY r.id LIMIT $2 FOR UPDATE SKIP LOCKED) w "
-      "WHERE u.id = w.id RETURNING u.id, u.session_role::text, u.role_name::text");
-  Result rows = take.run(session_role, limit, milliseconds);
+  static const std::string sql = std::string("SELECT r.id, r.session_role::text, r.role_name::text ") +
+                                 waiting_run + "AND ($2 IS NULL OR r.session_role = $2::name) ORDER BY r.id";
+  static const Statement select(sql.c_str());
+  Result rows = select.run(milliseconds, session_role);
   std::vector<WaitingRun> runs;
   for (size_t i = 0; i < rows.size(); i++)
     runs.push_back({rows.bigint(i, 1), rows.text(i, 2), rows.text(i, 3)});
   return runs;
+}
+
+bool take_waiting_run(int64_t id, int64_t milliseconds) {
+  AsLedger as;
+  static const std::string sql =
+      std::string("UPDATE portage.migration_runs u SET background = true, launched_at = clock_timestamp() "
+                  "FROM (SELECT r.id ") +
+      waiting_run + "AND r.id = $2 FOR UPDATE SKIP LOCKED) w WHERE u.id = w.id";
+  static const Statement take(sql.c_str());
+  return take.run(milliseconds, id).processed() == 1;
 }
 
 std::string rollback_options(int64_t id) {

@@ -97,10 +97,10 @@ struct WaitingRun {
   std::string session_role, role_name;
 };
 /// The runs that wait for a worker: queued, or their worker, session or server went away; but for those that
-/// one was asked for less than so many milliseconds ago. They are marked as asked for. Without a session
-/// role: of all.
-std::vector<WaitingRun> take_waiting_runs(const std::optional<std::string>& session_role, int64_t limit,
-                                          int64_t milliseconds);
+/// one was asked for less than so many milliseconds ago. Without a session role: of all.
+std::vector<WaitingRun> waiting_runs(const std::optional<std::string>& session_role, int64_t milliseconds);
+/// Marks such a run as asked for; false if somebody else was faster.
+bool take_waiting_run(int64_t id, int64_t milliseconds);
 /// How a run is being rolled back, or was last: the arguments of rollback() as a JSON object; "" if never.
 std::string rollback_options(int64_t id);
 void set_rollback_options(int64_t id, const std::string& drifted, bool cascade);

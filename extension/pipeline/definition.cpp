@@ -231,7 +231,7 @@ DataCheck check_of(const std::string& name, const JsonNode& node) {
   // What verification looks at by itself; a result must not leave open whose it is.
   static const Names built_in{
       "balance",           "item_count",      "mapping",       "undo",    "row_hash", "duplicate_key",
-      "duplicate_content", "duplicate_match", "relationships", "payload", "source"};
+      "duplicate_content", "duplicate_match", "relationships", "unchanged_rows", "payload", "source"};
   static const Names severities{"warning", "error", "critical"};
   DataCheck check;
   check.name = name;

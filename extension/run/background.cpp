@@ -35,6 +35,27 @@ bool may_log_in(Oid role) {
   });
 }
 
+/// Why a background worker could not work on the run: who cannot be reached is not called again and again.
+std::optional<Error> obstacle(const ledger::WaitingRun& run, Oid session, Oid role) {
+  if (!OidIsValid(session))
+    return Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.session_role + "\", which opened run " +
+                                               std::to_string(run.id) + ", does not exist any more");
+  if (!OidIsValid(role))
+    return Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.role_name + "\" of run " + std::to_string(run.id) +
+                                               " does not exist any more");
+  std::string who = "a background worker cannot connect as role \"" + run.session_role + "\"";
+  if (!may_log_in(session))
+    return Error(ERRCODE_FEATURE_NOT_SUPPORTED, who)
+        .detail("Before PostgreSQL 17 it connects as a role with LOGIN only.");
+  if (bridge::guarded([=] { return bridge::database_connect_missing(MyDatabaseId, session); }))
+    return Error(ERRCODE_INSUFFICIENT_PRIVILEGE, who).detail("The role may not connect to this database.");
+  if (!bridge::guarded([=] { return bridge::can_set_role(session, role); }))
+    return Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to act as role \"" + run.role_name + "\"")
+        .detail("Role \"" + run.session_role + "\", which opened run " + std::to_string(run.id) +
+                " and as which a background worker would connect, may not set that role.");
+  return std::nullopt;
+}
+
 /// Nobody works on it, though it is queued, or was left by its worker, session or server.
 bool waits(const ledger::Run& run) {
   if (run.status == "queued") return true;
@@ -64,17 +85,9 @@ void nap() {
 
 void send_worker(const ledger::Run& run) {
   Oid role = role_of(run), session = ledger::role_named(run.session_role);
-  std::string call =
-      format("CALL portage.run(%lld); works it off in your own session.", static_cast<long long>(run.id));
-  if (!OidIsValid(session))
-    throw Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.session_role + "\", which opened run " +
-                                              std::to_string(run.id) + ", does not exist any more")
-        .hint(call);
-  if (!may_log_in(session))
-    throw Error(ERRCODE_FEATURE_NOT_SUPPORTED,
-                "a background worker cannot connect as role \"" + run.session_role + "\"")
-        .detail("Before PostgreSQL 17 it connects as a role with LOGIN only.")
-        .hint(call);
+  if (std::optional<Error> error = obstacle({run.id, run.session_role, run.role_name}, session, role))
+    throw error->hint(format("CALL portage.run(%lld); works it off in your own session.",
+                             static_cast<long long>(run.id)));
   ledger::want_worker(run.id);
   bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
 }
@@ -89,12 +102,14 @@ void send_helpers(const ledger::Run& run, int count) {
 void send_waiting_workers(bool own_only, bool often) {
   Oid me = GetUserId();
   bool admin = !own_only || ledger::is_admin(me);
-  for (const ledger::WaitingRun& run :
-       ledger::take_waiting_runs(std::nullopt, many_waiting, often ? 2000 : 0)) {
+  int64_t pause = often ? 2000 : 0, sent = 0;
+  for (const ledger::WaitingRun& run : ledger::waiting_runs(std::nullopt, pause)) {
     Oid role = ledger::role_named(run.role_name), session = ledger::role_named(run.session_role);
-    if (!OidIsValid(role) || !OidIsValid(session) || !may_log_in(session)) continue;
+    if (obstacle(run, session, role)) continue;
     if (!admin && !ledger::acts_for(me, role)) continue;
+    if (!ledger::take_waiting_run(run.id, pause)) continue;
     bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
+    if (++sent == many_waiting) break;
   }
 }
 
@@ -193,19 +208,21 @@ PORTAGE_FUNCTION(portage_work) {
 
 PORTAGE_FUNCTION(portage_next_waiting_run) {
   bridge::Spi spi;
-  std::vector<ledger::WaitingRun> next;
-  Oid role = InvalidOid;
-  next = ledger::take_waiting_runs(ledger::session_user_name(), 1, 0);
-  if (!next.empty()) role = ledger::role_named(next[0].role_name);
+  Oid session = GetSessionUserId(), role = InvalidOid;
+  int64_t id = 0;
+  for (const ledger::WaitingRun& run : ledger::waiting_runs(ledger::session_user_name(), 0)) {
+    role = ledger::role_named(run.role_name);
+    if (obstacle(run, session, role) || !ledger::take_waiting_run(run.id, 0)) continue;
+    id = run.id;
+    break;
+  }
   spi.finish();
-  Datum run = next.empty() ? 0 : Int64GetDatum(next[0].id);
-  bool none = next.empty() || !OidIsValid(role);
   return bridge::guarded([=] {
     TupleDesc shape;
     if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
       elog(ERROR, "unexpected result type");
-    Datum values[] = {run, ObjectIdGetDatum(role)};
-    bool nulls[] = {none, none};
+    Datum values[] = {Int64GetDatum(id), ObjectIdGetDatum(role)};
+    bool nulls[] = {id == 0, id == 0};
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
   });
 }

@@ -219,7 +219,10 @@ void Rollback::begin() {
                        static_cast<long long>(run_.id)));
     }
   }
-  if (!resumed) run::move(run_.id, run_.status, "rolling_back", "rollback_started");
+  if (resumed)
+    ledger::add_event(run_.id, "resumed", "{\"step\": \"rolling_back\"}");
+  else
+    run::move(run_.id, run_.status, "rolling_back", "rollback_started");
   run_.status = "rolling_back";
   ledger::own_run(run_.id, run_.status);
   ledger::set_rollback_options(run_.id,

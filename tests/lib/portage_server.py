@@ -83,9 +83,8 @@ class Server:
         else:
             self._as_server('initdb', '-D', self.data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8',
                             '--locale=C.UTF-8', '--no-sync')
-        with open(os.path.join(self.data, 'postgresql.conf'), 'a', encoding='utf-8') as conf:
-            for name, value in {'unix_socket_directories': self.directory, **settings}.items():
-                conf.write("%s = '%s'\n" % (name, str(value).replace("'", "''")))
+        for name, value in {'unix_socket_directories': self.directory, **settings}.items():
+            self.set(name, value)
         self.start()
 
     def __enter__(self):
@@ -106,6 +105,11 @@ class Server:
                 output.seek(0)
                 raise RuntimeError('%s failed: %s%s' % (program, output.read(), self.log_tail()))
         return done.returncode
+
+    def set(self, name, value):
+        """A line of postgresql.conf; the last one counts. From the next start or reload on."""
+        with open(os.path.join(self.data, 'postgresql.conf'), 'a', encoding='utf-8') as conf:
+            conf.write("%s = '%s'\n" % (name, str(value).replace("'", "''")))
 
     def start(self):
         self._as_server('pg_ctl', '-D', self.data, '-l', self.log, '-w', '-t', '120', '-s', 'start')

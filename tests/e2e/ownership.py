@@ -1,0 +1,235 @@
+#!/usr/bin/python3
+"""Who owns a run, when its owner sleeps: a process that is stopped (SIGSTOP) until its lease has run out. Between two batches
+another session takes the run over, and the sleeper, awake again, is told so (PZ013) and has changed nothing; within a batch
+it cannot be taken over, and who tries is told why. And an operator whose wish meets a run that is just being taken up: it
+is obeyed."""
+
+import os
+import random
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from portage_server import Server, check, finish  # noqa: E402
+from sessions import Session, told, until  # noqa: E402
+
+SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
+ITEMS = 3000
+GATE = 4711
+
+
+def prepare(admin):
+    admin.rows('CREATE EXTENSION pg_portage')
+    admin.rows('CREATE TABLE source (id integer PRIMARY KEY, name text)')
+    admin.rows(f"INSERT INTO source SELECT n, 'name ' || n FROM generate_series(1, {ITEMS}) n")
+    admin.rows('CREATE TABLE target (scope text, id integer, name text, PRIMARY KEY (scope, id))')
+    admin.rows('CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN '
+               f"IF NEW.id = 1500 AND NEW.scope LIKE 'gate%%' THEN PERFORM pg_advisory_xact_lock_shared({GATE}); END IF; RETURN NEW; END $$")
+    admin.rows('CREATE TRIGGER gate BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION gate()')
+    admin.rows("""SELECT portage.create_pipeline('copy', 'target', '{"format": "rows", "legacy_id": "id",
+        "columns": {"scope": "$scope", "id": "id", "name": "name"}}')""")
+
+
+def open_run(admin, scope):
+    run = admin.value("""SELECT portage.open_run('copy', %s, '{"batch_size": 100}')""", scope)
+    admin.rows("SELECT portage.attach_table(%s, 'source')", run)
+    return run
+
+
+def status(admin, run):
+    return admin.value('SELECT status FROM portage.migration_runs WHERE id = %s', run)
+
+
+def owner(admin, run):
+    return admin.value('SELECT owner_pid FROM portage.migration_runs WHERE id = %s', run)
+
+
+def books(admin, run):
+    """What is not in order: each item is in target, ledger and counters once."""
+    return admin.rows("""SELECT * FROM (SELECT r.scope, r.status, r.read, r.inserted,
+        (SELECT count(*) FROM target t WHERE t.scope = r.scope) AS target,
+        (SELECT count(*) FROM portage.item_rows i WHERE i.run_id = r.id AND i.revision = 0) AS items,
+        (SELECT sum(b.read) FROM portage.migration_batches b WHERE b.run_id = r.id) AS batches,
+        (SELECT count(*) FROM portage.legacy_mappings m WHERE m.run_id = r.id) AS mappings
+      FROM portage.migration_runs r WHERE r.id = %s) b
+      WHERE NOT (read = inserted AND read = target AND read = items AND read = batches AND read = mappings)""", run)
+
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: stopped(pid))
+
+
+def stopped(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+        return file.read().rpartition(')')[2].split()[0] == 'T'
+
+
+def stop_between_batches(chance, admin, pid):
+    """While the run holds it is most of the time in no transaction."""
+    for _ in range(200):
+        stop(pid)
+        if not admin.value('SELECT count(*) FROM pg_locks WHERE pid = %s', pid):
+            return True
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(chance.random() * 0.2)
+    return False
+
+
+def lease_runs_out(admin, run):
+    return until(lambda: admin.value('SELECT owner_lease < clock_timestamp() FROM portage.migration_runs WHERE id = %s', run))
+
+
+def taken_over(chance, server, admin, what, who, by):
+    """`who` works on the run and is stopped between two batches; `by` takes it over."""
+    rolling_back = what == 'rollback'
+    run = open_run(admin, f'{what} {who} {by}')
+    name = f'{what}, {who} stopped, taken over by {by}'
+    if rolling_back:
+        admin.rows('CALL portage.run(%s)', run)
+    with Session(server) as sleeper, Session(server) as locker:
+        locker.rows('BEGIN')
+        locker.rows('LOCK TABLE target IN SHARE MODE')
+        pending = None
+        if who == 'session':
+            pending = sleeper.begin('CALL portage.rollback(%s)' if rolling_back else 'CALL portage.run(%s)', run)
+        elif rolling_back:
+            admin.rows("SELECT pg_terminate_backend(%s)", begin_rollback(admin, sleeper, run))
+            until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+            admin.rows('CALL portage.tick()')
+        else:
+            admin.rows('SELECT portage.start(%s)', run)
+        check(f'{name}: it holds', until(lambda: 'lock' in (admin.value(
+            'SELECT hold_reason FROM portage.progress WHERE run_id = %s AND is_running', run) or '')))
+        pid = owner(admin, run)
+        check(f'{name}: it is stopped between two batches', stop_between_batches(chance, admin, pid))
+        locker.rows('COMMIT')
+        lease_runs_out(admin, run)
+        check(f'{name}: the run shows as interrupted', admin.rows(
+            'SELECT is_running FROM portage.progress WHERE run_id = %s', run) == [(False,)])
+        check(f'{name}: and is nobody\'s', admin.value('SELECT count(*) FROM portage.locks WHERE run_id = %s', run) == 0)
+        admin.rows('CALL portage.run(%s)' if by == 'session' else 'SELECT portage.resume(%s)', run)
+        end = 'rolled_back' if rolling_back else 'completed'
+        check(f'{name}: it goes on to the end', until(lambda: status(admin, run) == end), status(admin, run))
+        events = admin.value('SELECT count(*) FROM portage.migration_events WHERE run_id = %s', run)
+        os.kill(pid, signal.SIGCONT)
+        if pending:
+            error = pending.wait().error
+            check(f'{name}: the stale owner is told', error is not None and error.pgcode == 'PZ013', told(error))
+        else:
+            until(lambda: not admin.value('SELECT count(*) FROM pg_stat_activity WHERE pid = %s', pid))
+            with open(server.log, encoding='utf-8') as log:
+                check(f'{name}: the stale owner is told', any(
+                    line.startswith(f'{pid} PZ013 ') and f'run {run} has been taken over' in line for line in log))
+        check(f'{name}: and has changed nothing', status(admin, run) == end and events == admin.value(
+            'SELECT count(*) FROM portage.migration_events WHERE run_id = %s', run))
+        if rolling_back:
+            check(f'{name}: all is taken back', admin.rows("SELECT (SELECT count(*) FROM target WHERE scope = r.scope), "
+                "(SELECT sum(rolled_back) FROM portage.migration_batches b WHERE b.run_id = r.id) FROM portage.migration_runs r "
+                'WHERE id = %s', run) == [(0, ITEMS)])
+        else:
+            check(f'{name}: nothing is doubled or lost', not books(admin, run) and
+                  admin.value('SELECT inserted FROM portage.migration_runs WHERE id = %s', run) == ITEMS, books(admin, run))
+
+
+def begin_rollback(admin, session, run):
+    """Until it holds behind a lock; gives its process."""
+    session.begin('CALL portage.rollback(%s)', run)
+    until(lambda: 'lock' in (admin.value('SELECT hold_reason FROM portage.progress WHERE run_id = %s', run) or ''))
+    return session.pid
+
+
+def within_a_batch(server, admin, wish):
+    """Nobody can take over what is in the sleeper's hands; an operator's wish waits for it."""
+    name = f'stopped within a batch, then {wish}'
+    run = open_run(admin, f'gate {wish}')
+    with Session(server) as keeper, Session(server) as other:
+        keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
+        admin.rows('SELECT portage.start(%s)', run)
+        check(f'{name}: it is in a batch', until(lambda: admin.value(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", GATE)))
+        pid = owner(admin, run)
+        stop(pid)
+        lease_runs_out(admin, run)
+        error = other.error('CALL portage.run(%s)', run)
+        check(f'{name}: who tries to take it over is told why not', error is not None and error.pgcode == 'PZ007' and
+              f'process {pid}' in told(error), told(error))
+        admin.rows('CALL portage.tick()')
+        if wish != 'nothing':
+            check(f'{name}: the wish is taken', other.error(f'SELECT portage.{wish}(%s)', run) is None)
+            check(f'{name}: and cannot be done yet', status(admin, run) == 'running', status(admin, run))
+        os.kill(pid, signal.SIGCONT)
+    end = {'nothing': 'completed', 'pause': 'paused', 'cancel': 'cancelled'}[wish]
+    check(f'{name}: awake again, it is {end}', until(lambda: status(admin, run) == end), status(admin, run))
+    if wish == 'pause':
+        check(f'{name}: what it had in hand stays', admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) == 1500)
+        admin.rows('SELECT portage.resume(%s)', run)
+        until(lambda: status(admin, run) == 'completed')
+    check(f'{name}: the books balance', not books(admin, run), books(admin, run))
+    check(f'{name}: with what it had in hand', admin.value('SELECT inserted FROM portage.migration_runs WHERE id = %s', run) ==
+          (1500 if wish == 'cancel' else ITEMS))
+
+
+def wishes(chance, server, admin):
+    """At whatever moment of its beginning a run is met, it does what was asked of it."""
+    wrong, met = [], set()
+    for n in range(40):
+        wish, end = (('pause', 'paused'), ('cancel', 'cancelled'))[n % 2]
+        run = open_run(admin, f'wish {n}')
+        admin.rows('SELECT portage.start(%s)', run)
+        time.sleep(chance.random() * 0.06)
+        met.add(status(admin, run))
+        error = admin.error(f'SELECT portage.{wish}(%s)', run)
+        if error is not None:
+            wrong.append((n, wish, told(error)))
+        if not until(lambda: status(admin, run) == end and not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run), 5):
+            wrong.append((n, wish, status(admin, run)))
+        elif admin.value('SELECT read FROM portage.migration_runs WHERE id = %s', run) is not None and books(admin, run):
+            wrong.append((n, wish, books(admin, run)))
+    check(f'forty wishes at runs that begin: all are obeyed ({", ".join(sorted(met))})', not wrong, wrong[:5])
+
+
+def wish_and_death(server, admin):
+    """A wish outlives the owner that it was meant for."""
+    for wish, end in (('pause', 'paused'), ('cancel', 'cancelled')):
+        run = open_run(admin, f'gate death {wish}')
+        with Session(server) as keeper:
+            keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
+            admin.rows('SELECT portage.start(%s)', run)
+            until(lambda: admin.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", GATE))
+            admin.rows(f'SELECT portage.{wish}(%s)', run)
+            admin.rows('SELECT pg_terminate_backend(%s)', owner(admin, run))
+            until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+        admin.rows('CALL portage.tick()')
+        check(f'the owner died before it could {wish}: its successor does', until(lambda: status(admin, run) == end), status(admin, run))
+        check('... and nothing more', admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) == 1400)
+    run = open_run(admin, 'gate go on')
+    with Session(server) as keeper:
+        keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
+        admin.rows('SELECT portage.start(%s)', run)
+        until(lambda: admin.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", GATE))
+        admin.rows('SELECT portage.pause(%s)', run)
+        admin.rows('SELECT pg_terminate_backend(%s)', owner(admin, run))
+        until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+    admin.rows('CALL portage.run(%s)', run)
+    check('who calls run() himself wants it to go on', status(admin, run) == 'completed' and not books(admin, run), status(admin, run))
+
+
+def main():
+    print(f'seed {SEED}', flush=True)
+    chance = random.Random(SEED)
+    with Server(log_line_prefix='%p %e ', **{'portage.lease_duration': '1s', 'portage.lock_timeout': '100ms'}) as server, \
+            Session(server) as admin:
+        prepare(admin)
+        for what in ('import', 'rollback'):
+            taken_over(chance, server, admin, what, 'session', 'worker')
+            taken_over(chance, server, admin, what, 'worker', 'session')
+        for wish in ('nothing', 'pause', 'cancel'):
+            within_a_batch(server, admin, wish)
+        wishes(chance, server, admin)
+        wish_and_death(server, admin)
+    finish()
+
+
+main()
