@@ -172,6 +172,14 @@ void launch_at_commit(const Errand& errand) {
   guarded([=] { launch_at_commit_raw(e); });
 }
 
+void nap(long milliseconds) {
+  guarded([=] {
+    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  });
+}
+
 bool launch_now(const Errand& errand) {
   const Errand* e = &errand;
   return guarded([=] { return register_raw(e); });

@@ -21,8 +21,11 @@ void launch_at_commit(const Errand&);
 /// Registers a worker now; false if no slot is free.
 bool launch_now(const Errand&);
 
-/// Registers the launcher of a database: a process that asks once a second for the workers that runs wait for.
-/// While the server starts only; raw.
+/// Waits so long, or until the process is spoken to. Interrupts take effect.
+void nap(long milliseconds);
+
+/// Registers the launcher of a database: a process that asks once a second for the workers that runs wait
+/// for. While the server starts only; raw.
 void register_launcher(const char* database);
 
 }  // namespace portage::bridge

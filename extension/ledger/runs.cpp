@@ -177,7 +177,7 @@ bool set_status(int64_t id, const std::string& from, const std::string& to) {
   return update.run(id, from, to).processed() == 1;
 }
 
-void take_run(int64_t id, const std::vector<std::string>& hash_columns) {
+bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', "
@@ -185,18 +185,25 @@ void take_run(int64_t id, const std::vector<std::string>& hash_columns) {
       "pg_current_xact_id()), "
       "hash_columns = coalesce(hash_columns, $2), completed_at = NULL, error = NULL, error_class = NULL, "
       "error_code = NULL WHERE id = $1");
+  if (!own_run(id, from, "running")) return false;
   update({param(id), bridge::param_text_array(hash_columns)});
-  own_run(id, "running");
+  return true;
 }
 
-void own_run(int64_t id, const std::string& status) {
+bool own_run(int64_t id, const std::string& from, const std::string& to) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET status = $3, owner_pid = pg_backend_pid(), owner_started_at = "
+      "UPDATE portage.migration_runs SET status = $4, owner_pid = pg_backend_pid(), owner_started_at = "
       "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), owner_lease = clock_timestamp() + "
-      "$2 * interval '1 ms', requested = NULL, paused_from = NULL, hold_reason = NULL, launched_at = NULL "
-      "WHERE id = $1");
-  update.run(id, static_cast<int64_t>(settings::lease_duration), status);
+      "$2 * interval '1 ms', paused_from = NULL, hold_reason = NULL, launched_at = NULL "
+      "WHERE id = $1 AND status = $3");
+  return update.run(id, static_cast<int64_t>(settings::lease_duration), from, to).processed() == 1;
+}
+
+void lock_run(int64_t id) {
+  AsLedger as;
+  static const Statement lock("SELECT FROM portage.migration_runs WHERE id = $1 FOR NO KEY UPDATE");
+  lock.run(id);
 }
 
 void release_run(int64_t id) {
@@ -209,7 +216,9 @@ void release_run(int64_t id) {
 
 void make_request(int64_t id, Request request) {
   AsLedger as;
-  static const Statement update("UPDATE portage.migration_runs SET requested = nullif($2, '') WHERE id = $1");
+  static const Statement update(
+      "UPDATE portage.migration_runs SET requested = nullif($2, '') WHERE id = $1 AND "
+      "requested IS DISTINCT FROM nullif($2, '')");
   update.run(id, request == Request::pause ? "pause" : request == Request::cancel ? "cancel" : "");
 }
 
@@ -365,8 +374,9 @@ std::vector<WaitingRun> waiting_runs(const std::optional<std::string>& session_r
 bool take_waiting_run(int64_t id, int64_t milliseconds) {
   AsLedger as;
   static const std::string sql =
-      std::string("UPDATE portage.migration_runs u SET background = true, launched_at = clock_timestamp() "
-                  "FROM (SELECT r.id ") +
+      std::string(
+          "UPDATE portage.migration_runs u SET background = true, launched_at = clock_timestamp() "
+          "FROM (SELECT r.id ") +
       waiting_run + "AND r.id = $2 FOR UPDATE SKIP LOCKED) w WHERE u.id = w.id";
   static const Statement take(sql.c_str());
   return take.run(milliseconds, id).processed() == 1;

@@ -11,11 +11,6 @@
 #include "run/entry_points.hpp"
 #include "run/states.hpp"
 
-extern "C" {
-#include "storage/latch.h"
-#include "utils/wait_event.h"
-}
-
 namespace portage::run {
 
 using bridge::Error;
@@ -73,21 +68,13 @@ void put_down(int64_t id, const Error& error) {
   ledger::finish_run(id, "failed", text, std::string(error_class("", code)), code);
 }
 
-void nap() {
-  bridge::guarded([] {
-    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
-  });
-}
-
 }  // namespace
 
 void send_worker(const ledger::Run& run) {
   Oid role = role_of(run), session = ledger::role_named(run.session_role);
   if (std::optional<Error> error = obstacle({run.id, run.session_role, run.role_name}, session, role))
-    throw error->hint(format("CALL portage.run(%lld); works it off in your own session.",
-                             static_cast<long long>(run.id)));
+    throw error->hint(
+        format("CALL portage.run(%lld); works it off in your own session.", static_cast<long long>(run.id)));
   ledger::want_worker(run.id);
   bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
 }
@@ -168,7 +155,7 @@ PORTAGE_FUNCTION(portage_wait) {
     if (seconds && waited >= *seconds) break;
     send_waiting_workers(true, true);
     bridge::commit();
-    nap();
+    bridge::nap(100);
   }
   spi.finish();
   return inout(fcinfo, bridge::text_datum(status));
@@ -185,11 +172,12 @@ PORTAGE_FUNCTION(portage_run_in_background) {
       run_here(id, false);
     } catch (const Error& error) {
       bridge::rollback();
-      if (error.code() != codes::run_in_progress) {  // somebody was faster
-        put_down(id, error);
-        bridge::commit();
-        throw;
-      }
+      // Somebody was faster: to take the run, or to pause or end it.
+      bool outrun = error.code() == codes::run_in_progress || error.code() == codes::stale_owner ||
+                    (error.code() == codes::wrong_state && !waits(*ledger::find_run(id)));
+      if (!outrun) put_down(id, error);
+      bridge::commit();
+      if (!outrun || error.code() == codes::stale_owner) throw;
     }
   }
   spi.finish();

@@ -6,8 +6,8 @@
 
 namespace portage::run {
 
-/// A background worker is to work on the run, from the commit of this transaction on. 0A000 if none could:
-/// the run's session user may not log in.
+/// A background worker is to work on the run, from the commit of this transaction on. An error if none
+/// could: the run's session user may not log in (0A000), connect or set the run's role (42501), or is gone.
 void send_worker(const ledger::Run&);
 
 /// Asks for background workers that join those of a run which this session has begun. Fewer come, or none,
@@ -15,8 +15,8 @@ void send_worker(const ledger::Run&);
 void send_helpers(const ledger::Run&, int count);
 
 /// Asks for workers for the runs that wait for one: all, or (`own_only`) those that the current user may
-/// change. A second one for the same run finds nothing to do; `often`: this is called so often that runs that
-/// one was asked for lately are passed over.
+/// change; but for those that no worker could work on. A second one for the same run finds nothing to do;
+/// `often`: this is called so often that runs that one was asked for lately are passed over.
 void send_waiting_workers(bool own_only, bool often);
 
 }  // namespace portage::run

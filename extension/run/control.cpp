@@ -2,9 +2,11 @@
 // run obeys between two batches (ownership.hpp); where nobody does, it is done here.
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
+#include "ledger/pipelines.hpp"
 #include "run/access.hpp"
 #include "run/arguments.hpp"
 #include "run/background.hpp"
+#include "run/ownership.hpp"
 #include "run/states.hpp"
 
 using namespace portage;
@@ -13,9 +15,24 @@ using ledger::Request;
 
 namespace {
 
+/// The run as it is and, for whoever would take it or leave it, stays until the end of the transaction.
+ledger::Run run_to_control(int64_t id) {
+  run_to_change(id);
+  ledger::lock_run(id);
+  return run_to_change(id);
+}
+
+/// A batch of the run is under way, though its owner gives no sign of life: it may still commit.
+bool in_hand(const ledger::Run& run) {
+  if (run.status != "running" && run.status != "verifying" && run.status != "rolling_back") return false;
+  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
+  return !lock_patiently(run.pipeline_id, parse_definition(pipeline.definition).scoped ? run.scope : "",
+                         true);
+}
+
 /// True if an owner was asked; it will do it.
 bool ask_owner(const ledger::Run& run, Request request) {
-  if (!run.owner_alive || run.owner_is_me) return false;
+  if (run.owner_is_me || !(run.owner_alive || in_hand(run))) return false;
   ledger::make_request(run.id, request);
   return true;
 }
@@ -25,7 +42,7 @@ bool ask_owner(const ledger::Run& run, Request request) {
 PORTAGE_FUNCTION(portage_pause) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run(0));
+  ledger::Run run = run_to_control(a.run(0));
   if (!may_become(run.status, "paused")) refuse_transition(run.id, run.status, "paused");
   if (!ask_owner(run, Request::pause)) pause(run.id, run.status);
   spi.finish();
@@ -35,7 +52,7 @@ PORTAGE_FUNCTION(portage_pause) {
 PORTAGE_FUNCTION(portage_cancel) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run(0));
+  ledger::Run run = run_to_control(a.run(0));
   if (!may_become(run.status, "cancelled")) refuse_transition(run.id, run.status, "cancelled");
   if (!ask_owner(run, Request::cancel)) {
     move(run.id, run.status, "cancelled", "cancelled");
@@ -48,7 +65,7 @@ PORTAGE_FUNCTION(portage_cancel) {
 PORTAGE_FUNCTION(portage_resume) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run(0));
+  ledger::Run run = run_to_control(a.run(0));
   bool active = run.status == "running" || run.status == "verifying" || run.status == "rolling_back";
   if (active && run.owner_alive) {  // it was about to pause
     ledger::make_request(run.id, Request::none);
@@ -66,7 +83,7 @@ PORTAGE_FUNCTION(portage_resume) {
 PORTAGE_FUNCTION(portage_retry) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run(0));
+  ledger::Run run = run_to_control(a.run(0));
   if (run.status != "failed") refuse_transition(run.id, run.status, "running");
   // What failed in mid-rollback goes on with that.
   bool taken_back = ledger::rollback_options(run.id) != "";

@@ -28,7 +28,8 @@ int32_t attach_query(const ledger::Run&, const std::string& query, const std::ve
 /// The run, if it may still take parts.
 ledger::Run open_for_parts(int64_t id);
 
-/// CALL run(): works the run off in this session, committing per batch.
+/// Works the run off in this session, committing per batch. Who shows progress to somebody was called by
+/// somebody, and an earlier wish to pause or cancel is forgotten.
 void run_here(int64_t id, bool show_progress);
 
 /// The statement that prints the summary; NOTICE lines of it.

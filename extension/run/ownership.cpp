@@ -1,15 +1,11 @@
 // See ownership.hpp.
 #include "run/ownership.hpp"
 
+#include "bridge/background.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "run/access.hpp"
-
-extern "C" {
-#include "storage/latch.h"
-#include "utils/wait_event.h"
-}
 
 namespace portage::run {
 
@@ -17,24 +13,18 @@ using bridge::Error;
 using bridge::format;
 using Clock = std::chrono::steady_clock;
 
-namespace {
-
-void sleep_raw(long milliseconds) {
-  WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
-  ResetLatch(MyLatch);
-  CHECK_FOR_INTERRUPTS();
+bool lock_patiently(int64_t pipeline_id, const std::string& scope, bool exclusive) {
+  bool locked = try_lock(pipeline_id, scope, exclusive);
+  for (int i = 0; !locked && i < 50; i++) {
+    bridge::nap(10);
+    locked = try_lock(pipeline_id, scope, exclusive);
+  }
+  return locked;
 }
 
-}  // namespace
-
 bool Ownership::take_turn() {
-  // Who finds a run active lets go of the lock at once: a moment's patience, then it is somebody else's for
-  // long.
-  bool locked = try_lock(run_.pipeline_id, scope_, false);
-  for (int i = 0; !locked && i < 50 && commits_ == Commits::yes; i++) {
-    bridge::guarded(sleep_raw, 10L);
-    locked = try_lock(run_.pipeline_id, scope_, false);
-  }
+  bool locked = commits_ == Commits::yes ? lock_patiently(run_.pipeline_id, scope_, false)
+                                         : try_lock(run_.pipeline_id, scope_, false);
   if (!locked && helps_) request_ = ledger::Request::pause;
   if (!locked && !helps_ && commits_ == Commits::yes)
     throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
@@ -59,7 +49,7 @@ bool Ownership::rest(double milliseconds) {
                                              std::chrono::duration<double, std::milli>(milliseconds));
   while (!stopped() && Clock::now() < end) {
     double left = std::chrono::duration<double, std::milli>(end - Clock::now()).count();
-    bridge::guarded(sleep_raw, static_cast<long>(std::clamp(left, 1.0, 200.0)));
+    bridge::nap(static_cast<long>(std::clamp(left, 1.0, 200.0)));
     look();
     bridge::commit();
   }

@@ -10,6 +10,10 @@ namespace portage::run {
 /// Who commits: a procedure commits each batch; a function leaves that to its caller.
 enum class Commits : bool { no, yes };
 
+/// The lock of a pipeline and scope (access.hpp). Who finds a run active lets go of it at once: a moment's
+/// patience, then it is somebody else's for long.
+bool lock_patiently(int64_t pipeline_id, const std::string& scope, bool exclusive);
+
 class Ownership {
  public:
   /// `run` outlives it; its status is what the owner has made it. `scope`: of the advisory lock (access.hpp).

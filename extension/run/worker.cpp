@@ -98,10 +98,10 @@ void Worker::begin() {
                       : run.status == "failed" ? "retried"
                                                : "resumed",
                       verifying ? "{\"step\": \"verifying\"}" : "{}");
-  if (verifying)
-    ledger::own_run(run.id, next);
-  else
-    ledger::take_run(run.id, columns);
+  // An operator may have been faster.
+  if (!(verifying ? ledger::own_run(run.id, run.status, next)
+                  : ledger::take_run(run.id, run.status, columns)))
+    refuse_transition(run.id, ledger::find_run(run.id)->status, next);
   run.status = next;
   job_.policy.hash_columns = ledger::hash_columns_of(run.id);
   job_.policy.first_xid = ledger::first_xid_of(run.id);

@@ -224,7 +224,8 @@ void Rollback::begin() {
   else
     run::move(run_.id, run_.status, "rolling_back", "rollback_started");
   run_.status = "rolling_back";
-  ledger::own_run(run_.id, run_.status);
+  if (!ledger::own_run(run_.id, run_.status, run_.status))
+    run::refuse_transition(run_.id, ledger::find_run(run_.id)->status, run_.status);
   ledger::set_rollback_options(run_.id,
                                drifted_ == Drifted::refuse ? "refuse"
                                : drifted_ == Drifted::keep ? "keep"

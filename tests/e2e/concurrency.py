@@ -194,6 +194,53 @@ def many_scopes(server, admin):
     check('... and all rows', admin.value('SELECT count(*) FROM app.many') == 64 * 20)
     check('... one mapping per row', admin.value("SELECT count(*) FROM portage.legacy_mappings WHERE scope LIKE 's%%'") == 64 * 20)
 
+    # runs of several batches, in every way that there is to run them, 64 scopes over 16 connections
+    scopes += range(64)
+    options = '{"batch_size": 30}'
+
+    def run_any():
+        with Session(server) as session:
+            while True:
+                with lock:
+                    if not scopes:
+                        return
+                    number = scopes.pop()
+                scope, data = f'm{number}', ndjson(items(1, 100) + items(3, 3) + [{'id': 'x', 'n': 1}])
+                try:
+                    if number % 4 == 0:
+                        session.rows("SELECT portage.migrate('many', %s, %s)", data, scope)
+                        continue
+                    if number % 4 == 1:
+                        session.rows("CALL portage.import('many', payload => %s, scope => %s, options => %s)", data, scope, options)
+                        continue
+                    run = session.value("SELECT portage.open_run('many', %s, %s)", scope, options)
+                    half = len(data) // 2
+                    session.rows('SELECT portage.submit(%s, %s, chunk_no => 1)', run, data[:half])
+                    session.rows('SELECT portage.submit(%s, %s, chunk_no => 2)', run, data[half:])
+                    if number % 4 == 2:
+                        session.rows('CALL portage.run(%s)', run)
+                    else:
+                        session.rows('SELECT portage.start(%s)', run)
+                        session.rows('CALL portage.wait(%s)', run)
+                except psycopg2.Error as error:
+                    problems.append((scope, told(error)))
+
+    threads = [threading.Thread(target=run_any) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    check('64 runs of 64 scopes over 16 connections, called, imported and started: no error, no deadlock', not problems, problems[:3])
+    runs = admin.rows("""SELECT r.status, r.read, r.inserted, r.invalid,
+          (SELECT count(*) FROM app.many t WHERE t.owner = r.scope), (SELECT count(*) FROM portage.legacy_mappings m WHERE m.run_id = r.id),
+          (SELECT sum(b.read) FROM portage.migration_batches b WHERE b.run_id = r.id),
+          (SELECT count(*) FROM portage.migration_items i WHERE i.run_id = r.id), count(*)
+        FROM portage.migration_runs r WHERE r.scope LIKE 'm%%' AND r.pipeline = 'many' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8""")
+    check('... all completed and balanced', runs == [('completed', 102, 100, 2, 100, 100, 102, 102, 64)], runs)
+    check('... and none met a deadlock', admin.value(
+        "SELECT sum(deadlocks) FROM pg_stat_database") == 0 and
+        admin.value("SELECT count(*) FROM portage.migration_ranges WHERE last_error IS NOT NULL") == 0)
+
     # the same scope for all: some are refused, none is lost
     answers, barrier = [], threading.Barrier(16)
 

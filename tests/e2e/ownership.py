@@ -31,9 +31,9 @@ def prepare(admin):
         "columns": {"scope": "$scope", "id": "id", "name": "name"}}')""")
 
 
-def open_run(admin, scope):
-    run = admin.value("""SELECT portage.open_run('copy', %s, '{"batch_size": 100}')""", scope)
-    admin.rows("SELECT portage.attach_table(%s, 'source')", run)
+def open_run(admin, scope, batch_size=100, first=1, last=ITEMS):
+    run = admin.value("SELECT portage.open_run('copy', %s, %s)", scope, '{"batch_size": %d}' % batch_size)
+    admin.rows("SELECT portage.attach_query(%s, %s, key => '{id}')", run, f'SELECT * FROM source WHERE id BETWEEN {first} AND {last}')
     return run
 
 
@@ -70,7 +70,7 @@ def stop_between_batches(chance, admin, pid):
     """While the run holds it is most of the time in no transaction."""
     for _ in range(200):
         stop(pid)
-        if not admin.value('SELECT count(*) FROM pg_locks WHERE pid = %s', pid):
+        if not admin.value("SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'advisory'", pid):
             return True
         os.kill(pid, signal.SIGCONT)
         time.sleep(chance.random() * 0.2)
@@ -143,7 +143,7 @@ def begin_rollback(admin, session, run):
 def within_a_batch(server, admin, wish):
     """Nobody can take over what is in the sleeper's hands; an operator's wish waits for it."""
     name = f'stopped within a batch, then {wish}'
-    run = open_run(admin, f'gate {wish}')
+    run = open_run(admin, f'gate {wish}', 1, 1450, 1550)  # a batch of one item has no time limit
     with Session(server) as keeper, Session(server) as other:
         keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
         admin.rows('SELECT portage.start(%s)', run)
@@ -156,19 +156,22 @@ def within_a_batch(server, admin, wish):
         check(f'{name}: who tries to take it over is told why not', error is not None and error.pgcode == 'PZ007' and
               f'process {pid}' in told(error), told(error))
         admin.rows('CALL portage.tick()')
+        pending = None
         if wish != 'nothing':
-            check(f'{name}: the wish is taken', other.error(f'SELECT portage.{wish}(%s)', run) is None)
-            check(f'{name}: and cannot be done yet', status(admin, run) == 'running', status(admin, run))
+            pending = other.begin(f'SELECT portage.{wish}(%s)', run)
+            time.sleep(1)
+            check(f'{name}: that cannot be done yet', status(admin, run) == 'running', status(admin, run))
         os.kill(pid, signal.SIGCONT)
+        check(f'{name}: no error', not pending or pending.wait().error is None, pending and told(pending.error))
     end = {'nothing': 'completed', 'pause': 'paused', 'cancel': 'cancelled'}[wish]
     check(f'{name}: awake again, it is {end}', until(lambda: status(admin, run) == end), status(admin, run))
     if wish == 'pause':
-        check(f'{name}: what it had in hand stays', admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) == 1500)
+        check(f'{name}: what it had in hand stays', admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) == 51)
         admin.rows('SELECT portage.resume(%s)', run)
         until(lambda: status(admin, run) == 'completed')
     check(f'{name}: the books balance', not books(admin, run), books(admin, run))
     check(f'{name}: with what it had in hand', admin.value('SELECT inserted FROM portage.migration_runs WHERE id = %s', run) ==
-          (1500 if wish == 'cancel' else ITEMS))
+          (51 if wish == 'cancel' else 101))
 
 
 def wishes(chance, server, admin):
@@ -225,6 +228,8 @@ def main():
         for what in ('import', 'rollback'):
             taken_over(chance, server, admin, what, 'session', 'worker')
             taken_over(chance, server, admin, what, 'worker', 'session')
+        admin.rows("ALTER SYSTEM SET portage.lock_timeout = '20s'")  # from now on batches wait at the gate
+        admin.rows('SELECT pg_reload_conf()')
         for wish in ('nothing', 'pause', 'cancel'):
             within_a_batch(server, admin, wish)
         wishes(chance, server, admin)
