@@ -293,9 +293,8 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
   if (keys.empty()) return written;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT target_key, ordinal FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND "
-      "run_id = $3 "
-      "AND target_key = ANY ($4 COLLATE \"C\")");
+      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND "
+      "run_id = $3 AND target_key = ANY ($4 COLLATE \"C\") GROUP BY 1");
   bridge::Result rows =
       select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(keys)});
   for (size_t i = 0; i < rows.size(); i++) written[rows.text(i, 1)] = rows.bigint(i, 2);

@@ -214,10 +214,14 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   for (size_t i = 0; i < items.size(); i++)
     if (rows[i].found && (policy_.park || matched[i])) met.push_back(&rows[i]);
   std::unordered_map<std::string, int64_t> ours = written_by_run(met);
+  auto is_taken = [&](std::string_view key, int64_t ordinal) {
+    auto [known, fresh] = ours.emplace(key, ordinal);
+    if (!fresh) known->second = std::min(known->second, ordinal);
+  };
   if (seen_) {
     // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all
     // the same.
-    for (const auto& [key, ordinal] : seen_->find_keys(met_keys(by_match))) ours.emplace(key, ordinal);
+    for (const auto& [key, ordinal] : seen_->find_keys(met_keys(by_match))) is_taken(key, ordinal);
   }
   std::vector<int64_t> predicted(items.size(), 0);
   if (predictions_) {
@@ -228,7 +232,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   cut_ = nullptr;
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
-    if (item.outcome == Outcome::unchanged) ours.emplace(std::string(item.target_key), item.ordinal);
+    if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);
     if (item.outcome != Outcome::pending) continue;
     auto before = rows[i].found ? taken.find(rows[i].key) : taken.end();
     if (before != taken.end() && policy_.park) {
@@ -252,7 +256,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     else
       meet(batch, item, mappings[i], rows[i]);
     if (item.outcome == Outcome::pending && rows[i].found) taken.emplace(rows[i].key, item.ordinal);
-    if (item.outcome == Outcome::unchanged) ours.emplace(std::string(item.target_key), item.ordinal);
+    if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);
   }
   if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
   std::sort(work_.begin(), work_.end(),

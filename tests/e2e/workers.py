@@ -279,7 +279,7 @@ def refusals(server):
         admin.rows('ROLLBACK')
         check(f'one worker: {what}', what in (reason or ''), reason)
     check('several workers otherwise', admin.value("SELECT portage.plan(%s) -> 'workers' ->> 'number'", run) == '2')
-    admin.rows('CREATE TABLE app.source AS SELECT g AS id, g::text AS code, g AS n, 1 AS parent FROM generate_series(1, 3000) g')
+    admin.rows('CREATE TABLE app.source AS SELECT g AS id, g::text AS code, g % 100 AS n, 1 AS parent FROM generate_series(1, 3000) g')
     admin.rows('ALTER TABLE app.source ADD PRIMARY KEY (id)')
     rows = Place(server, 'live', 'rows')
     run = rows.open([], {'workers': 2}, 'app.source')
