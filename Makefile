@@ -71,9 +71,7 @@ PRECOMPILED := build/pch/bridge/pg.hpp.gch
 
 $(PRECOMPILED): $(SRC)/extension/bridge/pg.hpp $(BUILT_FOR)
 	@mkdir -p $(@D)
-	echo '#include "bridge/pg.hpp"' > build/pch/all.hpp
-	$(CXX) $(CXXFLAGS) $(filter-out -Ibuild/pch,$(CPPFLAGS)) \
-	  -MMD -MP -MF $(@:.gch=.d) -MT $@ -x c++-header -c -o $@ build/pch/all.hpp
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -x c++-header -c -o $@ $<
 
 build/obj/%.o: $(SRC)/extension/%.cpp $(PRECOMPILED)
 	@mkdir -p $(@D)
@@ -116,10 +114,12 @@ check-long: ## what takes longer than make check may: tests/long/
 	@tests/run-check.sh long
 
 demo: ## a migration from its files to its rollback, on a private throwaway server
+	@$(MAKE) --no-print-directory -q all || echo 'building pg_portage first: some minutes ...'
 	@$(MAKE) --no-print-directory -s -j $$(nproc) all
 	@demo/demo.sh
 
 demo-psql: ## the same up to the imported table, then psql on it; the server goes with psql
+	@$(MAKE) --no-print-directory -q all || echo 'building pg_portage first: some minutes ...'
 	@$(MAKE) --no-print-directory -s -j $$(nproc) all
 	@demo/demo.sh psql
 

@@ -38,9 +38,9 @@ show_and_run() {
   psql >/dev/null <<<"$sql"
 }
 
-# The NOTICEs of a CALL: progress as one line that is written over where there is a terminal, else a line each.
+# The NOTICEs of a CALL: progress as one line that is written over where there is a terminal, else a line each tenth.
 told() {
-  local line done='' said=''
+  local line done='' said='' tenth=0
   while IFS= read -r line; do
     [ -z "$said" ] || continue
     line=${line#NOTICE:  }
@@ -55,6 +55,8 @@ told() {
         done=yes
         continue
       fi
+      [ $((share / 10)) -gt "$tenth" ] || continue
+      tenth=$((share / 10))
     fi
     [ -z "$done" ] || printf '\r%-78s\r' ''
     done=''
@@ -77,7 +79,7 @@ call() {
 refused() {
   shown "$1"
   echo
-  psql -c "$1" 2>&1 >/dev/null | fold -s -w 76 | sed 's/^/   /' || true
+  psql -c "$1" 2>&1 >/dev/null | fold -s -w 76 | sed 's/^/   /; s/ *$//' || true
 }
 
 # A query's result as psql aligns it; with a second word, the query is shown first.
@@ -147,11 +149,17 @@ SELECT portage.validate(:run);"
   validated=$(psql -c "SELECT portage.open_run('vocabulary', 'anna')")
   psql -c "SELECT portage.attach_file($validated, '$(real $snapshot)')" >/dev/null
   psql -c "CREATE TABLE validation AS SELECT portage.validate($validated) AS v"
+  echo '   Its answer is JSON; as tables:'
+  echo
   table "SELECT v->'ready' AS ready, v->'counts'->>'inserted' AS inserted, v->'counts'->>'invalid' AS invalid FROM validation"
   echo
   table "SELECT i->>'rule' AS rule, i->>'column' AS \"column\", i->>'count' AS items, i->'first'->>'line' AS first_line
          FROM validation, jsonb_array_elements(v->'issues') AS i ORDER BY 3 DESC, 1, 2"
+  echo
+  echo '   Nine rows for eight kinds: what has no id lacks the legacy id and the word.'
   psql -c "SELECT portage.cancel($validated)" >/dev/null
+  expect 'kinds of defects, as planted and as validated' '8 9' \
+    "$(cut -d' ' -f2- "$PORTAGE_SERVER/planted" | sort -u | wc -l) $(psql -c "SELECT jsonb_array_length(v->'issues') FROM validation")"
   expect 'the validation' "true $good $defects" \
     "$(psql -F ' ' -c "SELECT v->'ready', v->'counts'->>'inserted', v->'counts'->>'invalid' FROM validation")"
   expect 'rows in the table' 0 "$(psql -c 'SELECT count(*) FROM progress')"
@@ -180,7 +188,7 @@ CALL portage.rollback($imported);"
 fi
 
 step 'The rejects: where each stands, and why'
-table "SELECT line, rule, left(raw, 44) AS raw FROM portage.rejects
+table "SELECT ordinal, line, rule, left(raw, 34) AS raw FROM portage.rejects
 WHERE run_id = $imported ORDER BY ordinal LIMIT 5;" shown
 
 step 'One of them corrected by hand, and replayed'
@@ -200,8 +208,9 @@ call "CALL portage.import('vocabulary', file => '$snapshot', scope => 'anna');" 
 # the corrected item is still wrong in the file
 expect 'the second run' "read=$items unchanged=$((good - 1)) invalid=$defects" "$(counts "$run")"
 
-step 'Is it right? The ledger against itself, the table, and the file'
-table "SELECT name, expected, actual, passed FROM portage.verify($imported);" shown
+step 'Is it right? The ledger against itself, the table, and the file read again'
+table "SELECT name, expected, actual, passed
+FROM portage.verify($imported, 'source');" shown
 expect 'failed checks' 0 "$(psql -c "SELECT count(*) FROM portage.data_integrity_checks WHERE run_id = $imported AND NOT passed")"
 
 step 'Somebody goes on learning in the new application; the run cannot simply go'
@@ -227,5 +236,6 @@ fi
 cat <<'TEXT'
    Every number above is what python3 and grep count in the same files.
    To play on with the imported table: make demo-psql
-   To go on: make check; make install; docs/guide.md
+   On a server and with a file of your own: docs/guide.md
+   All tests: make check
 TEXT

@@ -56,6 +56,7 @@ CREATE TABLE portage.migration_runs (
   background       boolean NOT NULL DEFAULT false,
   launched_at      timestamptz,
   hold_reason      text,
+  workers          integer,
   rollback_options jsonb,
   replay_cursor    bigint,
   cleaned_at       timestamptz,
@@ -76,6 +77,7 @@ COMMENT ON COLUMN portage.migration_runs.paused_from IS 'the state to which resu
 COMMENT ON COLUMN portage.migration_runs.background IS 'a background worker is to work on the run, and another one if that goes away';
 COMMENT ON COLUMN portage.migration_runs.launched_at IS 'when a background worker was last asked for';
 COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at this moment: it goes on by itself';
+COMMENT ON COLUMN portage.migration_runs.workers IS 'how many workers may import the run side by side';
 COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
@@ -127,6 +129,7 @@ CREATE TABLE portage.migration_ranges (
   first_ordinal   bigint NOT NULL,
   next_ordinal    bigint NOT NULL,
   cursor_ordinal  bigint NOT NULL,
+  end_ordinal     bigint,
   next_byte       bigint NOT NULL,
   next_line       bigint NOT NULL,
   reader_state    text NOT NULL DEFAULT '',
@@ -134,6 +137,7 @@ CREATE TABLE portage.migration_ranges (
   done            boolean NOT NULL DEFAULT false,
   owner_pid       integer,
   owner_started_at timestamptz,
+  lease_expires   timestamptz,
   epoch           bigint NOT NULL DEFAULT 0,
   attempts        integer NOT NULL DEFAULT 0,
   last_error      text,
@@ -141,6 +145,8 @@ CREATE TABLE portage.migration_ranges (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE portage.migration_ranges IS 'a stretch of a part that one worker owns at a time, with its cursor';
 COMMENT ON COLUMN portage.migration_ranges.cursor_ordinal IS 'ordinal of the item at next_byte; items before next_ordinal are already in the ledger';
+COMMENT ON COLUMN portage.migration_ranges.end_ordinal IS 'ordinal behind the last item of the range; null: as far as the part reaches';
+COMMENT ON COLUMN portage.migration_ranges.lease_expires IS 'until when nobody else takes the range, unless its owner is gone';
 
 CREATE TABLE portage.migration_batches (
   id            bigint GENERATED ALWAYS AS IDENTITY,
@@ -270,6 +276,20 @@ COMMENT ON TABLE portage.predictions IS
 COMMENT ON COLUMN portage.predictions.session IS '0: of the run itself; else the backend that validates it';
 COMMENT ON COLUMN portage.predictions.kind IS 'id: a legacy id; key: the key of a row that stands in the target; else the index whose key values are hashed in key';
 
+CREATE TABLE portage.data_integrity_checks (
+  run_id     bigint NOT NULL,
+  name       text NOT NULL COLLATE "C",
+  severity   text NOT NULL CONSTRAINT check_severity CHECK (severity IN ('warning', 'error', 'critical')),
+  expected   text,
+  actual     text,
+  passed     boolean NOT NULL,
+  details    jsonb NOT NULL DEFAULT '{}',
+  checked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  PRIMARY KEY (run_id, checked_at, name)
+);
+COMMENT ON TABLE portage.data_integrity_checks IS 'one check of one verification of a run: what was expected, what was found';
+COMMENT ON COLUMN portage.data_integrity_checks.details IS 'the first few findings by ordinal or key; rows that others changed since are counted here and are no failure';
+
 CREATE TABLE portage.migration_events (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   run_id     bigint NOT NULL,
@@ -295,5 +315,6 @@ SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.data_integrity_checks', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events_id_seq', '');

@@ -33,6 +33,11 @@ CREATE PROCEDURE portage.tick()
 COMMENT ON PROCEDURE portage.tick() IS
   'the heartbeat: asks for background workers for the caller''s runs that wait for one, or whose worker or server went away';
 
+CREATE PROCEDURE portage.work(run bigint)
+  AS 'MODULE_PATHNAME', 'portage_work' LANGUAGE C;
+COMMENT ON PROCEDURE portage.work(bigint) IS
+  'joins the workers of a run that is being imported by several; returns when nothing is left for it to do';
+
 CREATE PROCEDURE portage.run_in_background(run bigint)
   AS 'MODULE_PATHNAME', 'portage_run_in_background' LANGUAGE C;
 COMMENT ON PROCEDURE portage.run_in_background(bigint) IS

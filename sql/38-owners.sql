@@ -16,7 +16,7 @@ COMMENT ON FUNCTION portage.owner_alive(integer, timestamptz, timestamptz) IS
 -- A range counts only while its run has an owner: a session that was interrupted lives on, and works on nothing.
 CREATE VIEW portage.locks WITH (security_barrier) AS
   WITH owned AS (
-    SELECT r.id AS run_id, r.pipeline, r.scope, r.role_name, r.owner_pid,
+    SELECT r.id AS run_id, r.pipeline_id, r.pipeline_version, r.pipeline, r.scope, r.role_name, r.owner_pid,
            r.owner_lease,
            (SELECT max(e.created_at) FROM portage.migration_events e WHERE e.run_id = r.id
                AND e.event_type IN ('migration_started', 'retried', 'resumed', 'rollback_started')) AS acquired_at
@@ -29,12 +29,17 @@ CREATE VIEW portage.locks WITH (security_barrier) AS
            o.run_id, o.role_name, o.owner_pid AS pid, NULL::bigint AS epoch, o.acquired_at, o.owner_lease AS expires_at
       FROM owned o
     UNION ALL
+    SELECT 'target ' || v.target_schema || '.' || v.target_name, o.run_id, o.role_name, o.owner_pid, NULL, o.acquired_at,
+           o.owner_lease
+      FROM owned o JOIN portage.pipeline_versions v ON v.pipeline_id = o.pipeline_id AND v.version = o.pipeline_version
+     WHERE (v.definition ->> 'exclusive')::boolean
+    UNION ALL
     SELECT 'part ' || g.part || ', range ' || g.range_no, o.run_id, o.role_name, g.owner_pid, g.epoch,
            (SELECT min(b.started_at) FROM portage.migration_batches b
              WHERE b.run_id = g.run_id AND b.part = g.part AND b.range_no = g.range_no AND b.epoch = g.epoch),
-           NULL::timestamptz
+           g.lease_expires
       FROM owned o JOIN portage.migration_ranges g ON g.run_id = o.run_id
-     WHERE NOT g.done AND portage.owner_alive(g.owner_pid, g.owner_started_at, NULL)
+     WHERE NOT g.done AND portage.owner_alive(g.owner_pid, g.owner_started_at, g.lease_expires)
   )
   SELECT h.resource, h.run_id,
          pg_catalog.jsonb_build_object(

@@ -25,7 +25,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          CASE WHEN o.alive AND p.bytes_read > 0 AND p.bytes > p.bytes_read
               THEN make_interval(secs => round((t.seconds * (p.bytes - p.bytes_read) / p.bytes_read)::numeric, 0)::float8) END
            AS estimated_time_remaining,
-         CASE WHEN o.alive THEN 1 ELSE 0 END AS workers,
+         CASE WHEN o.alive THEN 1 + w.helpers ELSE 0 END AS workers,
          b.size AS batch_size,
          CASE WHEN r.status = 'paused' THEN 'paused' || coalesce(': ' || split_part(r.error, E'\n', 1), '')
                 || '; SELECT portage.resume(' || r.id || ') goes on'
@@ -53,10 +53,18 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
         FROM portage.migration_batches b WHERE b.run_id = r.id AND r.read IS NULL
        UNION ALL SELECT r.read, r.inserted, r.updated, r.unchanged, r.skipped, r.conflicted, r.parked, r.invalid, r.failed
         WHERE r.read IS NOT NULL ORDER BY read DESC LIMIT 1) c
+    CROSS JOIN LATERAL (SELECT count(DISTINCT g.owner_pid)::integer AS helpers FROM portage.migration_ranges g
+       WHERE o.alive AND r.workers > 1 AND g.run_id = r.id AND NOT g.done AND g.owner_pid <> r.owner_pid
+         AND portage.owner_alive(g.owner_pid, g.owner_started_at, g.lease_expires)) w
     CROSS JOIN LATERAL (SELECT count(*)::integer AS total, count(*) FILTER (WHERE g.done OR m.skipped IS NOT NULL)::integer AS done,
              sum(m.byte_length) AS bytes,
-             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length ELSE least(g.next_byte, m.byte_length) END) AS bytes_read
-        FROM portage.migration_parts m LEFT JOIN portage.migration_ranges g ON g.run_id = m.run_id AND g.part = m.part
+             sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length
+                      WHEN r.workers > 1 THEN least(m.byte_length, (SELECT coalesce(sum(b.bytes), 0)::bigint FROM portage.migration_batches b
+                                                                     WHERE b.run_id = m.run_id AND b.part = m.part))
+                      ELSE least(coalesce(g.next_byte, 0), m.byte_length) END) AS bytes_read
+        FROM portage.migration_parts m
+        LEFT JOIN LATERAL (SELECT bool_and(q.done) AS done, max(q.next_byte) AS next_byte FROM portage.migration_ranges q
+                            WHERE q.run_id = m.run_id AND q.part = m.part HAVING count(*) > 0) g ON true
        WHERE m.run_id = r.id) p
     CROSS JOIN LATERAL (SELECT extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds) t
     LEFT JOIN LATERAL (SELECT b.read AS size FROM portage.migration_batches b WHERE b.run_id = r.id ORDER BY b.id DESC LIMIT 1) b
@@ -129,6 +137,11 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
       SELECT k.*, j.part, j.line, pg_catalog.regexp_replace(j.message, '\s+', ' ', 'g') AS message
         FROM kinds k JOIN portage.rejects j ON j.run_id = $1 AND j.ordinal = k.ordinal
        WHERE k.position <= 10
+    ), wrapped AS ( -- at words, where there are some; psql's NOTICE and 58 characters fill a terminal
+      SELECT k.*, pg_catalog.regexp_replace(pg_catalog.regexp_replace(
+               CASE WHEN length(message) > 174 THEN left(message, 171) || '...' ELSE message END,
+               '(\S{58})(?=\S)', '\1 ', 'g'), '(.{1,58})( |$)', E'\\1\n', 'g') AS lines
+        FROM shown k
     )
     SELECT line FROM (
       SELECT 1 AS section, 0::bigint AS position, 0 AS part, format('%s %s of pipeline %s%s: %s', CASE WHEN dry_run THEN 'dry run' ELSE 'run' END,
@@ -143,18 +156,28 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
        WHERE k.count > 0 OR k.name IN ('read', 'inserted')
       UNION ALL
       SELECT 3, 0, 0, format('  %s s, %s items/s', seconds, to_char(items_per_second, 'FM999,999,999,990'))
-        FROM info WHERE read > 0 AND seconds IS NOT NULL
+        FROM info WHERE read > 0 AND seconds IS NOT NULL AND status <> 'rolled_back' -- then it is the rollback that ended
       UNION ALL
       SELECT 3, 1, 0, CASE WHEN r.verified THEN '  verified' ELSE '  NOT VERIFIED: SELECT * FROM portage.data_integrity_checks WHERE run_id = ' || $1 || ' AND NOT passed;' END
         FROM portage.migration_runs r WHERE r.id = $1 AND r.verified IS NOT NULL AND EXISTS (SELECT FROM info)
       UNION ALL
+      SELECT 3, t.position, 0, t.line
+        FROM (SELECT (c.expected::bigint - c.actual::bigint) AS gone FROM portage.data_integrity_checks c
+               WHERE c.run_id = $1 AND c.name = 'unchanged_rows' AND NOT c.passed ORDER BY c.checked_at DESC LIMIT 1) c
+       CROSS JOIN LATERAL (VALUES
+               (2, format('  unchanged items whose row is gone from the target: %s;', to_char(c.gone, 'FM999,999,999,990'))),
+               (3, '  an import with {"incremental": false} brings these rows back')) AS t (position, line)
+       WHERE EXISTS (SELECT FROM info)
+      UNION ALL
       SELECT 4, 0, 0, '  rejects, by kind, with the first of each:' FROM info WHERE EXISTS (SELECT FROM kinds)
       UNION ALL
       SELECT 5, k.position, t.part, t.line
-        FROM shown k CROSS JOIN LATERAL (VALUES
-          (1, format('  %s  %s  %s  %s', lpad(to_char(k.count, 'FM999,999,990'), 9), k.sqlstate, rpad(k.name, 34),
-                     CASE WHEN k.part > 1 THEN 'part ' || k.part || ', ' ELSE '' END || 'line ' || k.line)),
-          (2, repeat(' ', 13) || CASE WHEN length(k.message) > 58 THEN left(k.message, 55) || '...' ELSE k.message END)
+        FROM wrapped k CROSS JOIN LATERAL (
+          SELECT 1, format('  %s  %s  %s  %s', lpad(to_char(k.count, 'FM999,999,990'), 9), k.sqlstate, rpad(k.name, 34),
+                           CASE WHEN k.part > 1 THEN 'part ' || k.part || ', ' ELSE '' END || 'line ' || k.line)
+          UNION ALL
+          SELECT 1 + m.number, repeat(' ', 13) || m.line
+            FROM pg_catalog.string_to_table(rtrim(k.lines, E'\n'), E'\n') WITH ORDINALITY AS m (line, number)
         ) AS t (part, line)
       UNION ALL
       SELECT 6, 0, 0, format('  and %s more kinds', count(*) - 10) FROM kinds HAVING count(*) > 10

@@ -1,24 +1,5 @@
 -- Proving a run: what the ledger says against itself, against the target, and against what was submitted.
 
-CREATE TABLE portage.data_integrity_checks (
-  run_id     bigint NOT NULL,
-  name       text NOT NULL COLLATE "C",
-  severity   text NOT NULL CONSTRAINT check_severity CHECK (severity IN ('warning', 'error', 'critical')),
-  expected   text,
-  actual     text,
-  passed     boolean NOT NULL,
-  details    jsonb NOT NULL DEFAULT '{}',
-  checked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-  PRIMARY KEY (run_id, checked_at, name)
-);
-COMMENT ON TABLE portage.data_integrity_checks IS 'one check of one verification of a run: what was expected, what was found';
-COMMENT ON COLUMN portage.data_integrity_checks.details IS 'the first few findings by ordinal or key; rows that others changed since are counted here and are no failure';
-SELECT pg_catalog.pg_extension_config_dump('portage.data_integrity_checks', '');
-ALTER TABLE portage.data_integrity_checks ENABLE ROW LEVEL SECURITY;
-CREATE POLICY checks_of_runs ON portage.data_integrity_checks FOR SELECT
-  USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
-GRANT SELECT ON portage.data_integrity_checks TO PUBLIC;
-
 CREATE FUNCTION portage.verify_checks(run bigint, depth text) RETURNS timestamptz
   AS 'MODULE_PATHNAME', 'portage_verify' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.verify_checks(bigint, text) IS 'makes the checks of verify() and records them; returns their time';

@@ -89,12 +89,13 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
                            FROM portage.rejects j WHERE j.run_id = p.run_id) j
      CROSS JOIN LATERAL (VALUES
        (1, p.status IN ('running', 'verifying') AND NOT p.is_running, 'interrupted', 'nobody works on the run: it can go on where it stopped',
-        format('CALL portage.run(%s);', p.run_id)),
+        format('SELECT portage.resume(%s);', p.run_id)),
        (2, p.status = 'rolling_back' AND NOT p.is_running, 'rollback_interrupted', 'nobody works on the rollback: it can go on where it stopped',
-        format('CALL portage.rollback(%s);', p.run_id)),
-       (3, p.status = 'failed', 'failed', 'the run failed: mend the cause, then let it go on', format('CALL portage.run(%s);', p.run_id)),
-       (4, p.status = 'paused', 'paused', 'the target has changed: if the pipeline still fits, let the run go on',
-        format('CALL portage.run(%s);', p.run_id)),
+        format('SELECT portage.resume(%s);', p.run_id)),
+       (3, p.status = 'failed', 'failed', 'the run failed: mend the cause, then let it go on', format('SELECT portage.retry(%s);', p.run_id)),
+       (4, p.status = 'paused', 'paused', CASE WHEN r.error IS NULL THEN 'the run is paused: let it go on when it suits'
+                                               ELSE 'the target has changed: if the pipeline still fits, let the run go on' END,
+        format('SELECT portage.resume(%s);', p.run_id)),
        (5, p.dry_run AND p.status = 'completed', 'dry_run', 'nothing was written: import for real',
         format('CALL portage.import(%L, ..., scope => %L);', p.pipeline, p.scope)),
        (6, j.rejects > 0 AND NOT p.dry_run AND p.status IN ('completed', 'failed', 'cancelled'), 'rejects',
@@ -105,6 +106,9 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
         format('SELECT portage.plan(%s) -> ''recommendations'';', p.run_id)),
        (9, r.verified IS FALSE, 'checks', 'a check did not pass',
         format('SELECT name, expected, actual, details FROM portage.data_integrity_checks WHERE run_id = %s AND NOT passed;', p.run_id)),
+       (9, EXISTS (SELECT FROM portage.data_integrity_checks c WHERE c.run_id = p.run_id AND c.name = 'unchanged_rows' AND NOT c.passed),
+        'rows_gone', 'unchanged items have no row any more: an import that compares each item with its row brings them back',
+        format('CALL portage.import(%L, ..., scope => %L, options => ''{"incremental": false}'');', p.pipeline, p.scope)),
        (10, r.verified IS NULL AND p.status = 'completed' AND NOT p.dry_run, 'verify', 'the run has not been verified',
         format('SELECT * FROM portage.verify(%s);', p.run_id)),
        (11, p.status = 'completed' AND p.inserted >= 10000, 'analyze', 'the planner does not know the new rows yet',

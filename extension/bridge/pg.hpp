@@ -1,6 +1,7 @@
 // The one door to the Postgres headers. Standard headers come first, because Postgres defines macros
 // (snprintf, _, Min, ...) that break them; simdjson and nlohmann must be included before this file.
-#pragma once
+#ifndef PORTAGE_BRIDGE_PG_HPP  // no #pragma once: precompiled, this is a main file, of which it warns
+#define PORTAGE_BRIDGE_PG_HPP
 
 #include <algorithm>
 #include <array>
@@ -79,3 +80,5 @@ extern "C" {
 }
 
 #include "bridge/compat.hpp"
+
+#endif

@@ -293,6 +293,7 @@ void CsvCore::take_row(Arena& arena, Record& record) {
   record.line = window_.line();
   record.offset = window_.offset();
   record.length = row_.length();
+  if (options_.places_only) return;
   record.raw = arena.copy({window_.data(), row_.length()});
   if (options_.utf8 && !valid_utf8(record.raw)) {
     size_t at = find_invalid_utf8(record.raw);

@@ -365,8 +365,10 @@ JsonReader::Step JsonReader::take_item(size_t length, Arena& arena, Record& reco
   record.line = window_.line();
   record.offset = window_.offset();
   record.length = length;
-  record.raw = arena.copy({window_.data(), length});
-  if (parser_.parse(record.raw, arena, record) && options_.want_item) record.item = record.raw;
+  if (!options_.places_only) {
+    record.raw = arena.copy({window_.data(), length});
+    if (parser_.parse(record.raw, arena, record) && options_.want_item) record.item = record.raw;
+  }
   window_.consume(length);
   expect_ = Expect::after;
   return Step::record;

@@ -83,6 +83,7 @@ void NdjsonReader::take_line(std::string_view line, Arena& arena, Record& record
   record.line = window_.line();
   record.offset = window_.offset();
   record.length = line.size();
+  if (options_.places_only) return;
   record.raw = arena.copy(line);
   if (parser_.parse(record.raw, arena, record) && options_.want_item) record.item = trim(record.raw);
 }

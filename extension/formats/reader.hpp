@@ -40,6 +40,9 @@ struct Options {
   bool want_item = false;                    ///< fill Record::item
   size_t max_item_bytes = size_t{64} << 20;  ///< larger items are rejects, never buffered
   size_t max_depth = 512;  ///< of containers in one item; at most ItemParser::deepest is honoured
+  /// Only cut items and do not look into them: a record has its place (line, offset, length) and nothing
+  /// else, or the fault of a span that could not be cut. Number, places and checkpoints are those of reading.
+  bool places_only = false;
 
   char delimiter = ',';
   std::optional<char> quote = '"';         ///< none: quotes are ordinary characters

@@ -143,6 +143,18 @@ void write_items(const BatchRecord& record, const Item* items, size_t n,
   rows.finish();
 }
 
+/// Another worker of the run has written a mapping since this one looked: the batch is simply done again.
+bridge::Error overtaken() {
+  return bridge::Error(ERRCODE_T_R_SERIALIZATION_FAILURE,
+                       "another worker has taken a legacy id of this batch meanwhile")
+      .hint("Nothing of the batch was kept; it is done again.");
+}
+
+bool is_taken_id(const bridge::Error& error) {
+  return error.code() == ERRCODE_UNIQUE_VIOLATION && error.report().schema_name == "portage" &&
+         error.report().table_name == "legacy_mappings";
+}
+
 void insert_mappings(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n) {
   bridge::TableWriter rows("portage", "legacy_mappings");
   Datum* v = rows.values();
@@ -189,11 +201,15 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
       "FROM (SELECT u.*, x.place FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], "
       "$9::bigint[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal) CROSS JOIN LATERAL "
       "(SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 "
-      "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place");
-  update({param(space.pipeline_id), param(space.scope), param(record.run_id), bridge::param_text_array(ids),
-          bridge::param_text_array(keys), bridge::param_text_array(origins),
-          bridge::param_int8_array(source_hashes), bridge::param_int8_array(row_hashes),
-          bridge::param_int8_array(ordinals)});
+      "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place "
+      // of a row that has changed meanwhile its place is not compared again: this is
+      "AND (m.run_id <> $3 OR m.ordinal = n.ordinal)");
+  uint64_t written = update({param(space.pipeline_id), param(space.scope), param(record.run_id),
+                             bridge::param_text_array(ids), bridge::param_text_array(keys),
+                             bridge::param_text_array(origins), bridge::param_int8_array(source_hashes),
+                             bridge::param_int8_array(row_hashes), bridge::param_int8_array(ordinals)})
+                         .processed();
+  if (written != ids.size()) throw overtaken();
 }
 
 void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items, const std::vector<Undo>& undo,
@@ -289,8 +305,10 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
 std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_t limit) {
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT ordinal, legacy_id, target_key FROM portage.item_rows WHERE run_id = $1 AND ordinal > $2 "
-      "AND status = 'unchanged' AND legacy_id IS NOT NULL ORDER BY ordinal LIMIT $3");
+      "SELECT ordinal, legacy_id, target_key FROM portage.item_rows i WHERE run_id = $1 AND ordinal > $2 "
+      "AND status = 'unchanged' AND legacy_id IS NOT NULL AND NOT EXISTS (SELECT FROM portage.item_rows "
+      "later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) "
+      "ORDER BY ordinal LIMIT $3");
   bridge::Result rows = select.run(run_id, after, limit);
   std::vector<UnchangedItem> page;
   for (size_t i = 0; i < rows.size(); i++)
@@ -306,8 +324,10 @@ std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, cons
   std::string name = column;
   bridge::Result rows = bridge::execute(
       "SELECT " + name +
-          ", min(ordinal) FROM portage.item_rows WHERE run_id = $1 AND status = 'unchanged' AND " + name +
-          " = ANY ($2 COLLATE \"C\") GROUP BY 1",
+          ", min(ordinal) FROM portage.item_rows i WHERE run_id = $1 AND status = 'unchanged' AND " + name +
+          " = ANY ($2 COLLATE \"C\") AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id "
+          "= "
+          "i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) GROUP BY 1",
       {param(run_id), bridge::param_text_array(values)});
   for (size_t i = 0; i < rows.size(); i++) ordinals[rows.text(i, 1)] = rows.bigint(i, 2);
   return ordinals;
@@ -398,7 +418,12 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   bridge::Memory memory("portage ledger");
   bridge::InMemory in(memory.get());
   write_items(record, items, n, revisions);
-  insert_mappings(record, space, items, n);
+  try {
+    insert_mappings(record, space, items, n);
+  } catch (const bridge::Error& error) {
+    if (is_taken_id(error)) throw overtaken();
+    throw;
+  }
   update_mappings(record, space, items, n);
   int64_t batch_id = next_batch_id();
   write_undo(record, batch_id, items, undo, revisions);

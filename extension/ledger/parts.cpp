@@ -1,7 +1,6 @@
 // See parts.hpp.
 #include "ledger/parts.hpp"
 
-#include "bridge/codes.hpp"
 #include "ledger/as_ledger.hpp"
 
 namespace portage::ledger {
@@ -161,70 +160,6 @@ void drop_payloads(int64_t run_id) {
   AsLedger as;
   static const Statement remove("DELETE FROM portage.migration_payloads WHERE run_id = $1");
   remove.run(run_id);
-}
-
-std::optional<Range> find_range(int64_t run_id, int32_t part) {
-  AsLedger as;
-  static const Statement select(
-      "SELECT range_no, first_ordinal, next_ordinal, cursor_ordinal, next_byte, next_line, reader_state, "
-      "last_key, done, "
-      "epoch FROM portage.migration_ranges WHERE run_id = $1 AND part = $2 ORDER BY range_no LIMIT 1");
-  Result rows = select.run(run_id, part);
-  if (rows.empty()) return std::nullopt;
-  Range range;
-  range.part = part;
-  range.number = rows.integer(0, 1);
-  range.first_ordinal = rows.bigint(0, 2);
-  range.next_ordinal = rows.bigint(0, 3);
-  range.cursor_ordinal = rows.bigint(0, 4);
-  range.checkpoint.offset = static_cast<uint64_t>(rows.bigint(0, 5));
-  range.checkpoint.line = static_cast<uint64_t>(rows.bigint(0, 6));
-  range.checkpoint.state = rows.text(0, 7);
-  range.last_key = rows.maybe_text(0, 8);
-  range.done = rows.boolean(0, 9);
-  range.epoch = rows.bigint(0, 10);
-  return range;
-}
-
-Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal) {
-  AsLedger as;
-  static const Statement upsert(
-      "INSERT INTO portage.migration_ranges AS r (run_id, part, range_no, first_ordinal, next_ordinal, "
-      "cursor_ordinal, "
-      "next_byte, next_line, owner_pid, owner_started_at, epoch, attempts) "
-      "VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), "
-      "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), 1, 1) "
-      "ON CONFLICT (run_id, part, range_no) DO UPDATE SET owner_pid = excluded.owner_pid, "
-      "owner_started_at = excluded.owner_started_at, epoch = r.epoch + 1, attempts = r.attempts + 1");
-  upsert.run(run_id, part, first_ordinal);
-  return *find_range(run_id, part);
-}
-
-void advance_range(int64_t run_id, const Range& range) {
-  AsLedger as;
-  static const Statement update(
-      "UPDATE portage.migration_ranges SET next_ordinal = $4, cursor_ordinal = $5, next_byte = $6, next_line "
-      "= $7, "
-      "reader_state = $8, last_key = $9, done = $10 WHERE run_id = $1 AND part = $2 AND range_no = $3 AND "
-      "epoch = $11");
-  uint64_t changed =
-      update
-          .run(run_id, range.part, range.number, range.next_ordinal, range.cursor_ordinal,
-               static_cast<int64_t>(range.checkpoint.offset), static_cast<int64_t>(range.checkpoint.line),
-               range.checkpoint.state, range.last_key, range.done, range.epoch)
-          .processed();
-  if (changed != 1)
-    throw bridge::Error(
-        codes::stale_owner,
-        bridge::format("range %d of part %d has been taken over by another worker", range.number, range.part))
-        .hint("Nothing of this batch was kept; the other worker goes on.");
-}
-
-void record_range_error(int64_t run_id, int32_t part, const std::string& message) {
-  AsLedger as;
-  static const Statement update(
-      "UPDATE portage.migration_ranges SET last_error = $3 WHERE run_id = $1 AND part = $2");
-  update.run(run_id, part, message);
 }
 
 }  // namespace portage::ledger

@@ -52,17 +52,41 @@ void drop_payloads(int64_t run_id);
 struct Range {
   int32_t part = 0, number = 1;
   int64_t first_ordinal = 1, next_ordinal = 1, cursor_ordinal = 1;
+  std::optional<int64_t> end_ordinal;  ///< behind the last one; nothing: as far as the part reaches
   formats::Checkpoint checkpoint;
   std::optional<std::string> last_key;
   bool done = false;
   int64_t epoch = 0;
 };
 
+/// The first range of a part.
 std::optional<Range> find_range(int64_t run_id, int32_t part);
+/// The last one: where several workers read the part, what is not cut into pieces yet.
+std::optional<Range> last_range(int64_t run_id, int32_t part);
+/// What has been read of a part from its beginning on without a gap, as one range; `done`: all of it.
+std::optional<Range> read_so_far(int64_t run_id, int32_t part);
 /// Creates the range if it is new; makes this backend its owner with a new epoch.
 Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal);
-/// Advances the cursor. Raises PZ013 if the epoch is not ours any more: somebody else has taken over.
-void advance_range(int64_t run_id, const Range&);
-void record_range_error(int64_t run_id, int32_t part, const std::string& message);
+/// Advances the cursor; with `lease` (milliseconds) the range stays ours for so long. Raises PZ013 if the
+/// epoch is not ours any more: somebody else has taken over.
+void advance_range(int64_t run_id, const Range&, int lease = 0);
+/// Several workers: the part from this range on is to be cut. Creates it without an owner.
+void open_tail(int64_t run_id, int32_t part, int64_t first_ordinal);
+/// The tail ends before `end` and becomes a piece that can be claimed; with `next`, a new tail begins there,
+/// else the part is cut to its end. A piece without items is done.
+void cut_tail(int64_t run_id, const Range& tail, int64_t end, const formats::Checkpoint& at, bool next);
+/// The next piece that nobody is working on, made this backend's for the time of a lease (milliseconds).
+/// SKIP LOCKED: whoever claims one at the same moment gets another one.
+std::optional<Range> claim_piece(int64_t run_id, int lease);
+/// The same of a certain piece that is this backend's already, after an error.
+Range reclaim(int64_t run_id, const Range&, int lease);
+/// What this backend has claimed and not finished is anybody's again.
+void release_pieces(int64_t run_id);
+struct Pieces {
+  int64_t open = 0;       ///< cut and not done
+  int64_t unclaimed = 0;  ///< of them, nobody works on
+};
+Pieces pieces_of(int64_t run_id);
+void record_range_error(int64_t run_id, int32_t part, int32_t number, const std::string& message);
 
 }  // namespace portage::ledger

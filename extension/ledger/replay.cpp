@@ -37,17 +37,18 @@ Reject reject_of(const Result& rows, size_t i) {
   return reject;
 }
 
-}  // namespace
-
-std::vector<Reject> open_rejects(int64_t run_id, int64_t after, int64_t limit, int64_t bytes) {
+/// Items whose newest revision is of one of the statuses, which the index must know.
+std::vector<Reject> items_of(const std::string& statuses, int64_t run_id, int64_t after, int64_t limit,
+                             int64_t bytes) {
   AsLedger as;
   bridge::ByIndex by_index;  // a page; the planner may know nothing of the tables yet
-  static const std::string sql =
+  std::string sql =
       std::string("SELECT ") + reject_columns +
       " FROM (SELECT p.*, sum(p.byte_length) OVER (ORDER BY p.ordinal) - p.byte_length AS before FROM "
       "(SELECT "
-      "r.* FROM portage.item_rows r WHERE r.run_id = $1 AND r.ordinal > $2 AND r.status IN ('invalid', "
-      "'failed') AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id = r.run_id AND "
+      "r.* FROM portage.item_rows r WHERE r.run_id = $1 AND r.ordinal > $2 AND r.status IN (" +
+      statuses +
+      ") AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id = r.run_id AND "
       "later.ordinal = r.ordinal AND later.revision > r.revision OFFSET 0) ORDER BY r.run_id, r.ordinal "
       "LIMIT $3) p) i " +
       last_correction + "WHERE i.before <= $4 ORDER BY i.ordinal";
@@ -55,6 +56,16 @@ std::vector<Reject> open_rejects(int64_t run_id, int64_t after, int64_t limit, i
   std::vector<Reject> rejects;
   for (size_t i = 0; i < rows.size(); i++) rejects.push_back(reject_of(rows, i));
   return rejects;
+}
+
+}  // namespace
+
+std::vector<Reject> open_rejects(int64_t run_id, int64_t after, int64_t limit, int64_t bytes) {
+  return items_of("'invalid', 'failed'", run_id, after, limit, bytes);
+}
+
+std::vector<Reject> parked_items(int64_t run_id, int64_t after, int64_t limit, int64_t bytes) {
+  return items_of("'parked'", run_id, after, limit, bytes);
 }
 
 std::optional<Reject> find_reject(int64_t run_id, int64_t ordinal) {

@@ -19,6 +19,8 @@ struct Reject {
 
 /// The invalid and failed items after an ordinal, in order: at most `limit`, and not much more than `bytes`.
 std::vector<Reject> open_rejects(int64_t run_id, int64_t after, int64_t limit, int64_t bytes);
+/// The same of the items that are still parked.
+std::vector<Reject> parked_items(int64_t run_id, int64_t after, int64_t limit, int64_t bytes);
 std::optional<Reject> find_reject(int64_t run_id, int64_t ordinal);
 
 void insert_correction(int64_t run_id, const Reject&, int32_t revision);

@@ -140,6 +140,22 @@ std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std:
   return run_of(rows, 0);
 }
 
+std::optional<Run> find_rival(const std::string& schema, const std::string& table, bool exclusive,
+                              int64_t except) {
+  AsLedger as;
+  static const std::string sql =
+      std::string("SELECT ") + run_columns + run_source +
+      "JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version "
+      "WHERE v.target_schema = $1::name AND v.target_name = $2::name AND r.id <> $4 AND r.status IN "
+      "('queued', "
+      "'running', 'paused', 'verifying', 'rolling_back') AND r.started_at IS NOT NULL AND ($3 OR "
+      "(v.definition "
+      "->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
+  Result rows = bridge::execute(sql, {param(schema), param(table), param(exclusive), param(except)});
+  if (rows.empty()) return std::nullopt;
+  return run_of(rows, 0);
+}
+
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope) {
   if (!IsolationUsesXactSnapshot()) return false;
   AsLedger as;
@@ -221,6 +237,36 @@ std::optional<Request> owners_turn(int64_t id, const char* status) {
   }
   std::string request = rows.text(0, 1);
   return request == "pause" ? Request::pause : request == "cancel" ? Request::cancel : Request::none;
+}
+
+bool takes_helpers(int64_t id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT FROM portage.migration_runs r WHERE id = $1 AND status = 'running' AND current_step = "
+      "'importing' "
+      "AND requested IS NULL AND portage.owner_alive(r.owner_pid, r.owner_started_at, r.owner_lease)");
+  return !select.run(id).empty();
+}
+
+std::optional<int32_t> workers_of(int64_t id) {
+  AsLedger as;
+  static const Statement select("SELECT workers FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(id);
+  if (rows.empty() || rows.is_null(0, 1)) return std::nullopt;
+  return rows.integer(0, 1);
+}
+
+void set_workers(int64_t id, int32_t workers) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_runs SET workers = $2 WHERE id = $1");
+  update.run(id, workers);
+}
+
+int64_t sum_bytes(int64_t id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT coalesce(sum(bytes), 0)::bigint FROM portage.migration_batches WHERE run_id = $1");
+  return select.run(id).bigint(0, 1);
 }
 
 bool pause_run(int64_t id, const std::string& from) {
@@ -356,6 +402,9 @@ std::string session_user_name() { return user_name(GetSessionUserId()); }
 void add_event(int64_t run_id, const std::string& type, const std::string& details) {
   std::string actor = session_user_name();
   AsLedger as;
+  // Events of a run are numbered without gaps, by whoever has its row until the end of the transaction.
+  static const Statement lock("SELECT FROM portage.migration_runs WHERE id = $1 FOR NO KEY UPDATE");
+  lock.run(run_id);
   static const Statement insert(
       "INSERT INTO portage.migration_events (run_id, seq, event_type, actor, details) SELECT $1, "
       "coalesce((SELECT max(seq) FROM portage.migration_events WHERE run_id = $1), 0) + 1, $2, $3, "

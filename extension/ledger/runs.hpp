@@ -51,6 +51,9 @@ std::optional<int64_t> latest_run_of_role();  ///< the newest run whose role is 
 /// Without a scope: of any.
 std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope,
                                    int64_t except);
+/// Another active run of whatever pipeline on this table, where one of the two wants it for itself alone.
+std::optional<Run> find_rival(const std::string& schema, const std::string& table, bool exclusive,
+                              int64_t except);
 /// True if the transaction has one snapshot for all its statements (REPEATABLE READ, SERIALIZABLE) and a run
 /// of the pipeline and scope has begun or ended since: its mappings and rows cannot be seen.
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope);
@@ -69,6 +72,12 @@ void make_request(int64_t id, Request);
 /// What is wanted of this backend as the run's owner; nothing if it is not that any more, or if the run has
 /// left the state. Renews the lease when a third of it is gone.
 std::optional<Request> owners_turn(int64_t id, const char* status);
+/// The run is being imported by its owner, who wants no stop: others may help.
+bool takes_helpers(int64_t id);
+/// How many workers may import the run; nothing: it has not begun. Never changed once it is set.
+std::optional<int32_t> workers_of(int64_t id);
+void set_workers(int64_t id, int32_t workers);
+int64_t sum_bytes(int64_t id);  ///< of its batches
 /// State paused, without an owner; remembers the state before. False if the run had left that one.
 bool pause_run(int64_t id, const std::string& from);
 /// Why the run holds; "": it does not.

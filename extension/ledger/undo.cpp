@@ -26,8 +26,10 @@ std::vector<int64_t> numbers_of(const Result& rows, size_t row, int column) {
 struct ScannedItem {
   int64 ordinal, line, byte_offset, byte_length;
   int32 revision, part;
-  bool landed;
-  Outcome outcome;
+  Outcome outcome;  // pending: of no interest here
+  bool landed() const {
+    return outcome == Outcome::inserted || outcome == Outcome::updated || outcome == Outcome::unchanged;
+  }
   const char *legacy_id, *target_key;
   int legacy_id_size, target_key_size;
 };
@@ -45,9 +47,11 @@ ScannedItem scanned_raw(HeapTuple tuple, TupleDesc shape) {
   auto is = [=](const char* word) {
     return size == static_cast<int>(strlen(word)) && memcmp(VARDATA_ANY(status), word, strlen(word)) == 0;
   };
-  item.landed = is("inserted") || is("updated") || is("unchanged");
-  if (!item.landed) return item;
-  item.outcome = is("inserted") ? Outcome::inserted : is("updated") ? Outcome::updated : Outcome::unchanged;
+  for (auto [word, outcome] :
+       {std::pair("inserted", Outcome::inserted), std::pair("updated", Outcome::updated),
+        std::pair("unchanged", Outcome::unchanged), std::pair("skipped", Outcome::skipped)})
+    if (is(word)) item.outcome = outcome;
+  if (item.outcome == Outcome::pending) return item;
   if (!null[3]) {
     text* id = DatumGetTextPP(v[3]);
     item.legacy_id = VARDATA_ANY(id);
@@ -65,14 +69,44 @@ ScannedItem scanned_raw(HeapTuple tuple, TupleDesc shape) {
   return item;
 }
 
-/// The before-images of items that stand in descending order.
-void read_before_images(int64_t run_id, std::vector<LandedItem>& items, formats::Arena& arena) {
-  static const bridge::Statement select(
-      "SELECT ordinal, revision, columns, before, before_hash, mapping_target_key, mapping_origin, "
-      "mapping_source_hash, mapping_row_hash, mapping_run_id, mapping_ordinal, batch_id, after_hashes "
-      "FROM portage.migration_undo WHERE run_id = $1 AND ordinal BETWEEN $2 AND $3 "
-      "ORDER BY run_id DESC, ordinal DESC, revision DESC");
-  Result rows = select.run(run_id, items.back().ordinal, items.front().ordinal);
+LandedItem landed_item(const ScannedItem& scanned, formats::Arena& arena) {
+  LandedItem item;
+  item.ordinal = scanned.ordinal;
+  item.revision = scanned.revision;
+  item.outcome = scanned.outcome;
+  if (scanned.legacy_id)
+    item.legacy_id = arena.copy({scanned.legacy_id, static_cast<size_t>(scanned.legacy_id_size)});
+  if (scanned.target_key)
+    item.target_key = arena.copy({scanned.target_key, static_cast<size_t>(scanned.target_key_size)});
+  item.part = scanned.part;
+  item.line = scanned.line;
+  item.byte_offset = scanned.byte_offset;
+  item.byte_length = scanned.byte_length;
+  return item;
+}
+
+void add_mappings(int64_t run_id, const MappingSpace& space, std::vector<LandedItem>& items,
+                  formats::Arena& arena) {
+  std::vector<std::string_view> ids;
+  ids.reserve(items.size());
+  for (const LandedItem& item : items) ids.push_back(item.legacy_id);
+  std::vector<Mapping> mappings = find_mappings(space, ids, arena);
+  for (size_t i = 0; i < items.size(); i++) {
+    LandedItem& item = items[i];
+    item.mapping = mappings[i];
+    bool ours = item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal;
+    item.concerned = item.outcome == Outcome::inserted || item.outcome == Outcome::updated ||
+                     (item.outcome == Outcome::unchanged && ours);
+  }
+}
+
+constexpr const char* image_columns =
+    "SELECT ordinal, revision, columns, before, before_hash, mapping_target_key, mapping_origin, "
+    "mapping_source_hash, mapping_row_hash, mapping_run_id, mapping_ordinal, batch_id, after_hashes "
+    "FROM portage.migration_undo WHERE run_id = $1 AND ";
+
+/// Before-images, as they stand in descending order, to items that stand so.
+void add_before_images(const Result& rows, std::vector<LandedItem>& items, formats::Arena& arena) {
   size_t at = 0;
   for (size_t i = 0; i < rows.size(); i++) {
     int64_t ordinal = rows.bigint(i, 1);
@@ -105,42 +139,49 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
       "portage.item_rows WHERE run_id = $1 AND ordinal < $2 ORDER BY run_id DESC, ordinal DESC, revision "
       "DESC LIMIT $3");
   std::vector<LandedItem> items;
-  std::vector<std::string_view> ids;
   while (items.empty()) {
     Result rows = select.run(run_id, below, limit);
     if (rows.empty()) return items;
     TupleDesc shape = rows.shape();
     items.reserve(rows.size());
-    ids.reserve(rows.size());
     for (size_t i = 0; i < rows.size(); i++) {
       HeapTuple tuple = rows.tuple(i);
       ScannedItem scanned = guarded(scanned_raw, tuple, shape);
       if (scanned.ordinal == below) continue;  // an older revision
       below = scanned.ordinal;
-      if (!scanned.landed) continue;
-      LandedItem& item = items.emplace_back();
-      item.ordinal = scanned.ordinal;
-      item.revision = scanned.revision;
-      item.outcome = scanned.outcome;
-      if (scanned.legacy_id)
-        item.legacy_id = arena.copy({scanned.legacy_id, static_cast<size_t>(scanned.legacy_id_size)});
-      item.target_key = arena.copy({scanned.target_key, static_cast<size_t>(scanned.target_key_size)});
-      item.part = scanned.part;
-      item.line = scanned.line;
-      item.byte_offset = scanned.byte_offset;
-      item.byte_length = scanned.byte_length;
-      ids.push_back(item.legacy_id);
+      if (scanned.landed()) items.push_back(landed_item(scanned, arena));
     }
   }
-  std::vector<Mapping> mappings = find_mappings(space, ids, arena);
-  for (size_t i = 0; i < items.size(); i++) {
-    LandedItem& item = items[i];
-    item.mapping = mappings[i];
-    item.concerned =
-        item.outcome != Outcome::unchanged ||
-        (item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal);
+  add_mappings(run_id, space, items, arena);
+  static const std::string between =
+      std::string(image_columns) +
+      "ordinal BETWEEN $2 AND $3 ORDER BY run_id DESC, ordinal DESC, revision DESC";
+  static const bridge::Statement images(between.c_str());
+  add_before_images(images.run(run_id, items.back().ordinal, items.front().ordinal), items, arena);
+  return items;
+}
+
+std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space,
+                                     const std::vector<int64_t>& ordinals, formats::Arena& arena) {
+  AsLedger as;
+  bridge::ByIndex by_index;
+  static const bridge::Statement select(
+      "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, i.part, i.line, i.byte_offset, "
+      "i.byte_length FROM unnest($2::bigint[]) o CROSS JOIN LATERAL (SELECT * FROM portage.item_rows r WHERE "
+      "r.run_id = $1 AND r.ordinal = o ORDER BY r.revision DESC LIMIT 1) i ORDER BY i.ordinal DESC");
+  Result rows = select({param(run_id), bridge::param_int8_array(ordinals)});
+  std::vector<LandedItem> items;
+  for (size_t i = 0; i < rows.size(); i++) {
+    HeapTuple tuple = rows.tuple(i);
+    TupleDesc shape = rows.shape();
+    ScannedItem scanned = guarded(scanned_raw, tuple, shape);
+    if (scanned.outcome != Outcome::pending) items.push_back(landed_item(scanned, arena));
   }
-  read_before_images(run_id, items, arena);
+  add_mappings(run_id, space, items, arena);
+  static const std::string some =
+      std::string(image_columns) + "ordinal = ANY ($2) ORDER BY run_id DESC, ordinal DESC, revision DESC";
+  static const bridge::Statement images(some.c_str());
+  add_before_images(images({param(run_id), bridge::param_int8_array(ordinals)}), items, arena);
   return items;
 }
 

@@ -6,7 +6,8 @@
 
 namespace portage::ledger {
 
-/// An item that landed, or was found unchanged, and has not been taken back. Texts live in the arena given.
+/// An item that landed, or was found unchanged, and has not been taken back (or one that a conflict kept
+/// out). Texts live in the arena given.
 struct LandedItem {
   int64_t ordinal;
   int32_t revision;
@@ -32,14 +33,21 @@ struct LandedItem {
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace&, int64_t below, int64_t limit,
                                      formats::Arena&);
 
+/// Items by their ordinals, highest first; those that landed, or that met a row and were kept out by it
+/// (skipped: the run did nothing).
+std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace&,
+                                     const std::vector<int64_t>& ordinals, formats::Arena&);
+
 /// Of these target keys, those of rows that the run inserted or updated and that are not taken back. Reads
 /// the run's items once.
 std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<std::string>& keys);
 
+/// What items that were taken back become: the end of their story, or to be judged again at its proper place.
+enum class TakenBack { rolled_back, parked };
 /// Items that were taken back: new revisions, their mappings as before, and the batch row. Before-images of
 /// later items that hold what one of these had written get what that one had found.
 void write_rollback(int64_t run_id, const MappingSpace&, const std::vector<LandedItem*>& items,
-                    const std::string& started_at);
+                    const std::string& started_at, TakenBack = TakenBack::rolled_back);
 
 /// Why a run cannot be taken back, whatever its state and its rows say; "" if nothing speaks against it.
 std::string rollback_obstacle(int64_t run_id);

@@ -179,7 +179,8 @@ void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items
       "WHERE a.id = $1 AND b.id = u.run_id AND v.target_schema = w.target_schema AND v.target_name = "
       "w.target_name AND (v.definition -> 'key')::text IS NOT DISTINCT FROM (w.definition -> 'key')::text) "
       "AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal "
-      "AND r.revision > u.revision AND r.status = 'rolled_back' OFFSET 0) ORDER BY k.n, u.batch_id");
+      "AND r.revision > u.revision AND r.status IN ('rolled_back', 'parked') OFFSET 0) ORDER BY k.n, "
+      "u.batch_id");
   Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(batches)});
   std::set<std::pair<int64_t, std::string>> settled;  // (position in `restored`, column)
   for (size_t i = 0; i < rows.size(); i++) {
@@ -205,11 +206,12 @@ void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items
   }
 }
 
-void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items) {
+void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items, TakenBack become) {
   bridge::TableWriter rows("portage", "item_rows");
   Datum* v = rows.values();
   bool* null = rows.nulls();
-  Datum status = text_datum("rolled_back");
+  bool parked = become == TakenBack::parked;
+  Datum status = text_datum(parked ? "parked" : "rolled_back");
   for (size_t i = 0; i < items.size(); i++) {
     const LandedItem& item = *items[i];
     if ((i & 255) == 0) bridge::check_interrupts();
@@ -226,6 +228,13 @@ void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items) {
     v[8] = null[8] ? 0 : text_datum(item.legacy_id);
     v[9] = text_datum(item.target_key);
     for (int column = 10; column < rows.natts(); column++) null[column] = true;
+    if (parked) {
+      null[11] = null[12] = null[14] = false;
+      v[11] = text_datum("parked");
+      v[12] = text_datum("00000");
+      v[14] = text_datum(bridge::format("item %lld was taken back: an item before it concerns the same row",
+                                        static_cast<long long>(item.ordinal)));
+    }
     rows.add();
   }
   rows.finish();
@@ -234,22 +243,33 @@ void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items) {
 }  // namespace
 
 void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
-                    const std::string& started_at) {
+                    const std::string& started_at, TakenBack become) {
   if (items.empty()) return;
   bridge::Memory memory("portage rollback ledger");
   bridge::InMemory in(memory.get());
   AsLedger as;
   restore_mappings(run_id, space, items);
   pass_on_before_images(run_id, items);
-  write_revisions(run_id, items);
-  static const bridge::Statement insert(
-      "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, "
-      "started_at) "
-      "VALUES ($1, 'rollback', $2, $3, $4, $5::timestamptz)");
+  write_revisions(run_id, items, become);
   auto [lowest, highest] =
       std::minmax_element(items.begin(), items.end(),
                           [](const LandedItem* a, const LandedItem* b) { return a->ordinal < b->ordinal; });
-  insert.run(run_id, (*lowest)->ordinal, (*highest)->ordinal, static_cast<int64_t>(items.size()), started_at);
+  int64_t first = (*lowest)->ordinal, last = (*highest)->ordinal, count = static_cast<int64_t>(items.size());
+  if (become == TakenBack::rolled_back) {
+    static const bridge::Statement insert(
+        "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, rolled_back, "
+        "started_at) VALUES ($1, 'rollback', $2, $3, $4, $5::timestamptz)");
+    insert.run(run_id, first, last, count, started_at);
+    return;
+  }
+  Counts moved;
+  for (const LandedItem* item : items) count_of(moved, item->outcome)--;
+  static const bridge::Statement insert(
+      "INSERT INTO portage.migration_batches (run_id, kind, first_ordinal, last_ordinal, inserted, updated, "
+      "unchanged, skipped, parked, started_at) VALUES ($1, 'settle', $2, $3, $4, $5, $6, $7, $8, "
+      "$9::timestamptz)");
+  insert.run(run_id, first, last, moved.inserted, moved.updated, moved.unchanged, moved.skipped, count,
+             started_at);
 }
 
 }  // namespace portage::ledger

@@ -43,6 +43,12 @@ size_t Loader::judge_followers(Batch& batch, size_t settled) {
 }
 
 void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) {
+  if (policy_.park) {
+    park(batch, item,
+         bridge::format(by_id ? "has the legacy id of item %lld" : "meets the row of item %lld",
+                        shown(first)));
+    return;
+  }
   item.outcome = Outcome::invalid;
   if (by_id)
     batch.add_issue(
@@ -56,7 +62,38 @@ void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) 
   duplicate_of_[{&item, by_id}] = first;
 }
 
+/// With several workers it is chance who comes first. What would hang on that is left for the end of the run,
+/// where it is judged in the order of the items (run/settle.hpp).
+void Loader::park(Batch& batch, Item& item, const std::string& why) {
+  item.outcome = Outcome::parked;
+  item.origin = 0;
+  item.issues = nullptr;  // it will be looked at as if for the first time
+  batch.add_issue(item, "parked", "00000", "",
+                  bridge::format("item %lld waits for all others: it ", shown(item.ordinal)) + why, {}, {},
+                  true);
+}
+
+/// Whether the row would be found under another key afterwards: what was found, or not found, by an item of
+/// another worker would be another.
+bool Loader::moves_row(const Item& item, const Row& row) const {
+  auto differs = [&](int attnum) {
+    const TargetColumn& column = plan_.target().column(attnum);
+    int i = attnum - 1;
+    if (item.nulls[i] || row.nulls[i]) return item.nulls[i] != row.nulls[i];
+    Datum incoming = item.values[i], existing = row.values[i];
+    bool by_value = column.by_value;
+    int length = column.length;
+    return !guarded([=] { return datum_image_eq(incoming, existing, by_value, length); });
+  };
+  const std::vector<int>& mapped = plan_.mapped();
+  return std::any_of(plan_.match().begin(), plan_.match().end(), differs) ||
+         std::any_of(plan_.key().begin(), plan_.key().end(), [&](int attnum) {
+           return std::binary_search(mapped.begin(), mapped.end(), attnum) && differs(attnum);
+         });
+}
+
 void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
+  if (policy_.park) return;  // the end of the run sees what all workers have found
   if (predictions_) {
     predictions_->remember(items, n);
     return;
@@ -69,7 +106,7 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
 }
 
 void Loader::recall(int64_t expected_items) {
-  if (predictions_) return;  // they stand in the ledger
+  if (predictions_ || policy_.park) return;  // they stand in the ledger
   seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
   seen_->recall();
 }
@@ -95,16 +132,22 @@ void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
       items.end());
 }
 
-void Loader::find_duplicates(const std::vector<Item*>& items) {
+void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
+  auto follow = [&](Item* item, Item* leader, bool by_id) {
+    if (policy_.park) {
+      add_duplicate(batch, *item, by_id, leader->ordinal);
+      return;
+    }
+    item->outcome = Outcome::invalid;  // unless judge_followers says otherwise
+    followers_.push_back({item, leader, by_id});
+  };
   // Within the batch; between batches the mapping, or the row's writer, tells (classify).
   std::unordered_map<std::string_view, Item*> by_id;
   by_id.reserve(items.size());
   for (Item* item : items) {
     if (item->legacy_id.data() == nullptr) continue;
     auto [it, fresh] = by_id.emplace(item->legacy_id, item);
-    if (fresh) continue;
-    item->outcome = Outcome::invalid;  // unless judge_followers says otherwise
-    followers_.push_back({item, it->second, true});
+    if (!fresh) follow(item, it->second, true);
   }
   const std::vector<int>& match = plan_.match();
   if (match.empty()) return;
@@ -138,10 +181,8 @@ void Loader::find_duplicates(const std::vector<Item*>& items) {
     }
     if (!twin) {
       by_match.emplace(hash, item);
-    } else if (!item->mapped_before) {  // one that is mapped has a row of its own, and finds it by its
-                                        // mapping
-      item->outcome = Outcome::invalid;
-      followers_.push_back({item, twin, false});
+    } else if (!item->mapped_before) {
+      follow(item, twin, false);  // one that is mapped has a row of its own, and finds it by its mapping
     }
   }
 }

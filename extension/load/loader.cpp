@@ -108,7 +108,7 @@ size_t Loader::load_rows(Batch& batch, size_t from) {
     duplicate_of_.clear();
     double start = now_ms();
     look_up_mappings(batch, open);
-    find_duplicates(open);
+    find_duplicates(batch, open);
     timings_.look_up += now_ms() - start;
     // What repeats an item of this very batch is a duplicate only if that one lands, as it would be if a
     // batch ended between the two. Where it does not, the batch ends there: the rest is the next
@@ -154,23 +154,23 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   double looked_up = now_ms();
   timings_.look_up += looked_up - start;
 
-  if (policy_.purpose == Purpose::validate) {
+  bool writes = policy_.purpose != Purpose::validate;
+  if (!writes)
     for (Work& work : work_) work.item->outcome = work.is_update ? Outcome::updated : Outcome::inserted;
-    return end_position;
-  }
-  bool all = work_.empty() || settle(batch, 0, work_.size());
+  bool all = !writes || work_.empty() || settle(batch, 0, work_.size());
   timings_.target += now_ms() - looked_up;
-  size_t settled = end_position;
-  if (!all) {
-    settled = static_cast<size_t>(work_[stopped_at_].item - batch.items.data());
+  const Item* end = !all ? work_[stopped_at_].item : cut_;
+  size_t settled = end ? static_cast<size_t>(end - batch.items.data()) : end_position;
+  if (end) {
     restore(batch, from, settled, end_position, before);
-    work_.erase(work_.begin() + static_cast<std::ptrdiff_t>(stopped_at_), work_.end());
-    const Item* end = batch.items.data() + settled;
+    work_.erase(
+        std::remove_if(work_.begin(), work_.end(), [=](const Work& work) { return work.item >= end; }),
+        work_.end());
     undo_.erase(
         std::remove_if(undo_.begin(), undo_.end(), [=](const ledger::Undo& u) { return u.item >= end; }),
         undo_.end());
   }
-  keep_undo(batch);
+  if (writes) keep_undo(batch);
   return settled;
 }
 
@@ -205,15 +205,11 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   std::vector<Item*> to_match;
   for (size_t i : by_match_positions) to_match.push_back(items[i]);
   std::vector<Row> by_match = writer_.find_by_match(batch, to_match);
-  std::vector<std::string> foreign_keys;  // keys of rows met by match: did this run write them?
-  for (size_t j = 0; j < by_match.size(); j++) {
-    rows[by_match_positions[j]] = by_match[j];
-    TransactionId xmin = by_match[j].xmin;
-    bool older = TransactionIdIsNormal(xmin) && policy_.first_xid &&
-                 TransactionIdPrecedes(xmin, static_cast<TransactionId>(policy_.first_xid));
-    if (by_match[j].found && !older) foreign_keys.emplace_back(by_match[j].key);
-  }
-  auto ours = ledger::keys_written_by(policy_.space, policy_.run_id, foreign_keys);
+  for (size_t j = 0; j < by_match.size(); j++) rows[by_match_positions[j]] = by_match[j];
+  std::vector<const Row*> met;  // did this run write them?
+  for (size_t i = 0; i < items.size(); i++)
+    if (rows[i].found && (policy_.park || !mappings[i].found)) met.push_back(&rows[i]);
+  std::unordered_map<std::string, int64_t> ours = written_by_run(met);
   if (seen_) {
     // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all
     // the same.
@@ -224,10 +220,22 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     ours = predictions_->find_keys(met_keys(by_match));
     predicted = predictions_->find_match(items);
   }
+  std::unordered_map<std::string_view, int64_t> taken;  // rows that items of this batch are to change
+  cut_ = nullptr;
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
     if (item.outcome != Outcome::pending) continue;
-    if (rows[i].found && !mappings[i].found) {
+    auto before = rows[i].found ? taken.find(rows[i].key) : taken.end();
+    if (before != taken.end() && policy_.park) {
+      add_duplicate(batch, item, false, before->second);
+      continue;
+    }
+    if (before != taken.end()) {
+      // What it finds must not hang on where a batch ends: this one ends here.
+      cut_ = &item;
+      break;
+    }
+    if (rows[i].found && (policy_.park || !mappings[i].found)) {
       auto it = ours.find(std::string(rows[i].key));
       if (it != ours.end()) {
         add_duplicate(batch, item, false, it->second);
@@ -238,6 +246,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       add_duplicate(batch, item, false, predicted[i]);
     else
       meet(batch, item, mappings[i], rows[i]);
+    if (item.outcome == Outcome::pending && rows[i].found) taken.emplace(rows[i].key, item.ordinal);
   }
   if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
   std::sort(work_.begin(), work_.end(),
@@ -248,6 +257,17 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     if (!work.is_update) fresh_items.push_back(work.item);
   plan_.draw_key_defaults(batch, fresh_items.data(), fresh_items.size());
   drop_decided();
+}
+
+/// Which of these rows the run has written, and by which item, as far as their mappings say it.
+std::unordered_map<std::string, int64_t> Loader::written_by_run(const std::vector<const Row*>& rows) const {
+  std::vector<std::string> keys;
+  for (const Row* row : rows) {
+    bool older = TransactionIdIsNormal(row->xmin) && policy_.first_xid &&
+                 TransactionIdPrecedes(row->xmin, static_cast<TransactionId>(policy_.first_xid));
+    if (row->found && !older) keys.emplace_back(row->key);
+  }
+  return ledger::keys_written_by(policy_.space, policy_.run_id, keys);
 }
 
 /// Takes out of work_ what has got an outcome since.
@@ -280,9 +300,20 @@ void Loader::lock_and_look_again(Batch& batch) {
   }
   if (again.empty()) return;
   drop_decided();
+  std::unordered_map<std::string, int64_t> ours;
+  if (policy_.park) {
+    std::vector<const Row*> changed;
+    for (const Work& work : again) changed.push_back(&work.update.before);
+    ours = written_by_run(changed);
+  }
   for (Work& work : again) {
     work.item->outcome = Outcome::pending;
-    meet(batch, *work.item, work.mapping, work.update.before);
+    const Row& row = work.update.before;
+    auto writer = row.found ? ours.find(std::string(row.key)) : ours.end();
+    if (writer != ours.end())
+      add_duplicate(batch, *work.item, false, writer->second);
+    else
+      meet(batch, *work.item, work.mapping, row);
   }
 }
 
@@ -317,6 +348,10 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     return;
   }
   if (ours || policy_.on_conflict == OnConflict::overwrite) {
+    if (policy_.park && moves_row(item, row)) {
+      park(batch, item, "changes what its row is found by");
+      return;
+    }
     work_.push_back({&item, mapping, true, {&item, row, {}}});
     item.origin = mapping.found && mapping.origin == 'i' && mapping.target_key == row.key ? 'i' : 'o';
     return;
@@ -386,6 +421,10 @@ void Loader::check_parents(Batch& batch) {
         (values += values.empty() ? "" : ", ") +=
             bridge::output_text(target.column(attnum).type, item.values[attnum - 1]);
       }
+      if (policy_.park) {  // an item before it may make it a duplicate
+        park(batch, item, "refers to a row that is not there");
+        continue;
+      }
       Oid parent = key.parent;
       char* parent_name = guarded([=] { return get_rel_name(parent); });
       item.outcome = Outcome::invalid;
@@ -438,6 +477,11 @@ bool Loader::settle(Batch& batch, size_t low, size_t high) {
     return settle(batch, low, middle) && settle(batch, middle, high);
   }
   Work& work = work_[low];
+  if (policy_.park) {  // items before it may have written what stands in its way, or take it out of the way
+    if (!work.is_update) work.item->target_key = {};
+    park(batch, *work.item, "was refused by the target: " + error->message());
+    return true;
+  }
   if (error->code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
     // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the
     // index's own rules: look again, once.
@@ -473,7 +517,8 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
   }
   for (const Work& earlier : work_) {
     if (earlier.item->ordinal >= item.ordinal) break;
-    if (earlier.item->origin && earlier.item->target_key == row.key && !earlier.is_update) {
+    bool wrote = earlier.item->origin && earlier.item->target_key == row.key;
+    if (wrote && (!earlier.is_update || !work.mapping.found)) {
       item.origin = 0;
       add_duplicate(batch, item, false, earlier.item->ordinal);
       return;

@@ -25,9 +25,10 @@ struct Policy {
   bool incremental = true;  ///< unchanged items (source_hash) are not looked at again
   int64_t run_id = 0;
   ledger::MappingSpace space;
-  uint64_t first_xid = 0;                 ///< rows written before it were not written by this run
-  bool may_update = true;                 ///< the role has UPDATE on the mapped columns
-  bool replay = false;                    ///< what later runs have written is newer than the items are
+  uint64_t first_xid = 0;  ///< rows written before it were not written by this run
+  bool may_update = true;  ///< the role has UPDATE on the mapped columns
+  bool replay = false;     ///< what later runs have written is newer than the items are
+  bool park = false;  ///< several workers import the run: what hangs on the order of items waits for its end
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
 };
 
@@ -92,8 +93,11 @@ class Loader {
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
   size_t judge_followers(Batch&, size_t settled);
   void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
+  void park(Batch&, Item&, const std::string& why);
+  bool moves_row(const Item&, const Row&) const;
+  std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
-  void find_duplicates(const std::vector<Item*>&);
+  void find_duplicates(Batch&, const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&);
   void lock_and_look_again(Batch&);
@@ -126,7 +130,8 @@ class Loader {
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
   std::unordered_map<int64_t, RunHasher> hashers_;
   int subtransactions_ = 0;
-  size_t stopped_at_ = 0;  // position in work_ of the first item that was not settled
+  size_t stopped_at_ = 0;      // position in work_ of the first item that was not settled
+  const Item* cut_ = nullptr;  // meets a row that an item before it in the batch is to change
 };
 
 }  // namespace portage::load

@@ -218,13 +218,16 @@ std::vector<Row> SqlWriter::find_by_key(Batch& batch, const std::vector<std::str
     bridge::PlainText plain;
     for (std::string_view key : keys) rows.push_back({nullptr, nullptr, key_values(batch, key)});
   }
-  std::string sql = "SELECT b.o, " + list(read_, "t.") + " FROM portage_batch b JOIN " +
-                    target_.quoted_name() + " t ON " + same(plan_.key(), true) +
-                    (lock ? " FOR UPDATE OF t" : "");
+  std::string sql = "SELECT b.o, " + std::string(has_xmin_ ? "t.xmin" : "'0'::pg_catalog.xid") + ", " +
+                    list(read_, "t.") + " FROM portage_batch b JOIN " + target_.quoted_name() + " t ON " +
+                    same(plan_.key(), true) + (lock ? " FOR UPDATE OF t" : "");
   bridge::ByIndex index_only(OidIsValid(target_.key_index));
   Result result = batch_->run(sql, rows);
   bridge::PlainText plain;
-  for (size_t i = 0; i < result.size(); i++) found[result.integer(i, 1)] = read_row(batch, result, i, 2);
+  for (size_t i = 0; i < result.size(); i++) {
+    Row& row = found[result.integer(i, 1)] = read_row(batch, result, i, 3);
+    row.xmin = DatumGetTransactionId(result.datum(i, 2));
+  }
   return found;
 }
 

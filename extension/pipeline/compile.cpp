@@ -52,9 +52,11 @@ class Compiler {
  private:
   const TargetColumn& column_named(const std::string& name, const std::string& place) {
     if (auto* column = target_.column(name)) return *column;
-    throw fault(place,
-                format("column \"%s\" of relation \"%s\" does not exist", name.c_str(), target_.name.c_str()),
-                nearest_hint(name, target_.column_names()));
+    std::string hint = nearest_hint(name, target_.column_names());
+    throw fault(
+        place, format("column \"%s\" of relation \"%s\" does not exist", name.c_str(), target_.name.c_str()),
+        hint.empty() ? "On the left of \"columns\" stand the table's columns, on the right the input's."
+                     : hint);
   }
 
   bool is_mapped(int attnum) const {
@@ -67,7 +69,8 @@ class Compiler {
     const std::string& name = definition_.csv.encoding;
     body_.encoding = pg_char_to_encoding(name.c_str());
     if (!PG_VALID_ENCODING(body_.encoding))
-      throw fault("csv.encoding", format("unknown encoding \"%s\"", name.c_str()));
+      throw fault("csv.encoding", format("unknown encoding \"%s\"", name.c_str()),
+                  "It is a name of the server's, such as \"LATIN1\" or \"WIN1252\".");
     body_.item_encoding = body_.encoding;
     if (!PG_VALID_BE_ENCODING(body_.encoding))
       throw Error(ERRCODE_FEATURE_NOT_SUPPORTED, format("encoding \"%s\" is not supported", name.c_str()))
@@ -130,8 +133,10 @@ class Compiler {
       for (const TargetColumn& column : target_.columns)
         if (!column.dropped && column.not_null && !column.has_default && !column.generated &&
             !is_mapped(column.attnum))
-          throw fault("columns", format("column \"%s\" is not mapped, but is NOT NULL and has no default",
-                                        column.name.c_str()));
+          throw fault(
+              "columns",
+              format("column \"%s\" is not mapped, but is NOT NULL and has no default", column.name.c_str()),
+              "Map it to a path, or to a constant: {\"value\": ...}.");
   }
 
   void resolve_names() {

@@ -231,7 +231,7 @@ DataCheck check_of(const std::string& name, const JsonNode& node) {
   // What verification looks at by itself; a result must not leave open whose it is.
   static const Names built_in{
       "balance",           "item_count",      "mapping",       "undo",    "row_hash", "duplicate_key",
-      "duplicate_content", "duplicate_match", "relationships", "payload", "source"};
+      "duplicate_content", "duplicate_match", "relationships", "unchanged_rows", "payload", "source"};
   static const Names severities{"warning", "error", "critical"};
   DataCheck check;
   check.name = name;
@@ -271,7 +271,7 @@ DataCheck check_of(const std::string& name, const JsonNode& node) {
 char one_byte(const JsonNode& node, const char* what) {
   const std::string& text = text_of(node, what);
   if (text.size() != 1 || static_cast<unsigned char>(text[0]) > 126)
-    fault(node, std::string(what) + " must be a single ASCII character");
+    fault(node, std::string(what) + " must be a single ASCII character", "In JSON, a tab is \"\\t\".");
   if (text[0] == '\n' || text[0] == '\r') fault(node, std::string(what) + " must not be an end of line");
   return text[0];
 }
@@ -345,7 +345,7 @@ OnConflict on_conflict_of(const JsonNode& node) {
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"merge", "after", "source", "missing", "retain", "exclusive"};
+  static const Names later{"merge", "after", "source", "missing", "retain"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
@@ -382,9 +382,12 @@ Definition parse_definition(std::string_view json) {
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
   known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
-                    "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped", "csv"});
+                    "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped",
+                    "exclusive", "csv"});
   for (const char* required : {"format", "legacy_id", "columns"})
-    if (!root.find(required)) fault(root, std::string("\"") + required + "\" is missing");
+    if (!root.find(required))
+      fault(root, std::string("\"") + required + "\" is missing",
+            "A definition needs \"format\", \"legacy_id\" and \"columns\".");
 
   Definition definition;
   definition.format = format_of(*root.find("format"));
@@ -407,6 +410,8 @@ Definition parse_definition(std::string_view json) {
   if (auto* timezone = root.find("timezone"))
     definition.timezone = nonempty_text_of(*timezone, "\"timezone\"");
   if (auto* scoped = root.find("scoped")) definition.scoped = boolean_of(*scoped, "\"scoped\"");
+  if (auto* exclusive = root.find("exclusive"))
+    definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
   if (auto* sensitive = root.find("sensitive")) {
     if (!sensitive->is_list()) fault(*sensitive, "\"sensitive\" must be a list of paths");

@@ -105,6 +105,7 @@ struct Definition {
   std::string timezone;  ///< "": the session's at creation
   std::vector<formats::Path> sensitive;
   bool scoped = true;
+  bool exclusive = false;  ///< no other run on the same target
   CsvFormat csv;
 };
 

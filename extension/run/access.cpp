@@ -27,10 +27,10 @@ bool visible(int64_t id) {
 }
 
 /// One key of 64 bits; a collision of two scopes only makes one of them wait for its turn.
-uint64 lock_key(int64_t pipeline_id, const std::string& scope) {
-  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(scope.data()),
-                             static_cast<int>(scope.size()),
-                             static_cast<uint64>(pipeline_id) ^ UINT64CONST(0x706f7274616765));
+uint64 lock_key(int64_t number, const std::string& text) {
+  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(text.data()),
+                             static_cast<int>(text.size()),
+                             static_cast<uint64>(number) ^ UINT64CONST(0x706f7274616765));
 }
 
 bool changes(const ledger::Run& run) {
@@ -116,12 +116,24 @@ void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope)
                    : "Try again when its transaction has ended.");
 }
 
-bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive) {
-  Datum key = Int64GetDatum(static_cast<int64>(lock_key(pipeline_id, scope)));
+namespace {
+
+bool try_lock_key(uint64 number, bool exclusive) {
+  Datum key = Int64GetDatum(static_cast<int64>(number));
   return bridge::guarded([=] {
     return DatumGetBool(exclusive ? DirectFunctionCall1(pg_try_advisory_xact_lock_int8, key)
                                   : DirectFunctionCall1(pg_try_advisory_xact_lock_shared_int8, key));
   });
+}
+
+}  // namespace
+
+bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive) {
+  return try_lock_key(lock_key(pipeline_id, scope), exclusive);
+}
+
+bool try_lock_target(Oid target, bool exclusive) {
+  return try_lock_key(lock_key(target, "target"), exclusive);
 }
 
 SessionLock::SessionLock(int64_t pipeline_id, const std::string& scope)

@@ -27,8 +27,11 @@ void require_scope(const std::string& scope);
 [[noreturn]] void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope);
 bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive);
 
-/// The same lock in exclusive mode, over the commits of a procedure: held until the object, or the session,
-/// ends.
+/// The same for a target table: exclusive for a pipeline that wants it for itself alone.
+bool try_lock_target(Oid target, bool exclusive);
+
+/// The lock on pipeline and scope in exclusive mode, over the commits of a procedure: held until the object,
+/// or the session, ends.
 class SessionLock {
  public:
   SessionLock(int64_t pipeline_id, const std::string& scope);

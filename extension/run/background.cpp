@@ -79,6 +79,13 @@ void send_worker(const ledger::Run& run) {
   bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
 }
 
+void send_helpers(const ledger::Run& run, int count) {
+  Oid role = role_of(run), session = ledger::role_named(run.session_role);
+  if (!OidIsValid(session) || !may_log_in(session)) return;
+  while (count-- > 0 && bridge::launch_now({MyDatabaseId, session, role, run.id, true})) {
+  }
+}
+
 void send_waiting_workers(bool own_only, bool often) {
   Oid me = GetUserId();
   bool admin = !own_only || ledger::is_admin(me);
@@ -173,6 +180,16 @@ PORTAGE_FUNCTION(portage_run_in_background) {
       if (!outrun || error.code() == codes::stale_owner) throw;
     }
   }
+  spi.finish();
+  return 0;
+}
+
+PORTAGE_FUNCTION(portage_work) {
+  Arguments a(fcinfo);
+  require_nonatomic(fcinfo, "work");
+  bridge::Spi spi(true);
+  ledger::Run run = run_to_change(a.run(0));
+  help(run);
   spi.finish();
   return 0;
 }

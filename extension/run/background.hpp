@@ -10,6 +10,10 @@ namespace portage::run {
 /// could: the run's session user may not log in (0A000), connect or set the run's role (42501), or is gone.
 void send_worker(const ledger::Run&);
 
+/// Asks for background workers that join those of a run which this session has begun. Fewer come, or none,
+/// where there are no slots, or the session user may not log in: the run goes on without.
+void send_helpers(const ledger::Run&, int count);
+
 /// Asks for workers for the runs that wait for one: all, or (`own_only`) those that the current user may
 /// change; but for those that no worker could work on. A second one for the same run finds nothing to do;
 /// `often`: this is called so often that runs that one was asked for lately are passed over.

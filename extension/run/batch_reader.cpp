@@ -26,11 +26,13 @@ void check_header(formats::Reader& reader, const ledger::Part& part, const Plan&
     if (std::find(header->begin(), header->end(), name) != header->end()) continue;
     std::string names;
     for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
+    std::string hint = nearest_hint(name, *header);
+    if (hint.empty())
+      hint = header->size() == 1 ? "Is \"delimiter\" right?" : "Map another column, or give a default.";
     throw Error(codes::missing_source_column,
                 "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
         .detail("The header has " + names + ".")
-        .hint(nearest_hint(name, *header).empty() ? "Map another column, or give a default."
-                                                  : nearest_hint(name, *header));
+        .hint(hint);
   }
 }
 
@@ -62,9 +64,10 @@ load::Policy policy_of(const ledger::Run& run, const Options& options, const Pla
 }
 
 std::unique_ptr<OpenPart> open_items(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
-                                     const Options& options, const ledger::Range* resume) {
+                                     const Options& options, const ledger::Range* resume, bool places_only) {
   formats::Options reading = plan.reader_options();
   reading.max_item_bytes = static_cast<size_t>(options.max_item_bytes);
+  reading.places_only = places_only;
   std::unique_ptr<OpenPart> open = open_part(run.id, part, plan, reading, resume);
   if (!resume) check_header(open->reader(), part, plan);
   return open;

@@ -13,9 +13,10 @@ namespace portage::run {
 load::Policy policy_of(const ledger::Run&, const Options&, const Plan&);
 
 /// Opens a part as the run reads it (at its beginning without `resume`) and checks its CSV header. Raises
-/// PZ017 where a mapped column is missing. The current user is the run's role.
+/// PZ017 where a mapped column is missing. `places_only`: items are cut, not read. The current user is the
+/// run's role.
 std::unique_ptr<OpenPart> open_items(const ledger::Run&, const ledger::Part&, const Plan&, const Options&,
-                                     const ledger::Range* resume);
+                                     const ledger::Range* resume, bool places_only = false);
 
 /// Where reading stands: the reader is at item `cursor_ordinal`; items before `next_ordinal` are passed over.
 struct Position {

@@ -38,7 +38,9 @@ std::string timestamp_of(const struct timespec& t) {
              : number == EACCES || number == EPERM ? ERRCODE_INSUFFICIENT_PRIVILEGE
                                                    : ERRCODE_IO_ERROR;
   throw Error(code, bridge::format("could not %s file \"%s\": %s", what, path.c_str(), strerror(number)))
-      .hint("The path is on the server, and is read by the server's operating system user.");
+      .hint(
+          "The path is on the server, and is read by the server's operating system user. What lies with the "
+          "client is sent as payload.");
 }
 
 class FileSource final : public formats::ByteSource {

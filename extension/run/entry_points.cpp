@@ -5,6 +5,7 @@
 #include "bridge/entry.hpp"
 #include "ledger/pipelines.hpp"
 #include "run/access.hpp"
+#include "run/preflight.hpp"
 #include "run/sha256.hpp"
 #include "run/states.hpp"
 #include "undo/rollback.hpp"
@@ -165,6 +166,38 @@ void run_here(int64_t id, bool show_progress) {
   worker.begin();
   worker.work();
   worker.complete();
+}
+
+void help(const ledger::Run& run) {
+  long long id = static_cast<long long>(run.id);
+  if (run.status == "pending" || run.status == "queued")
+    throw Error(codes::wrong_state, format("run %lld is %s and takes no helpers", id, run.status.c_str()))
+        .hint(format("CALL portage.run(%lld); begins it.", id));
+  if (ledger::workers_of(run.id).value_or(1) == 1)
+    throw Error(codes::wrong_state, format("run %lld has one worker and takes no helpers", id))
+        .hint("Open a run with the option \"workers\".");
+  Job job(run, Commits::yes, true);
+  job.workers = *ledger::workers_of(run.id);
+  job.policy.park = true;
+  job.policy.hash_columns = run.hash_columns;
+  job.policy.first_xid = ledger::first_xid_of(run.id);
+  Teller teller(job.run, true);
+  std::unique_ptr<Importer> importer;
+  {
+    bridge::AsUser as(job.role);
+    job.policy.may_update = may_update(*job.plan);
+    importer = std::make_unique<Importer>(job, teller);
+  }
+  try {
+    importer->help();
+  } catch (const Error&) {
+    bridge::rollback();
+    ledger::release_pieces(run.id);
+    bridge::commit();
+    throw;
+  }
+  ledger::release_pieces(run.id);
+  bridge::commit();
 }
 
 void print_summary(int64_t id) {

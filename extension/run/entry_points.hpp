@@ -33,6 +33,9 @@ ledger::Run open_for_parts(int64_t id);
 void run_here(int64_t id, bool show_progress);
 
 /// The statement that prints the summary; NOTICE lines of it.
+/// Joins the workers of a run that is being imported by several; returns when nothing is left for it to do.
+/// The caller may commit.
+void help(const ledger::Run&);
 void print_summary(int64_t id);
 
 }  // namespace portage::run

@@ -34,6 +34,25 @@ std::string now_text() {
 
 }  // namespace
 
+namespace {
+
+/// A short transaction of its own between two batches.
+template <class F>
+void apart(F&& f) {
+  std::optional<Error> error = bridge::attempt([&] {
+    bridge::Memory scratch("portage between batches");
+    bridge::InMemory in(scratch.get());
+    f();
+  });
+  if (error) {
+    bridge::rollback();
+    throw *error;
+  }
+  bridge::commit();
+}
+
+}  // namespace
+
 Importer::Importer(Job& job, Teller& teller)
     : job_(job),
       teller_(teller),
@@ -52,28 +71,109 @@ Importer::Importer(Job& job, Teller& teller)
 Importer::~Importer() = default;
 
 void Importer::work() {
+  if (job_.workers > 1) {
+    work_side_by_side();
+    return;
+  }
   if (counts_.unchanged > 0) loader_->recall(expected_items());
   for (const ledger::Part& part : parts_) {
     if (job_.ownership.stopped() || out_of_items()) break;
-    work_off_part(part);
+    work_off(part, std::nullopt);
   }
 }
 
-bool Importer::skip_part(const ledger::Part& part) {
-  if (part.skipped) return true;
-  const Options& options = job_.options;
-  if (!options.max_part_bytes || part.byte_length.value_or(0) <= *options.max_part_bytes) return false;
-  std::string reason = format("%lld bytes are more than max_part_bytes (%lld)",
-                              static_cast<long long>(part.byte_length.value_or(0)),
-                              static_cast<long long>(*options.max_part_bytes));
-  if (!options.skip_large_parts)
-    throw Error(codes::payload_too_large, "part \"" + part.name + "\" is too large")
-        .detail("Its " + reason + ".")
-        .hint("Raise max_part_bytes, or set skip_large_parts.");
-  ledger::set_part_skipped(job_.run.id, part.number, reason);
-  ledger::add_event(job_.run.id, "error_added",
-                    "{\"part\": " + std::to_string(part.number) + ", \"skipped\": \"" + reason + "\"}");
+/// Pieces are cut ahead of the workers, but not far.
+void Importer::work_side_by_side() {
+  Scanner scanner(job_.run, job_.options, *job_.plan, job_.role);
+  bool all_cut = false;
+  while (!job_.ownership.stopped()) {
+    ledger::Pieces pieces = look_at_pieces();
+    if (!all_cut && pieces.unclaimed < 2 * job_.workers)
+      all_cut = !cut(scanner);
+    else if (pieces.unclaimed > 0)
+      work_off_piece();
+    else if (pieces.open > 0)
+      job_.ownership.rest(50);
+    else
+      break;
+    refresh_counts();
+    check_rejects(false);
+    bridge::check_interrupts();
+  }
+}
+
+/// False if all parts are cut.
+bool Importer::cut(Scanner& scanner) {
+  bool more = true;
+  try {
+    apart([&] {
+      if (job_.ownership.take_turn()) more = scanner.cut();
+    });
+    patience_.forget();
+    return more;
+  } catch (const Error& error) {
+    scanner.forget();
+    if (patience_.after(error, false) == Patience::Verdict::no) throw;
+    return true;
+  }
+}
+
+void Importer::help() {
+  while (!job_.ownership.stopped()) {
+    if (!work_off_piece()) job_.ownership.rest(50);
+    bridge::check_interrupts();
+  }
+}
+
+/// False if there is none at this moment that nobody works on.
+bool Importer::work_off_piece() {
+  std::optional<ledger::Range> piece;
+  try {
+    apart([&] {
+      if (job_.ownership.take_turn()) piece = ledger::claim_piece(job_.run.id, settings::lease_duration);
+    });
+  } catch (const Error& error) {
+    if (patience_.after(error, false) == Patience::Verdict::no) throw;
+    return true;
+  }
+  if (!piece) return false;
+  auto part = std::find_if(parts_.begin(), parts_.end(),
+                           [&](const ledger::Part& one) { return one.number == piece->part; });
+  try {
+    work_off(*part, piece);
+  } catch (const Error& error) {
+    if (error.code() != codes::stale_owner) throw;
+    // Its lease had run out, and somebody else has it: there may be others.
+    bridge::rollback();
+  }
   return true;
+}
+
+ledger::Pieces Importer::look_at_pieces() {
+  ledger::Pieces pieces;
+  apart([&] { pieces = ledger::pieces_of(job_.run.id); });
+  return pieces;
+}
+
+void Importer::wait_for_others() {
+  if (job_.workers == 1) return;
+  ledger::release_pieces(job_.run.id);
+  bridge::commit();
+  for (int i = 0; i < 1000; i++) {
+    ledger::Pieces pieces = look_at_pieces();
+    if (pieces.open == pieces.unclaimed) return;
+    bridge::check_interrupts();
+    pg_usleep(20000);
+  }
+}
+
+void Importer::refresh_counts() {
+  int64_t bytes = 0;
+  apart([&] {
+    counts_ = ledger::sum_batches(job_.run.id);
+    bytes = ledger::sum_bytes(job_.run.id);
+  });
+  teller_.progress(counts_, bytes);
 }
 
 /// A guess, to size what remembers ids: items of the mean length so far, or of 100 bytes.
@@ -87,21 +187,26 @@ bool Importer::out_of_items() const { return job_.options.limit && counts_.read 
 
 /// Makes the part's range ours, in a transaction of its own; false if there is nothing left to read.
 bool Importer::claim(const ledger::Part& part, ledger::Range& range) {
+  if (range.end_ordinal) {  // a piece, again
+    range = ledger::reclaim(job_.run.id, range, settings::lease_duration);
+    return true;
+  }
   std::optional<ledger::Range> known = ledger::find_range(job_.run.id, part.number);
   if (known && known->done) {
     next_ordinal_ = known->next_ordinal;
     return false;
   }
-  if (!known && skip_part(part)) return false;
+  if (!known && pass_over(job_.run, job_.options, part)) return false;
   range = ledger::claim_range(job_.run.id, part.number, next_ordinal_);
   return true;
 }
 
-void Importer::work_off_part(const ledger::Part& part) {
+/// A part from beginning to end; or a piece of it, which has just been claimed.
+void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> piece) {
   std::unique_ptr<OpenPart> open;
-  ledger::Range range;
+  ledger::Range range = piece.value_or(ledger::Range{});
   Batch batch;
-  bool claimed = false, at_end = false, finished = false;
+  bool claimed = piece.has_value(), at_end = false, finished = false;
   size_t done = 0;  // items of the batch that are in the ledger already
   while (!finished && !job_.ownership.stopped()) {
     Clock::time_point start = Clock::now();
@@ -113,7 +218,7 @@ void Importer::work_off_part(const ledger::Part& part) {
         bridge::Memory scratch("portage batch scratch");
         bridge::InMemory in(scratch.get());
         bridge::Settings locks;
-        if (job_.commits == Commits::yes && (LockTimeout == 0 || LockTimeout > settings::lock_timeout))
+        if (job_.commits == Commits::yes && LockTimeout == 0)
           locks.set("lock_timeout", std::to_string(settings::lock_timeout));
         if (!job_.ownership.take_turn()) return;
         if (!claimed) {
@@ -123,8 +228,8 @@ void Importer::work_off_part(const ledger::Part& part) {
         }
         if (!open) {
           bridge::AsUser as(job_.role);
-          open = open_items(job_.run, part, *job_.plan, job_.options,
-                            range.cursor_ordinal > range.first_ordinal ? &range : nullptr);
+          bool behind = range.cursor_ordinal > range.first_ordinal || range.checkpoint.offset > 0;
+          open = open_items(job_.run, part, *job_.plan, job_.options, behind ? &range : nullptr);
         }
         hold_target(*job_.plan, job_.run.id, RowExclusiveLock);
         bridge::AsUser as(job_.role);
@@ -132,9 +237,18 @@ void Importer::work_off_part(const ledger::Part& part) {
         open->check_unchanged();
         if (batch.items.empty()) {
           done = 0;
-          int64_t room = job_.options.limit ? *job_.options.limit - counts_.read : batch_size_;
+          int64_t room = range.end_ordinal    ? *range.end_ordinal - range.next_ordinal
+                         : job_.options.limit ? *job_.options.limit - counts_.read
+                                              : batch_size_;
           at_end = read_batch(*open, batch, {range.cursor_ordinal, range.next_ordinal},
                               std::min(batch_size_, room));
+          if (range.end_ordinal) {
+            bool all = static_cast<int64_t>(batch.items.size()) == room;
+            if (at_end && !all)
+              throw Error(codes::source_changed, "part \"" + part.name + "\" has fewer items than it had")
+                  .hint("What was committed stays. Open a new run for the new content.");
+            at_end = all;
+          }
           read_ms_ = ms_since(start);
           Clock::time_point convert = Clock::now();
           prepare_batch(*job_.plan, batch, job_.run, part, job_.options);
@@ -154,9 +268,10 @@ void Importer::work_off_part(const ledger::Part& part) {
       }
     }
     if (error) {
-      recover(*error, part, batch.items.size());
-      claimed = false;
+      if (error->code() == codes::stale_owner && piece) throw *error;
+      recover(*error, range, batch.items.size());
       open.reset();
+      claimed = false;
       batch.reset();
       done = 0;
       continue;
@@ -174,7 +289,11 @@ void Importer::work_off_part(const ledger::Part& part) {
     if (done < batch.items.size()) continue;
     batch.reset();
     next_ordinal_ = range.next_ordinal;
-    finished = range.done || out_of_items();
+    finished = range.done || (!piece && out_of_items());
+    if (piece) {  // the owner of the run looks at what all have done
+      bridge::check_interrupts();
+      continue;
+    }
     if (finished) bytes_done_ += part.byte_length.value_or(0);
     teller_.progress(counts_, bytes_done_ + (finished ? 0 : static_cast<int64_t>(range.checkpoint.offset)));
     check_rejects(false);
@@ -226,7 +345,7 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
       if (std::optional<std::string> digest = open.digest())
         ledger::set_part_sha256(job_.run.id, part.number, *digest);
   }
-  ledger::advance_range(job_.run.id, next);
+  ledger::advance_range(job_.run.id, next, range.end_ordinal ? settings::lease_duration : 0);
   if (!whole || !at_end || part.number < parts_.back().number) loader_->remember(items, n, expected_items());
   range = next;
   done = settled;
@@ -261,12 +380,12 @@ void Importer::spare_server() {
 
 /// Raises the error again unless it may pass: then it has been waited for, and what is tried next is smaller
 /// where that helps. The batch is as if it had never been.
-void Importer::recover(const Error& error, const ledger::Part& part, size_t items) {
+void Importer::recover(const Error& error, const ledger::Range& range, size_t items) {
   if (job_.commits == Commits::no) throw error;
   bridge::rollback();
   bool timed_out = error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out();
   if (timed_out || is_transient(error.code())) {
-    ledger::record_range_error(job_.run.id, part.number,
+    ledger::record_range_error(job_.run.id, range.part, range.number,
                                timed_out ? format("a batch of %zu items took too long", items)
                                          : error.sqlstate() + " " + error.message());
     bridge::commit();

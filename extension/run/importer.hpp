@@ -6,6 +6,7 @@
 #include "run/health.hpp"
 #include "run/job.hpp"
 #include "run/patience.hpp"
+#include "run/scanner.hpp"
 #include "run/source.hpp"
 #include "run/teller.hpp"
 #include "run/usage.hpp"
@@ -21,13 +22,22 @@ class Importer {
   Importer& operator=(const Importer&) = delete;
 
   /// Reads everything; returns when all is read or the run is to stop. Raises what ends the run, of which
-  /// nothing is recorded yet.
+  /// nothing is recorded yet. Where the run has several workers, cuts the pieces for all of them, and waits
+  /// for what the others have in hand.
   void work();
+  /// As one of several workers: works off pieces as long as there are any.
+  void help();
+  /// Others of the run's workers have something in hand yet: gives them some time to let go of it.
+  void wait_for_others();
+  /// What all workers have done so far. Commits.
+  void refresh_counts();
 
   /// Raises PZ014 if more was rejected than the run may. A share counts `at_end`, and once it means
   /// something.
   void check_rejects(bool at_end) const;
   const ledger::Counts& counts() const { return counts_; }
+  /// One event for these items, if there are rejects among them: how many, and the first few; these in words.
+  std::vector<std::string> tell_errors(const ledger::Counts&, const Item* items, size_t n);
   /// What the caller's transaction has left to be judged later is judged now.
   void check_deferred() { writer_->check_deferred(); }
 
@@ -39,19 +49,21 @@ class Importer {
     std::vector<std::string> first_rejects;
   };
 
-  bool skip_part(const ledger::Part&);
   bool claim(const ledger::Part&, ledger::Range&);
-  void work_off_part(const ledger::Part&);
+  void work_side_by_side();
+  ledger::Pieces look_at_pieces();
+  bool cut(Scanner&);
+  bool work_off_piece();
+  void work_off(const ledger::Part&, std::optional<ledger::Range> piece);
   Loaded load_batch(const ledger::Part&, OpenPart&, Batch&, size_t& done, ledger::Range&, bool at_end);
   void adapt(double milliseconds);
   void halve();
   double time_limit() const;
-  void recover(const bridge::Error&, const ledger::Part&, size_t items);
+  void recover(const bridge::Error&, const ledger::Range&, size_t items);
   Strain look_at_server() const;
   void spare_server();
   int64_t expected_items() const;
   bool out_of_items() const;
-  std::vector<std::string> tell_errors(const ledger::Counts&, const Item* items, size_t n);
 
   Job& job_;
   Teller& teller_;

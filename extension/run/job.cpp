@@ -16,13 +16,13 @@ std::unique_ptr<Plan> plan_of(const ledger::Run& run, Oid role) {
 
 }  // namespace
 
-Job::Job(const ledger::Run& opened, Commits who_commits)
+Job::Job(const ledger::Run& opened, Commits who_commits, bool helps)
     : run(opened),
       commits(who_commits),
       options(parse_options(opened.options)),
       role(role_of(opened)),
       plan(plan_of(run, role)),
       policy(policy_of(run, options, *plan)),
-      ownership(run, policy.space.scope, commits) {}
+      ownership(run, policy.space.scope, commits, helps) {}
 
 }  // namespace portage::run

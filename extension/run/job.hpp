@@ -11,7 +11,7 @@ namespace portage::run {
 
 struct Job {
   /// `run` has been checked (access.hpp). Compiles the pipeline as the run's role.
-  Job(const ledger::Run& run, Commits commits);
+  Job(const ledger::Run& run, Commits commits, bool helps = false);
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
@@ -22,6 +22,7 @@ struct Job {
   std::unique_ptr<Plan> plan;
   load::Policy policy;
   Ownership ownership;
+  int workers = 1;  ///< how many may import side by side
 };
 
 }  // namespace portage::run

@@ -103,7 +103,12 @@ constexpr Known known[] = {
        o.rollback_on_failure = v == "rollback";
      }},
     {"verify", [](Options& o, const std::string& n, const Json& v) { o.verify = flag(n, v); }},
-    {"workers", [](Options&, const std::string& n, const Json& v) { only(n, v, 1); }},
+    {"workers",
+     [](Options& o, const std::string& n, const Json& v) {
+       if (!v.is_number_integer() || v.get<int64_t>() < 1 || v.get<int64_t>() > 64)
+         fault(n, "a whole number from 1 to 64");
+       o.workers = v.get<int>();
+     }},
     {"backup", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"initial_load", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"notify", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},

@@ -23,7 +23,8 @@ struct Options {
   std::optional<bool> verify;  ///< default: runs are verified, what migrate() does is not
   bool dry_run = false;
   bool validate_first = false;
-  int retry_attempts = 3;            ///< of a batch, for errors that may pass
+  int workers = 1;         ///< that import side by side, where the result is that of one (parallel.hpp)
+  int retry_attempts = 3;  ///< of a batch, for errors that may pass
   bool rollback_on_failure = false;  ///< "on_failure": "rollback"
 };
 

@@ -25,13 +25,18 @@ bool lock_patiently(int64_t pipeline_id, const std::string& scope, bool exclusiv
 bool Ownership::take_turn() {
   bool locked = commits_ == Commits::yes ? lock_patiently(run_.pipeline_id, scope_, false)
                                          : try_lock(run_.pipeline_id, scope_, false);
-  if (!locked && commits_ == Commits::yes)
+  if (!locked && helps_) request_ = ledger::Request::pause;
+  if (!locked && !helps_ && commits_ == Commits::yes)
     throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
         .hint(format("CALL portage.run(%lld); goes on from here.", static_cast<long long>(run_.id)));
   return look();
 }
 
 bool Ownership::look() {
+  if (helps_) {
+    if (!stopped() && !ledger::takes_helpers(run_.id)) request_ = ledger::Request::pause;
+    return !stopped();
+  }
   std::optional<ledger::Request> wanted = ledger::owners_turn(run_.id, run_.status.c_str());
   if (!wanted)
     throw Error(codes::stale_owner, format("run %lld has been taken over", static_cast<long long>(run_.id)));
@@ -52,7 +57,7 @@ bool Ownership::rest(double milliseconds) {
 }
 
 void Ownership::hold(const std::string& reason) {
-  if (reason == held_) return;
+  if (helps_ || reason == held_) return;  // the owner tells of the run
   if (held_.empty()) {
     ledger::add_event(run_.id, "held", "{\"reason\": " + bridge::json_quoted(reason) + "}");
     bridge::notice(format("portage: run %lld holds: ", static_cast<long long>(run_.id)) + reason, "", LOG);

@@ -17,8 +17,9 @@ bool lock_patiently(int64_t pipeline_id, const std::string& scope, bool exclusiv
 class Ownership {
  public:
   /// `run` outlives it; its status is what the owner has made it. `scope`: of the advisory lock (access.hpp).
-  Ownership(const ledger::Run& run, const std::string& scope, Commits commits)
-      : run_(run), scope_(scope), commits_(commits) {}
+  /// `helps`: as one of several workers of a run whose owner is another session; it stops with that.
+  Ownership(const ledger::Run& run, const std::string& scope, Commits commits, bool helps = false)
+      : run_(run), scope_(scope), commits_(commits), helps_(helps) {}
 
   /// To be asked at the begin of each transaction: the lock and the run are still ours, which is PZ013
   /// otherwise; false if it is to stop. 55P03 while another session has taken pipeline and scope.
@@ -38,6 +39,7 @@ class Ownership {
   const ledger::Run& run_;
   std::string scope_;
   Commits commits_;
+  bool helps_;
   ledger::Request request_ = ledger::Request::none;
   std::string held_;
 };

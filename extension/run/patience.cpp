@@ -7,6 +7,7 @@
 extern "C" {
 #include "common/pg_prng.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/timeout.h"
 }
 
@@ -65,8 +66,10 @@ Patience::Verdict Patience::after(const Error& error, bool divisible) {
   if (error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out())
     return divisible ? Verdict::smaller : Verdict::again;
   if (!is_transient(error.code())) return Verdict::no;
+  bool locked_out = error.code() == ERRCODE_LOCK_NOT_AVAILABLE;
+  if (locked_out && LockTimeout != 0) return Verdict::no;  // the session has a limit of its own
   waited_ = true;
-  if (error.code() == ERRCODE_LOCK_NOT_AVAILABLE) {
+  if (locked_out) {
     // Not an attempt that failed: whoever holds the lock is let have it.
     ownership_.hold("waits for a lock that another session holds");
     ownership_.rest(lock_wait);

@@ -8,6 +8,7 @@
 #include "ledger/pipelines.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
+#include "run/batch_reader.hpp"
 #include "run/preflight.hpp"
 #include "run/worker.hpp"
 
@@ -27,7 +28,8 @@ struct Estimate {
 };
 
 /// How many items a part has, from the mean size of its first ones.
-Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
+Estimate estimate(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
+                  const Options& options) {
   if (part.kind == "query") {
     bridge::Result rows = bridge::execute("SELECT pg_catalog.count(*) FROM (" + part.query + "\n) q");
     return {rows.bigint(0, 1), std::nullopt, true};
@@ -35,9 +37,9 @@ Estimate estimate(int64_t run_id, const ledger::Part& part, const Plan& plan) {
   int64_t bytes = part.byte_length.value_or(0);
   if (part.kind == "payload") {
     bytes = 0;
-    for (const ledger::Chunk& chunk : ledger::chunks_of(run_id, part.number)) bytes += chunk.length;
+    for (const ledger::Chunk& chunk : ledger::chunks_of(run.id, part.number)) bytes += chunk.length;
   }
-  std::unique_ptr<OpenPart> open = open_part(run_id, part, plan, plan.reader_options(), nullptr);
+  std::unique_ptr<OpenPart> open = open_items(run, part, plan, options, nullptr);
   formats::Arena arena;
   formats::Record record;
   int64_t count = 0;
@@ -170,7 +172,7 @@ std::string plan_of(const ledger::Run& run) {
       Json entry = {{"part", part.number}, {"name", part.name}, {"kind", part.kind}};
       Estimate known;
       std::optional<bridge::Error> unreadable =
-          bridge::attempt([&] { known = estimate(run.id, part, compiled); });
+          bridge::attempt([&] { known = estimate(run, part, compiled, worker->options()); });
       if (unreadable) {
         block({unreadable->code(), unreadable->message(), unreadable->report().detail,
                unreadable->report().hint});
@@ -188,6 +190,10 @@ std::string plan_of(const ledger::Run& run) {
                           ? "row level security applies to this role"
                           : "set-based SQL serves every kind of target";
     plan["writer"] = {{"name", "sql"}, {"reason", why}};
+    if (worker->options().workers > 1) {
+      std::string reason = worker->one_worker_reason();
+      plan["workers"] = {{"number", reason.empty() ? worker->options().workers : 1}, {"reason", reason}};
+    }
     if (row_security_active(target, worker->role()))
       recommendations.push_back(
           {{"code", "row_security"},
@@ -225,6 +231,7 @@ std::string plan_of(const ledger::Run& run) {
   answer["can_proceed"] = blockers.empty();
   answer["blockers"] = blockers;
   answer["writer"] = plan.contains("writer") ? plan["writer"] : Json(nullptr);
+  if (plan.contains("workers")) answer["workers"] = plan["workers"];
   answer["data_breakdown"] = breakdown;
   answer["estimated_items"] = items;
   answer["estimated_duration"] = duration.text;

@@ -3,12 +3,16 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
 #include "ledger/predictions.hpp"
 #include "ledger/retention.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
+#include "run/background.hpp"
 #include "run/data_version.hpp"
+#include "run/parallel.hpp"
 #include "run/preflight.hpp"
+#include "run/settle.hpp"
 #include "run/states.hpp"
 #include "undo/rollback.hpp"
 #include "verify/verification.hpp"
@@ -55,6 +59,7 @@ void Worker::begin() {
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
         .hint("The transaction might succeed if retried.");
   check_blockers();
+  refuse_rivals();
   bool interrupted = run.status == "running" || run.status == "verifying";
   if (interrupted && run.owner_alive && !run.owner_is_me)
     throw Error(codes::run_in_progress, "a migration is in progress")
@@ -76,6 +81,16 @@ void Worker::begin() {
     if (!run.sealed) seal_parts();
     job_.policy.may_update = may_update(*job_.plan);
   }
+  job_.workers = ledger::workers_of(run.id).value_or(0);
+  if (job_.workers == 0) {  // the first time: so it stays, since parts are cut or not
+    bool several = job_.options.workers > 1 && job_.commits == Commits::yes;
+    std::string reason = several ? one_worker_reason() : "";
+    if (!reason.empty())
+      bridge::notice(format("run %lld has one worker, since ", static_cast<long long>(run.id)) + reason);
+    job_.workers = several && reason.empty() ? job_.options.workers : 1;
+    ledger::set_workers(run.id, job_.workers);
+  }
+  job_.policy.park = job_.workers > 1;
   // A migrate() that ends well writes a single event: that it did.
   if (job_.commits == Commits::yes)
     ledger::add_event(run.id,
@@ -95,6 +110,29 @@ void Worker::begin() {
   // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on
   // items.
   if (job_.commits == Commits::no) importer_->check_deferred();
+}
+
+/// Two pipelines may write one table, unless one of them says "exclusive".
+void Worker::refuse_rivals() {
+  const Target& target = job_.plan->target();
+  bool exclusive = job_.plan->definition().exclusive;
+  std::optional<ledger::Run> rival;
+  if (try_lock_target(target.oid, exclusive)) {
+    rival = ledger::find_rival(target.schema, target.name, exclusive, job_.run.id);
+    if (!rival) return;
+  }
+  std::string detail = rival ? format("Run %lld of pipeline \"%s\" is %s; process %d works on it.",
+                                      static_cast<long long>(rival->id), rival->pipeline.c_str(),
+                                      rival->status.c_str(), rival->owner_pid.value_or(0))
+                             : "Another session migrates into it at this moment.";
+  throw Error(codes::run_in_progress, "a migration into " + target.quoted_name() + " is in progress")
+      .detail(detail + " One of the two pipelines is \"exclusive\".")
+      .hint("Wait for it, or end it.");
+}
+
+std::string Worker::one_worker_reason() const {
+  bridge::AsUser as(job_.role);
+  return run::one_worker_reason(*job_.plan, job_.options, job_.policy, ledger::parts_of(job_.run.id));
 }
 
 void Worker::seal_parts() {
@@ -128,9 +166,56 @@ void Worker::work() {
   if (job_.run.status == "verifying") return;  // all is read
   try {
     if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
+    if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
     importer_->work();
+    if (job_.ownership.stopped()) importer_->wait_for_others();
+    if (job_.workers > 1 && !job_.ownership.stopped()) settle();
   } catch (const Error& error) {
     fail(error);
+  }
+}
+
+/// What several workers have left undecided; nobody helps any more.
+void Worker::settle() {
+  ledger::set_step(job_.run.id, "resolving");
+  ledger::add_event(job_.run.id, "stage_changed", "{\"step\": \"resolving\"}");
+  bridge::commit();
+  Patience patience(job_.ownership, job_.options.retry_attempts);
+  Settle settle(job_.run, job_.options, *job_.plan, job_.role, job_.policy);
+  for (bool finished = false; !finished && !job_.ownership.stopped();) {
+    std::optional<Error> error = bridge::attempt([&] {
+      bridge::Memory scratch("portage settle scratch");
+      bridge::InMemory in(scratch.get());
+      if (!job_.ownership.take_turn()) return;
+      Settle::Page page = settle.page();
+      finished = page.finished;
+      importer_->tell_errors(page.counts, page.items, page.n);
+    });
+    if (!error) {
+      try {
+        bridge::commit();
+      } catch (const Error& at_commit) {
+        error = at_commit;
+      }
+    }
+    if (!error) {
+      settle.committed();
+      patience.forget();
+      importer_->refresh_counts();
+      if (!finished) importer_->check_rejects(false);
+      continue;
+    }
+    finished = false;
+    bridge::rollback();
+    switch (patience.after(*error, true)) {
+      case Patience::Verdict::no:
+        throw *error;
+      case Patience::Verdict::smaller:
+        if (!settle.shrink()) throw *error;
+        break;
+      case Patience::Verdict::again:
+        break;
+    }
   }
 }
 
@@ -180,6 +265,7 @@ void Worker::fail(const Error& error) {
   std::string code = error.sqlstate();
   if (is_interrupt(error.code())) {
     // Not the run's fault: it stays running without an owner, which is to say interrupted and resumable.
+    if (job_.workers > 1) ledger::release_pieces(run.id);
     if (error.code() != codes::stale_owner) ledger::release_run(run.id);
   } else {
     std::string text = error.message();
@@ -191,6 +277,10 @@ void Worker::fail(const Error& error) {
       move(run.id, run.status, "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
     ledger::finish_run(run.id, changed ? "paused" : "failed", text, std::string(error_class("", code)), code);
     if (!changed && job_.options.dry_run) ledger::forget_predictions(run.id, 0);
+    if (job_.workers > 1) {
+      bridge::commit();  // which lets others of its workers stop
+      importer_->wait_for_others();
+    }
     if (!changed && !job_.options.dry_run && job_.options.rollback_on_failure) {
       bridge::commit();
       take_back(error);

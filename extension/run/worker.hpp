@@ -20,6 +20,9 @@ class Worker {
   Oid role() const { return job_.role; }
   bool overwrites() const { return job_.policy.on_conflict == OnConflict::overwrite; }
 
+  /// Why the run has one worker though its options say several; "" if nothing speaks against these.
+  std::string one_worker_reason() const;
+
   /// Raises what stands in the way of the run (preflight.hpp).
   void check_blockers();
   /// Takes the run: seals its parts, state running, this backend its owner.
@@ -38,8 +41,10 @@ class Worker {
   void show_progress(bool on) { teller_.show_notices(on); }
 
  private:
+  void refuse_rivals();
   void seal_parts();
   void check_data_versions();
+  void settle();
   void validate_first();
   void verify();
   std::optional<std::string> excluded_scope() const;

@@ -134,8 +134,7 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
   std::optional<Error> error = bridge::attempt([&] {
     bridge::InMemory in(batch.memory.get());
     bridge::Settings locks;
-    if (LockTimeout == 0 || LockTimeout > settings::lock_timeout)
-      locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+    if (LockTimeout == 0) locks.set("lock_timeout", std::to_string(settings::lock_timeout));
     if (!ownership_->take_turn()) return;
     std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
     more = !items.empty();
@@ -187,6 +186,31 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
   if (ownership_->stopped()) return false;
   if (more && subtransactions_ < max_subtransactions) page.adapt(batch);
   return more;
+}
+
+std::vector<LandedItem*> Rollback::take_back_some(Batch& batch, std::vector<LandedItem>& items,
+                                                  std::set<int64_t>& spared) {
+  bridge::AsUser as(role_);
+  if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  std::vector<Case> cases = judge(batch, items, true);
+  std::vector<Case*> open;
+  for (Case& c : cases) {
+    if (c.drift.empty() || c.drift == "gone")
+      open.push_back(&c);
+    else
+      c.spared = c.drift;
+  }
+  subtransactions_ = 0;
+  attempt_range(batch, open, 0, open.size());
+  std::vector<LandedItem*> taken;
+  for (LandedItem& item : items)
+    if (!item.concerned) taken.push_back(&item);  // it did nothing
+  for (Case& c : cases) {
+    c.item->row_taken = c.done && c.row.found && c.item->outcome != Outcome::unchanged;
+    if (c.done) taken.push_back(c.item);
+    if (!c.spared.empty()) spared.insert(c.item->ordinal);
+  }
+  return taken;
 }
 
 /// Takes cases[low, high) back in one subtransaction; halves what fails; a single one that fails is spared.

@@ -42,6 +42,11 @@ class Rollback {
   void begin();
   /// Takes back batch by batch and commits each; ends in rolled_back, or in paused if an operator wants that.
   void work();
+  /// Takes back these items alone, in the caller's transaction and as far as its subtransactions reach: those
+  /// that are. `spared`: the ordinals of those that stay, since somebody has changed their rows, or refers to
+  /// them. The run's row and the ledger stay as they are.
+  std::vector<ledger::LandedItem*> take_back_some(Batch&, std::vector<ledger::LandedItem>& items,
+                                                  std::set<int64_t>& spared);
 
  private:
   struct Case;

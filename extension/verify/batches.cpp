@@ -53,8 +53,23 @@ class BatchCheck {
   }
 
  private:
+  /// What is in no batch, but for what several workers have not come to yet.
+  void name_gap(int64_t first, int64_t last) {
+    for (auto [from, end] : unread_) {
+      if (from > last || end <= first) continue;
+      if (from > first) spans_.add(items_name(first, from - 1) + ": in no batch");
+      first = end;
+    }
+    if (first <= last) spans_.add(items_name(first, last) + ": in no batch");
+  }
+
   void read_batches() {
     ledger::AsLedger as;
+    Result unread = bridge::execute(
+        "SELECT next_ordinal, end_ordinal FROM portage.migration_ranges WHERE run_id = $1 AND next_ordinal < "
+        "end_ordinal ORDER BY 1",
+        {param(run_id_)});
+    for (size_t i = 0; i < unread.size(); i++) unread_.emplace_back(unread.bigint(i, 1), unread.bigint(i, 2));
     Result rows = bridge::execute(
         "SELECT id, first_ordinal, last_ordinal, read, part, inserted, updated, unchanged, skipped, "
         "conflicted, parked, "
@@ -65,7 +80,7 @@ class BatchCheck {
       BatchSpan batch{rows.bigint(i, 1), rows.bigint(i, 2),  rows.bigint(i, 3),
                       rows.bigint(i, 4), rows.integer(i, 5), {}};
       for (int k = 0; k < outcome_kinds; k++) batch.counts[k] = rows.bigint(i, 6 + k);
-      if (batch.first > end_ + 1) spans_.add(items_name(end_ + 1, batch.first - 1) + ": in no batch");
+      name_gap(end_ + 1, batch.first - 1);
       if (batch.first <= end_)
         spans_.add(items_name(batch.first, std::min(end_, batch.last)) + ": in several batches");
       end_ = std::max(end_, batch.last);
@@ -113,8 +128,9 @@ class BatchCheck {
       if (!parts.count(part)) spans_.add("part " + std::to_string(part) + ": is gone, its batches are not");
     ledger::AsLedger as;
     Result rows = bridge::execute(
-        "SELECT part, min(first_ordinal), max(next_ordinal) FROM portage.migration_ranges WHERE run_id = $1 "
-        "GROUP BY part",
+        "SELECT part, coalesce(min(first_ordinal) FILTER (WHERE next_ordinal > first_ordinal), "
+        "min(first_ordinal)), coalesce(max(next_ordinal) FILTER (WHERE next_ordinal > first_ordinal), "
+        "min(first_ordinal)) FROM portage.migration_ranges WHERE run_id = $1 GROUP BY part",
         {param(run_id_)});
     std::set<int32_t> ranges;
     for (size_t i = 0; i < rows.size(); i++) {
@@ -254,6 +270,7 @@ class BatchCheck {
   const Scene& scene_;
   int64_t run_id_;
   std::vector<BatchSpan> batches_;
+  std::vector<std::pair<int64_t, int64_t>> unread_;  // first and end, in order
   int64_t end_ = 0, read_ = 0, items_ = 0, taken_back_ = 0;
   Findings balance_, spans_, missing_;
 };

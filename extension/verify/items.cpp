@@ -67,6 +67,10 @@ class ItemWalk {
     if (scene_.depth == Depth::counts) return checks;
     checks.push_back(row_check());
     checks.push_back(parents_.result());
+    // Who deletes a row that was migrated may mean it.
+    checks.push_back({"unchanged_rows", "warning", std::to_string(unchanged_),
+                      std::to_string(unchanged_ - unchanged_gone_.size()), unchanged_gone_.empty(),
+                      "{\"gone\": " + unchanged_gone_.list() + "}"});
     return checks;
   }
 
@@ -260,9 +264,13 @@ class ItemWalk {
   // the target
 
   void look_at_rows(Batch& batch, const std::vector<LandedItem>& items) {
-    std::vector<std::string_view> keys;
-    std::vector<const LandedItem*> concerned;
+    std::vector<std::string_view> keys, unchanged_keys;
+    std::vector<const LandedItem*> concerned, unchanged;
     for (const LandedItem& item : items) {
+      if (!item.concerned && item.mapping.found) {
+        unchanged.push_back(&item);
+        unchanged_keys.push_back(item.mapping.target_key);
+      }
       if (!item.concerned) continue;
       concerned.push_back(&item);
       keys.push_back(item.target_key);
@@ -292,6 +300,11 @@ class ItemWalk {
     }
     images_.look_at(batch, images, undo_);
     parents_.look_at(batch, rows);
+    // An unchanged item is known by what it was; whether its row still stands was nobody's question yet.
+    std::vector<load::Row> stand = find_rows(batch, unchanged, unchanged_keys);
+    unchanged_ += static_cast<int64_t>(stand.size());
+    for (size_t i = 0; i < stand.size(); i++)
+      if (!stand[i].found) unchanged_gone_.add(name_of(*unchanged[i]));
   }
 
   /// A recorded key that is none of the target's is found one by one.
@@ -347,8 +360,8 @@ class ItemWalk {
   Parents parents_;
   bool plain_, untouched_;
   bool cleaned_up_ = ledger::cleaned_up(scene_.run.id);
-  Findings mapping_, undo_, changed_, gone_, wrong_source_hash_, wrong_keys_, columns_gone_;
-  int64_t ours_ = 0, landed_ = 0, as_recorded_ = 0, later_run_ = 0;
+  Findings mapping_, undo_, changed_, gone_, wrong_source_hash_, wrong_keys_, columns_gone_, unchanged_gone_;
+  int64_t ours_ = 0, landed_ = 0, as_recorded_ = 0, later_run_ = 0, unchanged_ = 0;
   struct Lost {
     std::string finding, legacy_id, target_key;  ///< no key: whatever row it was
   };

@@ -41,7 +41,7 @@ class SourceCheck {
 
   Check work() {
     for (const ledger::Part& part : ledger::parts_of(scene_.run.id)) {
-      std::optional<ledger::Range> range = ledger::find_range(scene_.run.id, part.number);
+      std::optional<ledger::Range> range = ledger::read_so_far(scene_.run.id, part.number);
       if (!range || part.skipped || range->next_ordinal == range->first_ordinal) continue;
       expected_ += range->next_ordinal - range->first_ordinal;
       if (part.kind == "payload" && part.byte_length.value_or(0) > 0 &&

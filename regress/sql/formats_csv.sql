@@ -68,6 +68,10 @@ SELECT migrated('csv_plain', E'id,v,,\n1,a,x,y\n');
 SELECT migrated('csv_plain', E'id,v\n1,"open header? no\n');
 SELECT migrated('csv_plain', E'"id,v\n1,a\n');
 SELECT pg_temp.refused($$SELECT portage.migrate('csv_plain', E'id,w\n1,a\n', 'header', '{"raise": true}')$$);
+-- plan() tells it before; a header of one column hints at the delimiter, be it that of a path given for the bytes.
+SELECT p->>'can_proceed', b->>'sqlstate', b->>'message', b->>'detail', b->>'remedy'
+  FROM (VALUES (E'id;v\n1;a\n'), ('/srv/file.csv')) AS t (payload), LATERAL portage.plan('csv_plain', payload) AS p,
+       LATERAL jsonb_array_elements(p->'blockers') AS b;
 -- A column with a default may be missing.
 SELECT portage.create_pipeline('csv_default', 't', '{"format": "csv", "legacy_id": "id", "columns": {"id": "id", "v": {"from": "v", "default": "none"}}}') > 0;
 SELECT migrated('csv_default', E'id\n1\n');

@@ -57,7 +57,7 @@ SELECT refused_option('{"sample": 1}');
 SELECT refused_option('{"sample": "1"}');
 SELECT refused_option('{"sample": "-1%"}');
 SELECT refused_option('{"raise": 1}');
-SELECT refused_option('{"workers": 2}');
+SELECT refused_option('{"workers": 65}');
 SELECT refused_option('{"dry_run": "yes"}');
 SELECT refused_option('{"on_failure": "stop"}');
 SELECT refused_option('{"on_failure": true}');

@@ -78,6 +78,7 @@ TRUNCATE t;
 \set dots :abs_srcdir '/data/../data/./words_1.json'
 SELECT portage.open_run('parts', 'files') AS run \gset
 SELECT portage.attach_file(:run, :'glob');
+SELECT processed_parts, total_parts, percentage FROM portage.status(:run);
 SELECT * FROM parts(:run);
 CALL portage.run(:run);
 SELECT pg_temp.books(:run);

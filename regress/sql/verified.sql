@@ -55,6 +55,17 @@ SELECT count(*) FROM sums WHERE id = 6;
 SELECT status, errors -> 0 ->> 'code', errors -> 0 ->> 'message' <> '' FROM portage.migrate('sums', '{"id": 7, "amount": 7000}', '', '{"verify": true}');
 SELECT count(*) FROM sums WHERE id = 7;
 
+-- Items that have not changed, and whose rows are gone: told, since it may have been meant.
+SELECT portage.create_pipeline('emptied', 'sums', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "amount": "amount"}}') > 0 AS created;
+TRUNCATE sums;
+CALL portage.import('emptied', payload => E'{"id": 1, "amount": 1}\n{"id": 2, "amount": 2}');
+TRUNCATE sums;
+CALL portage.import('emptied', payload => E'{"id": 1, "amount": 1}\n{"id": 2, "amount": 2}');
+SELECT line FROM portage.summary((portage.last_run('emptied')).run_id) AS line WHERE line ~ 'gone|incremental';
+SELECT code, text FROM portage.recommendations((portage.last_run('emptied')).run_id) WHERE code = 'rows_gone';
+CALL portage.import('emptied', payload => E'{"id": 1, "amount": 1}\n{"id": 2, "amount": 2}', options => '{"incremental": false}');
+SELECT count(*) FROM sums;
+
 -- 4. Interrupted while it is verified, it goes on there.
 SELECT portage.create_pipeline('slow', 'sums', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "amount": "amount"},
   "checks": {"slow": "SELECT pg_sleep(current_setting(''verified.nap'')::float8) IS NOT NULL"}}') > 0 AS created;
@@ -79,6 +90,6 @@ SELECT portage.cancel(run_id) FROM portage.last_run('slow');
 SELECT status, inserted FROM portage.last_run('slow');
 -- What is gone with its pipeline is gone with its checks.
 SET client_min_messages = warning;
-SELECT portage.drop_pipeline('sums', true) > 0, portage.drop_pipeline('slow', true) > 0;
+SELECT portage.drop_pipeline('emptied', true) > 0, portage.drop_pipeline('sums', true) > 0, portage.drop_pipeline('slow', true) > 0;
 SELECT count(*) FROM portage.data_integrity_checks WHERE run_id >= 21000;
 DROP SCHEMA verified CASCADE;

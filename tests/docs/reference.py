@@ -133,8 +133,14 @@ def check_definition_keys():
 def check_codes(errors):
     code = read('extension/bridge/codes.hpp')
     codes = ['PZ' + ''.join(found) for found in re.findall(r"= PORTAGE_SQLSTATE\('(.)', '(.)', '(.)'\);", code)]
-    check('codes are found in the source', len(codes) > 15)
+    check('codes are found in the source', len(codes) > 15 and len(codes) == code.count('PORTAGE_SQLSTATE(') - 1)
     same('SQLSTATEs of class PZ', re.findall(r'^### (PZ\w+)', errors, re.M), codes)
+    # None is made elsewhere, in C++ or by a RAISE.
+    everything = source('extension/*.[ch]pp') + source('extension/*/*.[ch]pp') + source('sql/*.sql')
+    spelt = set(re.findall(r'\bPZ[0-9A-Z]{3}\b', everything))
+    check('no other SQLSTATE of class PZ is spelt out', len(spelt) > 5 and spelt <= set(codes), ', '.join(sorted(spelt - set(codes))))
+    made = re.findall(r"SQLSTATE\('P', *'Z'[^)]*\)", everything)
+    check('SQLSTATEs of class PZ are made in codes.hpp alone', len(made) == 1, made)
     # Standard codes that we raise ourselves.
     include = subprocess.run(['bash', '-c', '. "$1" && "$PG_CONFIG" --includedir-server', '-',
                               os.path.join(ROOT, 'tests', 'lib', 'stage.sh')],
@@ -168,6 +174,14 @@ def check_rules(errors):
     check('a rule of a definition cannot have one of these names', rules <= set(reserved), rules - set(reserved))
 
 
+def check_states():
+    text = re.sub(r'"\s*\n\s*"', '', read('extension/run/states.hpp'))
+    known = re.findall(r'\{"(\w+)", "(\w+)",\s*"(.*?)"\}', text)
+    check('changes of state are found in the source', len(known) > 20)
+    documented = re.findall(r'^\| `(\w+)` \| `(\w+)` \| (.*?) \|$', section(read('docs/operations.md'), '### States'), re.M)
+    same('changes of state', [' -> '.join(row) for row in documented], [' -> '.join(row) for row in known])
+
+
 if len(sys.argv) > 1:
     with Server() as server:
         server.psql('CREATE EXTENSION pg_portage')
@@ -175,7 +189,7 @@ if len(sys.argv) > 1:
     sys.exit()
 
 reference, errors = read('docs', 'reference.md'), read('docs', 'errors.md')
-with Server(cluster_name='docs') as server:
+with Server(cluster_name='docs', shared_preload_libraries='pg_portage') as server:  # some settings are known then only
     server.psql('CREATE EXTENSION pg_portage')
     with server.connect() as connection:
         # the settings are known once the module is loaded
@@ -185,4 +199,5 @@ check_options(reference)
 check_definition_keys()
 check_codes(errors)
 check_rules(errors)
+check_states()
 finish()

@@ -216,6 +216,41 @@ def test_slow_items(server):
         admin.rows('CALL portage.rollback(%s)', run)
 
 
+def test_exclusive(server):
+    """Two pipelines on one table, one of which wants it for itself alone."""
+    with Session(server) as admin:
+        admin.rows("""SELECT portage.create_pipeline('alone', 'target',
+            '{"format": "rows", "legacy_id": "id", "columns": {"id": "id", "name": "name"}, "exclusive": true}')""")
+        alone = admin.value("SELECT portage.open_run('alone')")
+        admin.rows("SELECT portage.attach_table(%s, 'source')", alone)
+        run = open_run(admin)
+        with Session(server) as locker:
+            locker.rows('BEGIN')
+            locker.rows('LOCK TABLE target IN SHARE MODE')
+            admin.rows('SELECT portage.start(%s)', run)
+            check('a run is under way', wait_for(lambda: 'lock' in hold_reason(admin, run)))
+            error = admin.error('CALL portage.run(%s)', alone)
+            check('an exclusive one does not begin beside it', error is not None and error.pgcode == 'PZ007'
+                  and f'Run {run} ' in error.diag.message_detail)
+            locker.rows('COMMIT')
+        check('the first one ends', admin.value('CALL portage.wait(%s)', run) == 'completed')
+        with Session(server) as locker:
+            locker.rows('BEGIN')
+            locker.rows('LOCK TABLE target IN SHARE MODE')
+            admin.rows('SELECT portage.start(%s)', alone)
+            check('the exclusive one is under way', wait_for(lambda: 'lock' in hold_reason(admin, alone)))
+            check('view locks shows what it has taken', admin.value(
+                "SELECT count(*) FROM portage.locks WHERE run_id = %s AND resource = 'target public.target'", alone) == 1)
+            other = open_run(admin, scope='other')
+            error = admin.error('CALL portage.run(%s)', other)
+            check('and keeps others from the table', error is not None and error.pgcode == 'PZ007'
+                  and f'Run {alone} ' in error.diag.message_detail)
+            locker.rows('COMMIT')
+        check('until it ends', admin.value('CALL portage.wait(%s)', alone) == 'completed')
+        admin.rows('SELECT portage.cancel(%s)', other)
+        take_back(admin, run)
+
+
 def test_killed_worker(server):
     with Session(server) as admin:
         run = open_run(admin)
@@ -251,6 +286,7 @@ with Server(fsync='off') as server:
     test_control(server)
     test_locks(server)
     test_slow_items(server)
+    test_exclusive(server)
     test_killed_worker(server)
 with Server(max_worker_processes=2, max_logical_replication_workers=0) as server:
     test_slots(server)

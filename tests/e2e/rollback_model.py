@@ -197,6 +197,9 @@ class Model:
                 changed += 1
         passed = dict.fromkeys(('balance', 'item_count', 'mapping', 'undo', 'row_hash', 'relationships', 'payload',
                                 'source'), True)
+        known = [self.mappings.get(item.legacy_id) for item in run.items
+                 if item.status == 'unchanged' and not self.concerns(run, item)]
+        passed['unchanged_rows'] = all(m is None or self.present(m.key) for m in known)
         mappings = self.mappings.values()
         for name, part in (('duplicate_key', 'key'), ('duplicate_content', 'source')):
             mine = [getattr(m, part) for m in mappings if m.run == run.number]

@@ -179,7 +179,7 @@ def no_false_alarms(world, server):
 
     server.psql("""CREATE TABLE app.things (id int PRIMARY KEY, v int, note text);
       CREATE FUNCTION app.sometimes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        IF NEW.note = 'cancel' THEN UPDATE portage.migration_runs SET cancel_requested = true WHERE status = 'running'; END IF;
+        IF NEW.note = 'cancel' THEN UPDATE portage.migration_runs SET requested = 'cancel' WHERE status = 'running'; END IF;
         IF NEW.note = 'slow' THEN PERFORM pg_sleep(0.3); END IF;
         NEW.note := NEW.note || ', seen'; RETURN NEW; END $$;
       CREATE TRIGGER sometimes BEFORE INSERT OR UPDATE ON app.things FOR EACH ROW EXECUTE FUNCTION app.sometimes();""")

@@ -27,12 +27,13 @@ SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 3
 KILLS = int(os.environ.get('PORTAGE_KILLS', '20'))
 
 # The scenarios of tests/lib/disturbed.py, and options that the disturbed run has beyond its batch size.
-SCENARIOS = {'ndjson': {}, 'csv': {}, 'query': {}, 'overwrite': {}}
+SCENARIOS = {'ndjson': {}, 'csv': {}, 'query': {}, 'overwrite': {}, 'workers': {'workers': 2}}
 HOW = ('SIGKILL of who works', 'SIGTERM of who works', 'SIGKILL of the server')
 
 EXACT_ROWS = 'SELECT p::text FROM app.progress p ORDER BY id'
 ROLLED_BACK = "SELECT sum(rolled_back) FROM portage.migration_batches WHERE run_id = {run} AND kind = 'rollback'"
-STATUSES = 'SELECT ordinal, revision, status, legacy_id, rule, message FROM portage.migration_items WHERE run_id = {run} ORDER BY 1, 2'
+STATUSES = """SELECT DISTINCT ON (ordinal) ordinal, status, legacy_id, rule, message FROM portage.migration_items
+  WHERE run_id = {run} ORDER BY ordinal, revision DESC"""
 LANDED = {'the run\'s counters': COUNTERS, 'the target\'s rows': TARGET_ROWS, 'the items': ITEM_ROWS, 'the mappings': MAPPINGS,
           'the before-images': UNDO}
 TAKEN_BACK = {'the run\'s counters': COUNTERS, 'the number of items taken back': ROLLED_BACK, 'the items': STATUSES,

@@ -150,6 +150,28 @@ inline std::string resume_violation(Open open, std::string_view text, const Opti
   return {};
 }
 
+/// Cutting alone gives the number, the places and the checkpoints of reading.
+inline std::string cut_violation(Open open, std::string_view text, const Options& options, size_t chunk) {
+  Options places = options;
+  places.places_only = true;
+  TextSource read_source(text), cut_source(text, chunk);
+  auto reader = open(read_source, options, nullptr);
+  auto cutter = open(cut_source, places, nullptr);
+  Arena arena(4096);
+  for (size_t i = 0;; ++i) {
+    Record read, cut;
+    bool more = reader->next(arena, read);
+    std::string where = "cut in reads of " + std::to_string(chunk) + ", record " + std::to_string(i) + ": ";
+    if (cutter->next(arena, cut) != more) return where + (more ? "missing" : "one too many");
+    if (more && (read.line != cut.line || read.offset != cut.offset || read.length != cut.length))
+      return where + "another place: " + show(copy_of(read, 0)) + "\n  got " + show(copy_of(cut, 0));
+    Checkpoint a = reader->checkpoint(), b = cutter->checkpoint();
+    if (a.offset != b.offset || a.line != b.line || a.state != b.state) return where + "another checkpoint";
+    if (!more) return {};
+    arena.reset();
+  }
+}
+
 /// All that must hold for any input; empty if it does.
 inline std::string property_violation(Open open, std::string_view text, const Options& options,
                                       size_t most = 40) {
@@ -158,6 +180,8 @@ inline std::string property_violation(Open open, std::string_view text, const Op
   if (!violation.empty()) return violation;
   for (size_t chunk : {1, 2, 3, 7, 64}) {
     violation = compare(rows, read_text(open, text, options, chunk), "reads of " + std::to_string(chunk));
+    if (!violation.empty()) return violation;
+    violation = cut_violation(open, text, options, chunk);
     if (!violation.empty()) return violation;
   }
   return resume_violation(open, text, options, rows, most);

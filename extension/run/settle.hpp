@@ -1,0 +1,58 @@
+// The closing stage of a run that several workers have imported: what they left undecided is judged in the
+// order of the items, so that the result is that of one worker. Page by page, each a transaction; where it
+// stands is only in the ledger. Knows nothing of how a run begins and ends.
+#pragma once
+
+#include "ledger/replay.hpp"
+#include "run/batch_reader.hpp"
+#include "run/reject_reader.hpp"
+#include "undo/rollback.hpp"
+
+namespace portage::run {
+
+class Settle {
+ public:
+  /// All is read, and nobody else works on the run. `policy`: the run's; that it parks is overruled here.
+  Settle(const ledger::Run&, const Options&, Plan&, Oid role, load::Policy policy);
+
+  /// What a page has done, for counters and events.
+  struct Page {
+    bool finished = false;  ///< there is nothing more to be settled
+    ledger::Counts counts;  ///< read is 0: it moves
+    const Item* items = nullptr;
+    size_t n = 0;
+  };
+  /// Settles some more, in this transaction; until it is called again, or taken(), the page is as if it had
+  /// never been.
+  Page page();
+  /// The transaction of the page has been committed.
+  void committed();
+  /// Pages become smaller: one of them takes too long. False if they cannot.
+  bool shrink();
+
+ private:
+  using Reject = ledger::Reject;
+
+  Page take_back(const std::vector<int64_t>& ordinals);
+  void read(std::vector<Reject>& parked);
+  std::vector<int64_t> in_the_way();
+  Page judge(std::vector<Reject>& parked);
+
+  const ledger::Run& run_;
+  const Options& options_;
+  Plan& plan_;
+  Oid role_;
+  load::Policy policy_;
+  std::unique_ptr<load::Writer> writer_;
+  std::unique_ptr<load::Loader> loader_;
+  RejectReader reader_;
+  undo::Rollback rollback_;
+  Batch batch_;
+  std::optional<std::vector<int64_t>> hidden_;  // not yet looked for; then those still to be taken back
+  size_t taking_ = 0;                           // of them, by the page in hand
+  std::set<int64_t> spared_;                    // cannot be taken back: others have had a hand in it
+  int64_t after_ = 0, next_after_ = 0;          // settled up to this ordinal
+  int64_t size_ = 1000;
+};
+
+}  // namespace portage::run
