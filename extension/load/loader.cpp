@@ -205,10 +205,14 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   std::vector<Item*> to_match;
   for (size_t i : by_match_positions) to_match.push_back(items[i]);
   std::vector<Row> by_match = writer_.find_by_match(batch, to_match);
-  for (size_t j = 0; j < by_match.size(); j++) rows[by_match_positions[j]] = by_match[j];
+  std::vector<bool> matched(items.size(), false);  // has no row of its own, and may meet another item's
+  for (size_t j = 0; j < by_match.size(); j++) {
+    rows[by_match_positions[j]] = by_match[j];
+    matched[by_match_positions[j]] = true;
+  }
   std::vector<const Row*> met;  // did this run write them?
   for (size_t i = 0; i < items.size(); i++)
-    if (rows[i].found && (policy_.park || !mappings[i].found)) met.push_back(&rows[i]);
+    if (rows[i].found && (policy_.park || matched[i])) met.push_back(&rows[i]);
   std::unordered_map<std::string, int64_t> ours = written_by_run(met);
   if (seen_) {
     // Rows that an item before found unchanged, or adopted, were not written by the run, and are taken all
@@ -224,6 +228,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   cut_ = nullptr;
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
+    if (item.outcome == Outcome::unchanged) ours.emplace(std::string(item.target_key), item.ordinal);
     if (item.outcome != Outcome::pending) continue;
     auto before = rows[i].found ? taken.find(rows[i].key) : taken.end();
     if (before != taken.end() && policy_.park) {
@@ -235,18 +240,19 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       cut_ = &item;
       break;
     }
-    if (rows[i].found && (policy_.park || !mappings[i].found)) {
+    if (rows[i].found && (policy_.park || matched[i])) {
       auto it = ours.find(std::string(rows[i].key));
       if (it != ours.end()) {
         add_duplicate(batch, item, false, it->second);
         continue;
       }
     }
-    if (predicted[i] && !rows[i].found && !mappings[i].found)
+    if (predicted[i] && !rows[i].found)
       add_duplicate(batch, item, false, predicted[i]);
     else
       meet(batch, item, mappings[i], rows[i]);
     if (item.outcome == Outcome::pending && rows[i].found) taken.emplace(rows[i].key, item.ordinal);
+    if (item.outcome == Outcome::unchanged) ours.emplace(std::string(item.target_key), item.ordinal);
   }
   if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
   std::sort(work_.begin(), work_.end(),
@@ -517,8 +523,7 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
   }
   for (const Work& earlier : work_) {
     if (earlier.item->ordinal >= item.ordinal) break;
-    bool wrote = earlier.item->origin && earlier.item->target_key == row.key;
-    if (wrote && (!earlier.is_update || !work.mapping.found)) {
+    if (earlier.item->origin && earlier.item->target_key == row.key) {
       item.origin = 0;
       add_duplicate(batch, item, false, earlier.item->ordinal);
       return;

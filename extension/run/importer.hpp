@@ -32,7 +32,7 @@ class Importer {
   /// What all workers have done so far. Commits.
   void refresh_counts();
 
-  /// Raises PZ014 if more was rejected than the run may. A share counts `at_end`, and once it means
+  /// Raises PZ011 if more was rejected than the run may. A share counts `at_end`, and once it means
   /// something.
   void check_rejects(bool at_end) const;
   const ledger::Counts& counts() const { return counts_; }
@@ -86,7 +86,7 @@ class Importer {
 
 /// Whether a run with these counts has more rejects than it may.
 bool too_many_rejects(const Options&, const ledger::Counts&, bool at_end);
-/// PZ014 for it. `what`: "were rejected"; `first`: a few of them in words.
+/// PZ011 for it. `what`: "were rejected"; `first`: a few of them in words.
 [[noreturn]] void refuse_rejects(int64_t run_id, const ledger::Counts&, const std::string& what,
                                  const std::vector<std::string>& first, const std::string& hint);
 

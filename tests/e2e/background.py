@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Runs that look after themselves: background workers, pause, resume, cancel and retry, locks that others hold, and what
 tick(), wait() and other workers do for a run that waits. Real processes, real signals."""
 
@@ -266,6 +267,26 @@ def test_killed_worker(server):
         take_back(admin, run)
 
 
+def test_archive(server):
+    """WAL piles up behind an archiver that fails: the run holds, and goes on when it works again."""
+    with Session(server) as admin:
+        prepare(admin, slow=True)
+        for _ in range(5):
+            admin.rows('CREATE TABLE wal ()')
+            admin.rows('DROP TABLE wal')
+            admin.rows('SELECT pg_switch_wal()')
+        run = open_run(admin, '{"limit": 20000}')
+        admin.rows('SELECT portage.start(%s)', run)
+        check('the run holds while the archiver lags', wait_for(lambda: 'archiver' in hold_reason(admin, run)))
+        admin.rows('DROP TRIGGER dawdle ON target')
+        admin.rows("ALTER SYSTEM SET archive_command = '/bin/true'")
+        admin.rows('SELECT pg_reload_conf()')
+        check('and goes on by itself', admin.value('CALL portage.wait(%s)', run) == 'completed'
+              and admin.value('SELECT count(*) FROM target') == 20000)
+        events = admin.value('SELECT array_agg(event_type) FROM portage.migration_events WHERE run_id = %s', run)
+        check('both are events', 'held' in events and 'released' in events)
+
+
 def test_slots(server):
     """Two worker slots, and more runs than that."""
     with Session(server) as admin:
@@ -288,6 +309,8 @@ with Server(fsync='off') as server:
     test_slow_items(server)
     test_exclusive(server)
     test_killed_worker(server)
+with Server(archive_mode='on', archive_command='/bin/false', **{'portage.max_archive_backlog': 2}) as server:
+    test_archive(server)
 with Server(max_worker_processes=2, max_logical_replication_workers=0) as server:
     test_slots(server)
 finish()

@@ -18,7 +18,7 @@ from portage_server import Server, check, finish  # noqa: E402
 from sessions import Session, told, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', '1'))
-TRIALS = int(os.environ.get('PORTAGE_TRIALS', '2'))
+TRIALS = int(os.environ.get('PORTAGE_TRIALS', '1'))
 ITEMS = 1200
 
 SETUP = """
@@ -146,6 +146,13 @@ class Place:
                 'SELECT ordinal, raw, issues::text FROM portage.rejects WHERE run_id = %s ORDER BY 1', run)],
         }
 
+    def take_back(self, run):
+        """How the rollback ends, and whether all is as before; a run that wrote a row twice is refused first, then forced."""
+        error = self.admin.error('CALL portage.rollback(%s)', run)
+        if error:
+            self.admin.rows("CALL portage.rollback(%s, drifted => 'force')", run)
+        return error and error.pgcode, self.state() == self.before
+
     def unsound(self, run):
         """What the verification finds, down to the source."""
         return self.admin.rows("SELECT name, expected, actual, details FROM portage.verify(%s, 'source') WHERE NOT passed AND "
@@ -208,14 +215,79 @@ def compare(servers, rng, form, policy, number):
             check(f'{name}: cut into pieces', shared > 8, shared)
             check(f'{name}: as by one worker', outcome == reference, difference(reference, outcome))
         check(f'{name}: verified', not place.unsound(run), place.unsound(run))
-        error = place.admin.error("CALL portage.rollback(%s)", run)
-        back = place.state()
-        taken_back = back == place.before
+        back = place.take_back(run)
         if workers == 1:
-            reference_back = (error and error.pgcode, taken_back)
-        check(f'{name}: rolled back', (error and error.pgcode, taken_back) == reference_back,
-              f'{told(error)}; by one worker: {reference_back}')
+            reference_back = back
+        check(f'{name}: rolled back', back == reference_back, f'{back}; by one worker: {reference_back}')
         place.admin.close()
+
+
+def interrupted(server, rng, form, policy, number, how):
+    """Killed with the whole server, or paused, again and again, and gone on with: the result is that of one worker."""
+    items = second_input(rng, ITEMS)
+    options = {'on_conflict': policy, 'batch_size': 10}
+    one = Place(server, f'{how}_{form}_{policy}_{number}_one', form)
+    run = one.open(items, options)
+    one.admin.rows('CALL portage.run(%s)', run)
+    reference, reference_back = one.outcome(run), one.take_back(run)
+    one.admin.close()
+    place = Place(server, f'{how}_{form}_{policy}_{number}', form)
+    run = place.open(items, {**options, 'workers': 3})
+    times = 0
+    while times < 5:
+        session = Session(server)
+        pending = session.begin('CALL portage.run(%s)', run)
+        until(pending.done, rng.uniform(0.1, 1.5))
+        if pending.done():
+            break
+        times += 1
+        if how == 'killed':
+            server.kill9()
+            server.restart()
+            place.admin = Session(server)
+        else:
+            place.admin.error('SELECT portage.pause(%s)', run)
+        until(pending.done)
+        session.close()
+    if place.admin.value('SELECT status FROM portage.migration_runs WHERE id = %s', run) != 'completed':
+        place.admin.rows('CALL portage.run(%s)', run)
+    outcome = place.outcome(run)
+    name = f'{form}, {policy}, {number}: {how} {times} times'
+    check(f'{name}: as by one worker', outcome == reference, difference(reference, outcome))
+    check(f'{name}: verified', not place.unsound(run), place.unsound(run))
+    back = place.take_back(run)
+    check(f'{name}: rolled back', back == reference_back, f'{back}; by one worker: {reference_back}')
+    place.admin.close()
+
+
+def refusals(server):
+    """Who cannot be helped, and targets for which one worker is all there is."""
+    place = Place(server, 'alone', 'ndjson')
+    admin = place.admin
+    run = place.open(first_input(), {'workers': 2})
+    error = admin.error('CALL portage.work(%s)', run)
+    check('a run that has not begun takes no helpers', error and error.pgcode == 'PZ006', told(error))
+    for what, ddl in (
+            ('trigger', "CREATE TRIGGER t AFTER INSERT ON app.alone FOR EACH ROW WHEN (false) EXECUTE FUNCTION "
+                        "suppress_redundant_updates_trigger()"),
+            ('unique index', 'CREATE UNIQUE INDEX other ON app.alone (n) WHERE n < 0'),
+            ('refer to each other', 'ALTER TABLE app.alone ADD FOREIGN KEY (parent) REFERENCES app.alone NOT VALID'),
+            ('exclusion', 'ALTER TABLE app.alone ADD EXCLUDE (note WITH =) WHERE (n < 0)')):
+        admin.rows('BEGIN')
+        admin.rows(ddl)
+        reason = admin.value("SELECT portage.plan(%s) -> 'workers' ->> 'reason'", run)
+        admin.rows('ROLLBACK')
+        check(f'one worker: {what}', what in (reason or ''), reason)
+    check('several workers otherwise', admin.value("SELECT portage.plan(%s) -> 'workers' ->> 'number'", run) == '2')
+    admin.rows('CREATE TABLE app.source AS SELECT g AS id, g::text AS code, g AS n, 1 AS parent FROM generate_series(1, 3000) g')
+    admin.rows('ALTER TABLE app.source ADD PRIMARY KEY (id)')
+    rows = Place(server, 'live', 'rows')
+    run = rows.open([], {'workers': 2}, 'app.source')
+    admin.rows('CALL portage.run(%s)', run)
+    found = admin.rows('SELECT workers, inserted FROM portage.migration_runs WHERE id = %s', run)
+    check('a table that is read live has one worker', found == [(1, 3000)], found)
+    error = admin.error('CALL portage.work(%s)', run)
+    check('and takes no helpers', error and error.pgcode == 'PZ006', told(error))
 
 
 def main():
@@ -226,9 +298,14 @@ def main():
             server.psql(SETUP)
         servers = {'background': background, 'hand': hand}
         for number in range(TRIALS):
-            for form in FORMATS:
-                for policy in ('skip', 'overwrite'):
+            for position, form in enumerate(FORMATS):
+                both = ['skip', 'overwrite']
+                for policy in both if TRIALS > 1 else [both[position % 2]]:
                     compare(servers, rng, form, policy, number)
+            form, policy = rng.choice(list(FORMATS)), rng.choice(('skip', 'overwrite'))
+            interrupted(background, rng, form, policy, number, 'paused')
+            interrupted(background, rng, form, policy, number, 'killed')
+        refusals(background)
     finish()
 
 
