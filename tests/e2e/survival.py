@@ -6,7 +6,7 @@ run(). Target and ledger must equal those of an undisturbed run in batches of an
 target back to the last row: what is compared, tests/lib/disturbed.py says.
 
 The moments follow from a seed, which is printed; PORTAGE_SEED repeats them (as far as moments can be repeated), and
-PORTAGE_KILLS asks for more than 20 kills that hit a run at work."""
+PORTAGE_KILLS asks for more than 20 kills that hit a run at work. Arguments choose scenarios (default: all)."""
 
 import collections
 import contextlib
@@ -27,12 +27,13 @@ SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 3
 KILLS = int(os.environ.get('PORTAGE_KILLS', '20'))
 
 # The scenarios of tests/lib/disturbed.py, and options that the disturbed run has beyond its batch size.
-SCENARIOS = {'ndjson': {}, 'csv': {}, 'query': {}, 'overwrite': {}}
+SCENARIOS = {'ndjson': {}, 'csv': {}, 'query': {}, 'overwrite': {}, 'workers': {'workers': 2}}
 HOW = ('SIGKILL of who works', 'SIGTERM of who works', 'SIGKILL of the server')
 
 EXACT_ROWS = 'SELECT p::text FROM app.progress p ORDER BY id'
 ROLLED_BACK = "SELECT sum(rolled_back) FROM portage.migration_batches WHERE run_id = {run} AND kind = 'rollback'"
-STATUSES = 'SELECT ordinal, revision, status, legacy_id, rule, message FROM portage.migration_items WHERE run_id = {run} ORDER BY 1, 2'
+STATUSES = """SELECT DISTINCT ON (ordinal) ordinal, status, legacy_id, rule, message FROM portage.migration_items
+  WHERE run_id = {run} ORDER BY ordinal, revision DESC"""
 LANDED = {'the run\'s counters': COUNTERS, 'the target\'s rows': TARGET_ROWS, 'the items': ITEM_ROWS, 'the mappings': MAPPINGS,
           'the before-images': UNDO}
 TAKEN_BACK = {'the run\'s counters': COUNTERS, 'the number of items taken back': ROLLED_BACK, 'the items': STATUSES,
@@ -113,7 +114,9 @@ class Storm:
             self.heartbeat()
             time.sleep(0.002)
         check(f'{self.name()}: the run goes on by itself', False, self.look(
-            'SELECT status, owner_pid, background, launched_at, now(), hold_reason FROM portage.migration_runs WHERE id = {run}'))
+            'SELECT status, current_step, owner_pid, background, launched_at, now(), hold_reason FROM portage.migration_runs WHERE id = {run}') +
+            self.look('SELECT part, range_no, done, owner_pid, epoch, first_ordinal, next_ordinal, end_ordinal FROM portage.migration_ranges '
+                      'WHERE run_id = {run} AND NOT done ORDER BY 1, 2'))
         return False
 
     def heartbeat(self):
@@ -256,18 +259,19 @@ def storm(chance, place, data, kills):
 def main():
     print(f'seed {SEED}', flush=True)
     chance = random.Random(SEED)
+    chosen = sys.argv[1:] or list(SCENARIOS)
     settings = {'max_wal_size': '1GB', 'checkpoint_timeout': '30s', 'max_worker_processes': 20,
                 'portage.batch_target': '10ms', 'max_logical_replication_workers': 0}
     with Server(**settings) as plain, Server(**settings) as preloaded:
         places = []
-        for scenario in SCENARIOS:
+        for scenario in chosen:
             data = dataset(scenario, SEED, plain.directory)
             for server in (plain, preloaded):
                 furnish(server, scenario, scenario, data)
             calm = undisturbed(plain, scenario, data)
             places += [(Place(preloaded, True, scenario, calm), data), (Place(plain, False, scenario, calm), data)]
         preloaded.set('shared_preload_libraries', 'pg_portage')
-        preloaded.set('portage.databases', ','.join(SCENARIOS))
+        preloaded.set('portage.databases', ','.join(chosen))
         preloaded.restart()
         hit = collections.Counter()
         each = min(max(KILLS // len(places) + 2, 4), 16)
