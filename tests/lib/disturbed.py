@@ -73,7 +73,7 @@ INVARIANTS = {
     'batches follow each other without gap or overlap': """SELECT id FROM (SELECT id, first_ordinal,
        coalesce(lag(last_ordinal) OVER (ORDER BY first_ordinal), 0) AS before FROM portage.migration_batches
        WHERE run_id = {run} AND read > 0) b WHERE first_ordinal <> before + 1""",
-    'each batch has the items that it counts': """SELECT b.id FROM portage.migration_batches b WHERE run_id = {run}
+    'each batch has the items that it counts': """SELECT b.id FROM portage.migration_batches b WHERE run_id = {run} AND kind = 'import'
        AND read <> (SELECT count(*) FROM portage.item_rows i WHERE i.run_id = {run} AND i.revision = 0
                     AND i.ordinal BETWEEN b.first_ordinal AND b.last_ordinal)""",
     'each mapping has its row, with the hash that it records': """SELECT m.legacy_id FROM portage.legacy_mappings m
