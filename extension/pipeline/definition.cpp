@@ -192,6 +192,7 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
                               "duplicate_header",
                               "conflict",
                               "privilege",
+                              "parked",
                               "sample",
                               "cancelled_by_trigger"};
   Rule rule;
