@@ -154,7 +154,8 @@ int32_t attach_query(const ledger::Run& run, const std::string& query, const std
 
 void run_here(int64_t id, bool show_progress) {
   ledger::Run run = run_to_change(id);
-  if (show_progress && !run.owner_alive) ledger::make_request(id, ledger::Request::none);
+  // What a run that was left had been asked for is over; a server that takes no writes is told of below.
+  if (show_progress && !run.owner_alive && !XactReadOnly) ledger::make_request(id, ledger::Request::none);
   if (run.status == "rolling_back" || run.paused_from == "rolling_back") {
     undo::Rollback rollback = undo::Rollback::resumed(run, role_of(run));
     rollback.begin();
