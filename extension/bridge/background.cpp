@@ -25,15 +25,20 @@ namespace {
 constinit List* launches = NIL;  // of the current transaction, in TopMemoryContext
 constinit bool listening = false;
 
-bool register_raw(const Errand* errand) {
+BackgroundWorker described(const char* type, const char* function, int restart_seconds) {
   BackgroundWorker worker;
   memset(&worker, 0, sizeof worker);
   worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
   worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-  worker.bgw_restart_time = BGW_NEVER_RESTART;
+  worker.bgw_restart_time = restart_seconds;
   strlcpy(worker.bgw_library_name, "pg_portage", sizeof worker.bgw_library_name);
-  strlcpy(worker.bgw_function_name, "portage_worker_main", sizeof worker.bgw_function_name);
-  strlcpy(worker.bgw_type, "portage worker", sizeof worker.bgw_type);
+  strlcpy(worker.bgw_function_name, function, sizeof worker.bgw_function_name);
+  strlcpy(worker.bgw_type, type, sizeof worker.bgw_type);
+  return worker;
+}
+
+bool register_raw(const Errand* errand) {
+  BackgroundWorker worker = described("portage worker", "portage_worker_main", BGW_NEVER_RESTART);
   snprintf(worker.bgw_name, sizeof worker.bgw_name, "portage worker for run %lld",
            static_cast<long long>(errand->run));
   static_assert(sizeof *errand <= sizeof worker.bgw_extra);
@@ -62,6 +67,21 @@ void launch_at_commit_raw(const Errand* errand) {
   MemoryContextSwitchTo(before);
 }
 
+/// Between PG_CATCH and PG_END_TRY: the error goes to the log, and the transaction is over.
+void log_and_abort_raw() {
+  HOLD_INTERRUPTS();
+  EmitErrorReport();
+  AbortCurrentTransaction();
+  FlushErrorState();
+  RESUME_INTERRUPTS();
+}
+
+void nap_raw(long milliseconds) {
+  WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
+  ResetLatch(MyLatch);
+  CHECK_FOR_INTERRUPTS();
+}
+
 /// One statement at the top level, in a transaction that it may end and begin itself. An error is logged.
 bool execute_at_top_raw(const char* sql, MemoryContext memory) {
   volatile bool done = false;
@@ -88,13 +108,7 @@ bool execute_at_top_raw(const char* sql, MemoryContext memory) {
     done = true;
   }
   PG_CATCH();
-  {
-    HOLD_INTERRUPTS();
-    EmitErrorReport();
-    AbortCurrentTransaction();
-    FlushErrorState();
-    RESUME_INTERRUPTS();
-  }
+  { log_and_abort_raw(); }
   PG_END_TRY();
   MemoryContextSwitchTo(memory);
   MemoryContextReset(memory);
@@ -140,11 +154,7 @@ int64 next_run_raw(Oid* role) {
   }
   PG_CATCH();
   {
-    HOLD_INTERRUPTS();
-    EmitErrorReport();
-    AbortCurrentTransaction();
-    FlushErrorState();
-    RESUME_INTERRUPTS();
+    log_and_abort_raw();
     run = 0;
   }
   PG_END_TRY();
@@ -154,14 +164,7 @@ int64 next_run_raw(Oid* role) {
 }  // namespace
 
 void register_launcher(const char* database) {
-  BackgroundWorker worker;
-  memset(&worker, 0, sizeof worker);
-  worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-  worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-  worker.bgw_restart_time = 10;
-  strlcpy(worker.bgw_library_name, "pg_portage", sizeof worker.bgw_library_name);
-  strlcpy(worker.bgw_function_name, "portage_launcher_main", sizeof worker.bgw_function_name);
-  strlcpy(worker.bgw_type, "portage launcher", sizeof worker.bgw_type);
+  BackgroundWorker worker = described("portage launcher", "portage_launcher_main", 10);
   snprintf(worker.bgw_name, sizeof worker.bgw_name, "portage launcher for %s", database);
   strlcpy(worker.bgw_extra, database, sizeof worker.bgw_extra);
   RegisterBackgroundWorker(&worker);
@@ -172,13 +175,7 @@ void launch_at_commit(const Errand& errand) {
   guarded([=] { launch_at_commit_raw(e); });
 }
 
-void nap(long milliseconds) {
-  guarded([=] {
-    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
-  });
-}
+void nap(long milliseconds) { guarded(nap_raw, milliseconds); }
 
 bool launch_now(const Errand& errand) {
   const Errand* e = &errand;
@@ -234,9 +231,6 @@ void portage_launcher_main(Datum) {
     bool installed = OidIsValid(get_extension_oid("pg_portage", true));
     CommitTransactionCommand();
     if (installed) execute_at_top_raw("CALL portage.tick()", memory);
-    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, installed ? 1000 : 10000,
-              PG_WAIT_EXTENSION);
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
+    nap_raw(installed ? 1000 : 10000);
   }
 }

@@ -89,6 +89,16 @@ Datum enter(FunctionCallInfo fcinfo, Body body) {
   pg_unreachable();
 }
 
+void require_nonatomic(FunctionCallInfo fcinfo, const std::string& name, const std::string& instead,
+                       const std::string& when) {
+  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
+                castNode(CallContext, fcinfo->context)->atomic;
+  if (atomic)
+    throw Error(ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                "portage." + name + "() commits " + when + " and cannot run inside a transaction")
+        .hint("CALL it outside BEGIN ... COMMIT" + (instead.empty() ? "" : ", or use " + instead) + ".");
+}
+
 void notice(const std::string& message, const std::string& detail, int level) {
   const char* text = message.c_str();
   const char* more = detail.empty() ? nullptr : detail.c_str();

@@ -12,6 +12,11 @@ using Body = Datum (*)(FunctionCallInfo);
 /// Runs the body and turns what it throws into an ereport. Has no destructors of its own to skip.
 Datum enter(FunctionCallInfo fcinfo, Body body);
 
+/// For procedures that commit: 2D000 unless this one was called at the top, outside any transaction block.
+/// `instead`: what else could be used; `when` it commits.
+void require_nonatomic(FunctionCallInfo fcinfo, const std::string& name, const std::string& instead = "",
+                       const std::string& when = "after every batch");
+
 /// Tells the user something at NOTICE level (or `level`), from C++ code.
 void notice(const std::string& message, const std::string& detail = "", int level = NOTICE);
 

@@ -2,7 +2,7 @@
 // back the error, everything that the code wrote being gone.
 #pragma once
 
-#include "bridge/guard.hpp"
+#include "bridge/spi.hpp"
 
 namespace portage::bridge {
 
@@ -39,6 +39,23 @@ std::optional<Error> attempt(F&& f) {
     subtransaction.rollback();
     return error;
   }
+}
+
+/// Runs `f` as a transaction of its own, in a procedure that may commit: likewise, with the commit. After an
+/// error all is rolled back.
+template <class F>
+std::optional<Error> transact(F&& f) {
+  std::optional<Error> error = attempt(f);
+  if (!error) {
+    try {
+      commit();
+      return std::nullopt;
+    } catch (const Error& at_commit) {
+      error = at_commit;
+    }
+  }
+  rollback();
+  return error;
 }
 
 }  // namespace portage::bridge

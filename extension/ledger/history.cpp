@@ -17,8 +17,8 @@ bool has_history(int64_t pipeline_id) {
 void erase_history(int64_t pipeline_id) {
   AsLedger as;
   bridge::Result active = bridge::execute(
-      "SELECT r.id FROM portage.migration_runs r JOIN pg_catalog.pg_stat_get_activity(r.owner_pid) s "
-      "ON s.backend_start = r.owner_started_at WHERE r.pipeline_id = $1 AND r.owner_pid IS NOT NULL LIMIT 1",
+      "SELECT r.id FROM portage.migration_runs r WHERE r.pipeline_id = $1 AND "
+      "portage.owner_alive(r.owner_pid, r.owner_started_at, NULL) LIMIT 1",
       {param(pipeline_id)});
   if (!active.empty())
     throw bridge::Error(codes::run_in_progress, "a migration is in progress")

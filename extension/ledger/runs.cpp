@@ -23,7 +23,7 @@ constexpr const char* run_columns =
     "r.role_name::text, "
     "r.session_role::text, r.timezone, array_to_json(r.hash_columns)::text, r.owner_pid, "
     "alive, alive AND r.owner_pid = pg_backend_pid(), "
-    "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background";
+    "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background, coalesce(r.workers, 0)";
 
 // A process id alone may have been given to somebody else since: the time at which the process began decides.
 constexpr const char* run_source =
@@ -65,6 +65,7 @@ Run run_of(const Result& rows, size_t i) {
   run.sealed = rows.boolean(i, 15);
   run.paused_from = rows.text(i, 16);
   run.background = rows.boolean(i, 17);
+  run.workers = rows.integer(i, 18);
   return run;
 }
 
@@ -246,14 +247,6 @@ bool takes_helpers(int64_t id) {
       "'importing' "
       "AND requested IS NULL AND portage.owner_alive(r.owner_pid, r.owner_started_at, r.owner_lease)");
   return !select.run(id).empty();
-}
-
-std::optional<int32_t> workers_of(int64_t id) {
-  AsLedger as;
-  static const Statement select("SELECT workers FROM portage.migration_runs WHERE id = $1");
-  Result rows = select.run(id);
-  if (rows.empty() || rows.is_null(0, 1)) return std::nullopt;
-  return rows.integer(0, 1);
 }
 
 void set_workers(int64_t id, int32_t workers) {

@@ -25,6 +25,7 @@ struct Run {
   bool sealed = false;      ///< it has been started: no more parts
   std::string paused_from;  ///< the state to which resume() returns
   bool background = false;  ///< a background worker is to work on it
+  int32_t workers = 0;      ///< how many may import side by side; 0: not decided yet
 };
 
 /// What happened to the items of a run or batch, by outcome (Outcome's order, pending excluded), plus the
@@ -74,8 +75,6 @@ void make_request(int64_t id, Request);
 std::optional<Request> owners_turn(int64_t id, const char* status);
 /// The run is being imported by its owner, who wants no stop: others may help.
 bool takes_helpers(int64_t id);
-/// How many workers may import the run; nothing: it has not begun. Never changed once it is set.
-std::optional<int32_t> workers_of(int64_t id);
 void set_workers(int64_t id, int32_t workers);
 int64_t sum_bytes(int64_t id);  ///< of its batches
 /// State paused, without an owner; remembers the state before. False if the run had left that one.

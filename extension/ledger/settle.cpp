@@ -10,10 +10,11 @@ namespace {
 using bridge::param;
 using bridge::Result;
 
-/// Items as they are now that landed, or met a row that kept them out.
+/// What workers did side by side and still stands: items that landed, or met a row that kept them out. What
+/// has been settled since was decided in the order of the items.
 constexpr const char* standing =
-    "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key FROM portage.item_rows i WHERE "
-    "i.run_id = $1 AND i.target_key IS NOT NULL AND i.status IN ('inserted', 'updated', 'unchanged', "
+    "SELECT i.ordinal, i.status, i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND "
+    "i.revision = 0 AND i.target_key IS NOT NULL AND i.status IN ('inserted', 'updated', 'unchanged', "
     "'skipped', 'conflicted') AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id = "
     "i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision)";
 
@@ -32,7 +33,7 @@ std::vector<int64_t> hidden_collisions(int64_t run_id, int64_t limit) {
            " IS NOT NULL GROUP BY " + name +
            " HAVING count(*) > 1 AND bool_or(status IN ('inserted', 'updated', 'unchanged'))) g JOIN "
            "standing s USING (" +
-           name + ") WHERE s.ordinal > g.first AND s.revision = 0";
+           name + ") WHERE s.ordinal > g.first";
   };
   static const std::string sql = std::string("WITH standing AS NOT MATERIALIZED (") + standing + ") " +
                                  groups("legacy_id") + " UNION " + groups("target_key") +
@@ -61,7 +62,7 @@ std::vector<int64_t> in_the_way(int64_t run_id, const std::vector<Claim>& claims
   // The standing items once, filtered by hashed arrays, before anything is compared.
   static const std::string sql =
       std::string("WITH near AS MATERIALIZED (") + standing +
-      " AND i.revision = 0 AND (i.legacy_id = ANY ($2 COLLATE \"C\") OR i.target_key = ANY ($4 COLLATE "
+      " AND (i.legacy_id = ANY ($2 COLLATE \"C\") OR i.target_key = ANY ($4 COLLATE "
       "\"C\"))) "
       "SELECT n.ordinal FROM near n JOIN unnest($2, $3) AS c (legacy_id, ordinal) ON n.legacy_id = "
       "c.legacy_id COLLATE \"C\" WHERE n.ordinal > c.ordinal UNION SELECT n.ordinal FROM near n JOIN "

@@ -19,12 +19,30 @@ long long shown(int64_t ordinal) { return static_cast<long long>(ordinal); }
 
 }  // namespace
 
+/// The rows in which leaders by match key have landed, and the lowest items that had them in earlier batches:
+/// it must not hang on where a batch ends who is named.
+std::unordered_map<std::string, int64_t> Loader::had_before(const std::vector<Follower>& followers) const {
+  std::vector<std::string> keys;
+  for (const Follower& follower : followers)
+    if (!follower.by_id && follower.leader->outcome != Outcome::inserted)
+      keys.emplace_back(follower.leader->target_key);
+  if (predictions_) return predictions_->find_keys(keys);
+  std::unordered_map<std::string, int64_t> had = ledger::keys_written_by(policy_.space, policy_.run_id, keys);
+  if (seen_)
+    for (const auto& [key, ordinal] : seen_->find_keys(keys)) {
+      auto [known, fresh] = had.emplace(key, ordinal);
+      if (!fresh) known->second = std::min(known->second, ordinal);
+    }
+  return had;
+}
+
 /// Rejects the followers whose leader landed, or is a duplicate itself of the same kind. Position of the
 /// first other one, or `settled` if there is none.
 size_t Loader::judge_followers(Batch& batch, size_t settled) {
   std::sort(followers_.begin(), followers_.end(),
             [](const Follower& a, const Follower& b) { return a.item < b.item; });
   std::vector<int64_t> firsts;
+  std::unordered_map<std::string, int64_t> had = had_before(followers_);
   for (const Follower& follower : followers_) {
     size_t position = static_cast<size_t>(follower.item - batch.items.data());
     if (position >= settled) break;
@@ -34,6 +52,9 @@ size_t Loader::judge_followers(Batch& batch, size_t settled) {
     auto known = duplicate_of_.find({&leader, follower.by_id});
     if (!landed && known == duplicate_of_.end()) return position;
     int64_t first = landed ? leader.ordinal : known->second;
+    if (landed && !follower.by_id)
+      if (auto row = had.find(std::string(leader.target_key)); row != had.end())
+        first = std::min(first, row->second);
     duplicate_of_[{follower.item, follower.by_id}] = first;
     firsts.push_back(first);
   }

@@ -91,6 +91,7 @@ class Loader {
   size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open,
                     const std::vector<Untouched>& before);
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
+  std::unordered_map<std::string, int64_t> had_before(const std::vector<Follower>&) const;
   size_t judge_followers(Batch&, size_t settled);
   void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
   void park(Batch&, Item&, const std::string& why);

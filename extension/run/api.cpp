@@ -167,7 +167,7 @@ PORTAGE_FUNCTION(portage_attach_large_object) {
 
 PORTAGE_FUNCTION(portage_run) {
   Arguments a(fcinfo);
-  require_nonatomic(fcinfo, "run");
+  bridge::require_nonatomic(fcinfo, "run", "portage.migrate() for small payloads");
   bridge::Spi spi(true);
   run_here(a.run_or_latest(0), true);
   spi.finish();
@@ -176,7 +176,7 @@ PORTAGE_FUNCTION(portage_run) {
 
 PORTAGE_FUNCTION(portage_import) {
   Arguments a(fcinfo);
-  require_nonatomic(fcinfo, "import");
+  bridge::require_nonatomic(fcinfo, "import", "portage.migrate() for small payloads");
   bridge::Spi spi(true);
   int given = !a.null(1) + !a.null(2) + !a.null(3);
   if (given != 1)

@@ -48,17 +48,6 @@ class Arguments {
   FunctionCallInfo info_;
 };
 
-/// A procedure can commit only if it was called at the top, outside any transaction block.
-inline void require_nonatomic(FunctionCallInfo fcinfo, const char* name) {
-  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
-                castNode(CallContext, fcinfo->context)->atomic;
-  if (!atomic) return;
-  throw bridge::Error(
-      ERRCODE_INVALID_TRANSACTION_TERMINATION,
-      std::string("portage.") + name + "() commits after every batch and cannot run inside a transaction")
-      .hint("CALL it outside BEGIN ... COMMIT, or use portage.migrate() for small payloads.");
-}
-
 /// The result of a procedure with one INOUT argument.
 inline Datum inout(FunctionCallInfo fcinfo, Datum value) {
   return bridge::guarded([=] {

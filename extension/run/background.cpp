@@ -54,8 +54,7 @@ std::optional<Error> obstacle(const ledger::WaitingRun& run, Oid session, Oid ro
 /// Nobody works on it, though it is queued, or was left by its worker, session or server.
 bool waits(const ledger::Run& run) {
   if (run.status == "queued") return true;
-  bool active = run.status == "running" || run.status == "verifying" || run.status == "rolling_back";
-  return active && !run.owner_alive && (run.background || run.owner_pid);
+  return in_work(run.status) && !run.owner_alive && (run.background || run.owner_pid);
 }
 
 /// The run cannot be taken: it says so itself, since nobody is there to be told.
@@ -81,7 +80,7 @@ void send_worker(const ledger::Run& run) {
 
 void send_helpers(const ledger::Run& run, int count) {
   Oid role = role_of(run), session = ledger::role_named(run.session_role);
-  if (!OidIsValid(session) || !may_log_in(session)) return;
+  if (obstacle({run.id, run.session_role, run.role_name}, session, role)) return;
   while (count-- > 0 && bridge::launch_now({MyDatabaseId, session, role, run.id, true})) {
   }
 }
@@ -116,7 +115,7 @@ PORTAGE_FUNCTION(portage_start) {
 }
 
 PORTAGE_FUNCTION(portage_tick) {
-  require_nonatomic(fcinfo, "tick");
+  bridge::require_nonatomic(fcinfo, "tick", "", "while it works");
   bridge::Spi spi(true);
   send_waiting_workers(true, false);
   bridge::commit();
@@ -126,7 +125,7 @@ PORTAGE_FUNCTION(portage_tick) {
 
 PORTAGE_FUNCTION(portage_wait) {
   Arguments a(fcinfo);
-  require_nonatomic(fcinfo, "wait");
+  bridge::require_nonatomic(fcinfo, "wait", "", "while it works");
   bridge::Spi spi(true);
   int64_t id = a.run_or_latest(0);
   std::optional<double> seconds;
@@ -139,8 +138,7 @@ PORTAGE_FUNCTION(portage_wait) {
   for (;;) {
     ledger::Run run = run_to_read(id);
     status = run.status;
-    bool active =
-        status == "queued" || status == "running" || status == "verifying" || status == "rolling_back";
+    bool active = status == "queued" || in_work(status);
     if (status == "pending")
       throw Error(codes::wrong_state,
                   bridge::format("run %lld has not been started", static_cast<long long>(id)))
@@ -163,7 +161,7 @@ PORTAGE_FUNCTION(portage_wait) {
 
 PORTAGE_FUNCTION(portage_run_in_background) {
   Arguments a(fcinfo);
-  require_nonatomic(fcinfo, "run_in_background");
+  bridge::require_nonatomic(fcinfo, "run_in_background");
   bridge::Spi spi(true);
   int64_t id = a.run(0);
   ledger::Run run = run_to_change(id);
@@ -186,7 +184,7 @@ PORTAGE_FUNCTION(portage_run_in_background) {
 
 PORTAGE_FUNCTION(portage_work) {
   Arguments a(fcinfo);
-  require_nonatomic(fcinfo, "work");
+  bridge::require_nonatomic(fcinfo, "work");
   bridge::Spi spi(true);
   ledger::Run run = run_to_change(a.run(0));
   help(run);

@@ -24,7 +24,7 @@ ledger::Run run_to_control(int64_t id) {
 
 /// A batch of the run is under way, though its owner gives no sign of life: it may still commit.
 bool in_hand(const ledger::Run& run) {
-  if (run.status != "running" && run.status != "verifying" && run.status != "rolling_back") return false;
+  if (!in_work(run.status)) return false;
   StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
   return !lock_patiently(run.pipeline_id, parse_definition(pipeline.definition).scoped ? run.scope : "",
                          true);
@@ -66,7 +66,7 @@ PORTAGE_FUNCTION(portage_resume) {
   Arguments a(fcinfo);
   bridge::Spi spi;
   ledger::Run run = run_to_control(a.run(0));
-  bool active = run.status == "running" || run.status == "verifying" || run.status == "rolling_back";
+  bool active = in_work(run.status);
   if (active && run.owner_alive) {  // it was about to pause
     ledger::make_request(run.id, Request::none);
   } else {

@@ -174,11 +174,11 @@ void help(const ledger::Run& run) {
   if (run.status == "pending" || run.status == "queued")
     throw Error(codes::wrong_state, format("run %lld is %s and takes no helpers", id, run.status.c_str()))
         .hint(format("CALL portage.run(%lld); begins it.", id));
-  if (ledger::workers_of(run.id).value_or(1) == 1)
+  if (run.workers < 2)
     throw Error(codes::wrong_state, format("run %lld has one worker and takes no helpers", id))
         .hint("Open a run with the option \"workers\".");
   Job job(run, Commits::yes, true);
-  job.workers = *ledger::workers_of(run.id);
+  job.workers = run.workers;
   job.policy.park = true;
   job.policy.hash_columns = run.hash_columns;
   job.policy.first_xid = ledger::first_xid_of(run.id);

@@ -1,6 +1,7 @@
 // See importer.hpp.
 #include "run/importer.hpp"
 
+#include "bridge/background.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
@@ -32,23 +33,15 @@ std::string now_text() {
   return bridge::guarded([=] { return pstrdup(timestamptz_to_str(now)); });
 }
 
-}  // namespace
-
-namespace {
-
 /// A short transaction of its own between two batches.
 template <class F>
 void apart(F&& f) {
-  std::optional<Error> error = bridge::attempt([&] {
+  std::optional<Error> error = bridge::transact([&] {
     bridge::Memory scratch("portage between batches");
     bridge::InMemory in(scratch.get());
     f();
   });
-  if (error) {
-    bridge::rollback();
-    throw *error;
-  }
-  bridge::commit();
+  if (error) throw *error;
 }
 
 }  // namespace
@@ -113,7 +106,7 @@ bool Importer::cut(Scanner& scanner) {
     return more;
   } catch (const Error& error) {
     scanner.forget();
-    if (patience_.after(error, false) == Patience::Verdict::no) throw;
+    patience_.bear(error, false);
     return true;
   }
 }
@@ -133,7 +126,7 @@ bool Importer::work_off_piece() {
       if (job_.ownership.take_turn()) piece = ledger::claim_piece(job_.run.id, settings::lease_duration);
     });
   } catch (const Error& error) {
-    if (patience_.after(error, false) == Patience::Verdict::no) throw;
+    patience_.bear(error, false);
     return true;
   }
   if (!piece) return false;
@@ -144,7 +137,6 @@ bool Importer::work_off_piece() {
   } catch (const Error& error) {
     if (error.code() != codes::stale_owner) throw;
     // Its lease had run out, and somebody else has it: there may be others.
-    bridge::rollback();
   }
   return true;
 }
@@ -162,8 +154,7 @@ void Importer::wait_for_others() {
   for (int i = 0; i < 1000; i++) {
     ledger::Pieces pieces = look_at_pieces();
     if (pieces.open == pieces.unclaimed) return;
-    bridge::check_interrupts();
-    pg_usleep(20000);
+    bridge::nap(20);
   }
 }
 
@@ -210,65 +201,58 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
   size_t done = 0;  // items of the batch that are in the ledger already
   while (!finished && !job_.ownership.stopped()) {
     Clock::time_point start = Clock::now();
+    Clock::time_point ready = start;
     Loaded loaded;
-    std::optional<Error> error;
-    {
+    auto one_batch = [&] {
       TimeLimit limit(time_limit());
-      error = bridge::attempt([&] {
-        bridge::Memory scratch("portage batch scratch");
-        bridge::InMemory in(scratch.get());
-        bridge::Settings locks;
-        if (job_.commits == Commits::yes && LockTimeout == 0)
-          locks.set("lock_timeout", std::to_string(settings::lock_timeout));
-        if (!job_.ownership.take_turn()) return;
-        if (!claimed) {
-          finished = !claim(part, range);
-          claimed = true;
-          return;
-        }
-        if (!open) {
-          bridge::AsUser as(job_.role);
-          bool behind = range.cursor_ordinal > range.first_ordinal || range.checkpoint.offset > 0;
-          open = open_items(job_.run, part, *job_.plan, job_.options, behind ? &range : nullptr);
-        }
-        hold_target(*job_.plan, job_.run.id, RowExclusiveLock);
-        bridge::AsUser as(job_.role);
-        if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
-        open->check_unchanged();
-        if (batch.items.empty()) {
-          done = 0;
-          int64_t room = range.end_ordinal    ? *range.end_ordinal - range.next_ordinal
-                         : job_.options.limit ? *job_.options.limit - counts_.read
-                                              : batch_size_;
-          at_end = read_batch(*open, batch, {range.cursor_ordinal, range.next_ordinal},
-                              std::min(batch_size_, room));
-          if (range.end_ordinal) {
-            bool all = static_cast<int64_t>(batch.items.size()) == room;
-            if (at_end && !all)
-              throw Error(codes::source_changed, "part \"" + part.name + "\" has fewer items than it had")
-                  .hint("What was committed stays. Open a new run for the new content.");
-            at_end = all;
-          }
-          read_ms_ = ms_since(start);
-          Clock::time_point convert = Clock::now();
-          prepare_batch(*job_.plan, batch, job_.run, part, job_.options);
-          convert_ms_ = ms_since(convert);
-        }
-        loaded = load_batch(part, *open, batch, done, range, at_end);
-        if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval)
-          strain_ = look_at_server();  // now: who is blocked, is so until we commit
-      });
-    }
-    Clock::time_point commit = Clock::now();
-    if (!error && job_.commits == Commits::yes) {
-      try {
-        bridge::commit();
-      } catch (const Error& at_commit) {
-        error = at_commit;
+      bridge::Memory scratch("portage batch scratch");
+      bridge::InMemory in(scratch.get());
+      bridge::Settings locks;
+      if (job_.commits == Commits::yes && LockTimeout == 0)
+        locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+      if (!job_.ownership.take_turn()) return;
+      if (!claimed) {
+        finished = !claim(part, range);
+        claimed = true;
+        return;
       }
-    }
+      if (!open) {
+        bridge::AsUser as(job_.role);
+        bool behind = range.cursor_ordinal > range.first_ordinal || range.checkpoint.offset > 0;
+        open = open_items(job_.run, part, *job_.plan, job_.options, behind ? &range : nullptr);
+      }
+      hold_target(*job_.plan, job_.run.id, RowExclusiveLock);
+      bridge::AsUser as(job_.role);
+      if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+      open->check_unchanged();
+      if (batch.items.empty()) {
+        done = 0;
+        int64_t room = range.end_ordinal    ? *range.end_ordinal - range.next_ordinal
+                       : job_.options.limit ? *job_.options.limit - counts_.read
+                                            : batch_size_;
+        at_end =
+            read_batch(*open, batch, {range.cursor_ordinal, range.next_ordinal}, std::min(batch_size_, room));
+        if (range.end_ordinal) {
+          bool all = static_cast<int64_t>(batch.items.size()) == room;
+          if (at_end && !all)
+            throw Error(codes::source_changed, "part \"" + part.name + "\" has fewer items than it had")
+                .hint("What was committed stays. Open a new run for the new content.");
+          at_end = all;
+        }
+        read_ms_ = ms_since(start);
+        Clock::time_point convert = Clock::now();
+        prepare_batch(*job_.plan, batch, job_.run, part, job_.options);
+        convert_ms_ = ms_since(convert);
+      }
+      loaded = load_batch(part, *open, batch, done, range, at_end);
+      if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval)
+        strain_ = look_at_server();  // now: who is blocked, is so until we commit
+      ready = Clock::now();
+    };
+    bool commits = job_.commits == Commits::yes;
+    std::optional<Error> error = commits ? bridge::transact(one_batch) : bridge::attempt(one_batch);
     if (error) {
-      if (error->code() == codes::stale_owner && piece) throw *error;
+      if (!commits || (error->code() == codes::stale_owner && piece)) throw *error;
       recover(*error, range, batch.items.size());
       open.reset();
       claimed = false;
@@ -278,14 +262,14 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
     }
     if (job_.ownership.stopped() || finished) break;
     if (!open) continue;  // the range is ours from now on
-    commit_ms_ = ms_since(commit);
+    commit_ms_ = ms_since(ready);
     counts_ += loaded.counts;
     bytes_read_ += loaded.bytes;
     for (std::string& reject : loaded.first_rejects)
       if (first_rejects_.size() < 5) first_rejects_.push_back(std::move(reject));
-    if (job_.commits == Commits::yes) patience_.forget();
+    if (commits) patience_.forget();
     if (!sparing_) adapt(ms_since(start));
-    if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval) spare_server();
+    if (commits && ms_since(looked_at_server_) > look_interval) spare_server();
     if (done < batch.items.size()) continue;
     batch.reset();
     next_ordinal_ = range.next_ordinal;
@@ -381,8 +365,6 @@ void Importer::spare_server() {
 /// Raises the error again unless it may pass: then it has been waited for, and what is tried next is smaller
 /// where that helps. The batch is as if it had never been.
 void Importer::recover(const Error& error, const ledger::Range& range, size_t items) {
-  if (job_.commits == Commits::no) throw error;
-  bridge::rollback();
   bool timed_out = error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out();
   if (timed_out || is_transient(error.code())) {
     ledger::record_range_error(job_.run.id, range.part, range.number,
@@ -390,15 +372,7 @@ void Importer::recover(const Error& error, const ledger::Range& range, size_t it
                                          : error.sqlstate() + " " + error.message());
     bridge::commit();
   }
-  switch (patience_.after(error, batch_size_ > 1)) {
-    case Patience::Verdict::no:
-      throw error;
-    case Patience::Verdict::smaller:
-      halve();
-      break;
-    case Patience::Verdict::again:
-      break;
-  }
+  if (patience_.bear(error, batch_size_ > 1)) halve();
 }
 
 /// One event per batch that had rejects: how many, and the first few; these in words.

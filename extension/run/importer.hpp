@@ -43,7 +43,6 @@ class Importer {
 
  private:
   struct Loaded {
-    bool written = false;
     ledger::Counts counts;
     int64_t bytes = 0;
     std::vector<std::string> first_rejects;

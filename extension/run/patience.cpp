@@ -62,30 +62,29 @@ bool is_transient(int code) {
          code == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-Patience::Verdict Patience::after(const Error& error, bool divisible) {
-  if (error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out())
-    return divisible ? Verdict::smaller : Verdict::again;
-  if (!is_transient(error.code())) return Verdict::no;
+bool Patience::bear(const Error& error, bool divisible) {
+  if (error.code() == ERRCODE_QUERY_CANCELED && TimeLimit::ran_out()) return divisible;
+  if (!is_transient(error.code())) throw error;
   bool locked_out = error.code() == ERRCODE_LOCK_NOT_AVAILABLE;
-  if (locked_out && LockTimeout != 0) return Verdict::no;  // the session has a limit of its own
+  if (locked_out && LockTimeout != 0) throw error;  // the session has a limit of its own
   waited_ = true;
   if (locked_out) {
     // Not an attempt that failed: whoever holds the lock is let have it.
     ownership_.hold("waits for a lock that another session holds");
     ownership_.rest(lock_wait);
-    return Verdict::again;
+    return false;
   }
   attempts_++;
   if (attempts_ > allowed_) {
-    if (!divisible || allowed_ == 0) return Verdict::no;
+    if (!divisible || allowed_ == 0) throw error;
     attempts_ = 1;  // the halves are tried as often
-    return Verdict::smaller;
+    return true;
   }
   double wait = std::min(first_wait * std::pow(2, attempts_ - 1), longest_wait);
   wait *= 0.5 + pg_prng_double(&pg_global_prng_state);  // so that two do not meet again
   ownership_.hold("tries again: " + error.message());
   ownership_.rest(wait);
-  return Verdict::again;
+  return false;
 }
 
 void Patience::forget() {

@@ -22,14 +22,10 @@ class Patience {
   /// `attempts`: how often what failed is tried again (option retry_attempts).
   Patience(Ownership& ownership, int attempts) : ownership_(ownership), allowed_(attempts) {}
 
-  enum class Verdict {
-    again,    ///< as it was
-    smaller,  ///< in halves: it takes too long, or it keeps failing
-    no        ///< the error stands
-  };
-  /// To be asked in a transaction of its own, which it ends; waits as long as is fit. `divisible`: it can be
-  /// tried in halves.
-  Verdict after(const bridge::Error&, bool divisible);
+  /// Waits as long as is fit for what failed to be tried again, or raises the error if it will not pass. True
+  /// if it is to be tried in halves (`divisible`: it can be): it takes too long, or it keeps failing. To be
+  /// called in a transaction of its own, which it ends.
+  bool bear(const bridge::Error&, bool divisible);
   /// It went well.
   void forget();
 

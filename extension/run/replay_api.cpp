@@ -53,12 +53,7 @@ PORTAGE_FUNCTION(portage_replay_item) {
 }
 
 PORTAGE_FUNCTION(portage_replay_run) {
-  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
-                castNode(CallContext, fcinfo->context)->atomic;
-  if (atomic)
-    throw Error(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                "portage.replay_run() commits after every batch and cannot run inside a transaction")
-        .hint("CALL it outside BEGIN ... COMMIT, or use portage.replay().");
+  bridge::require_nonatomic(fcinfo, "replay_run", "portage.replay()");
   bridge::Spi spi(true);
   ReplayCounts counts;
   {

@@ -56,6 +56,11 @@ constexpr bool may_become(std::string_view from, std::string_view to) {
   return false;
 }
 
+/// True in the states in which a process is at work on the run, or was when it went away.
+constexpr bool in_work(std::string_view status) {
+  return status == "running" || status == "verifying" || status == "rolling_back";
+}
+
 /// Moves a run, records the event and writes one line to the server's log. Raises PZ006 if there is no such
 /// transition, or if the run has left `from` meanwhile.
 void move(int64_t run_id, const std::string& from, const std::string& to, const std::string& event,

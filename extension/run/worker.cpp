@@ -81,7 +81,7 @@ void Worker::begin() {
     if (!run.sealed) seal_parts();
     job_.policy.may_update = may_update(*job_.plan);
   }
-  job_.workers = ledger::workers_of(run.id).value_or(0);
+  job_.workers = run.workers;
   if (job_.workers == 0) {  // the first time: so it stays, since parts are cut or not
     bool several = job_.options.workers > 1 && job_.commits == Commits::yes;
     std::string reason = several ? one_worker_reason() : "";
@@ -183,7 +183,7 @@ void Worker::settle() {
   Patience patience(job_.ownership, job_.options.retry_attempts);
   Settle settle(job_.run, job_.options, *job_.plan, job_.role, job_.policy);
   for (bool finished = false; !finished && !job_.ownership.stopped();) {
-    std::optional<Error> error = bridge::attempt([&] {
+    std::optional<Error> error = bridge::transact([&] {
       bridge::Memory scratch("portage settle scratch");
       bridge::InMemory in(scratch.get());
       if (!job_.ownership.take_turn()) return;
@@ -192,13 +192,6 @@ void Worker::settle() {
       importer_->tell_errors(page.counts, page.items, page.n);
     });
     if (!error) {
-      try {
-        bridge::commit();
-      } catch (const Error& at_commit) {
-        error = at_commit;
-      }
-    }
-    if (!error) {
       settle.committed();
       patience.forget();
       importer_->refresh_counts();
@@ -206,16 +199,7 @@ void Worker::settle() {
       continue;
     }
     finished = false;
-    bridge::rollback();
-    switch (patience.after(*error, true)) {
-      case Patience::Verdict::no:
-        throw *error;
-      case Patience::Verdict::smaller:
-        if (!settle.shrink()) throw *error;
-        break;
-      case Patience::Verdict::again:
-        break;
-    }
+    if (patience.bear(*error, true) && !settle.shrink()) throw *error;
   }
 }
 

@@ -23,15 +23,6 @@ void roll_back(FunctionCallInfo fcinfo, int64_t id, int first_option) {
   rollback.work();
 }
 
-void require_nonatomic(FunctionCallInfo fcinfo) {
-  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
-                castNode(CallContext, fcinfo->context)->atomic;
-  if (atomic)
-    throw bridge::Error(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                        "portage.rollback() commits after every batch and cannot run inside a transaction")
-        .hint("CALL it outside BEGIN ... COMMIT.");
-}
-
 /// The newest run of a pipeline and scope that is in a state to be rolled back.
 int64_t latest_run_of(const std::string& pipeline, const std::string& scope) {
   bridge::Result latest = bridge::execute(
@@ -50,7 +41,7 @@ int64_t latest_run_of(const std::string& pipeline, const std::string& scope) {
 }  // namespace
 
 PORTAGE_FUNCTION(portage_rollback) {
-  require_nonatomic(fcinfo);
+  bridge::require_nonatomic(fcinfo, "rollback");
   bridge::Spi spi(true);
   if (fcinfo->args[0].isnull) throw bridge::Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the run must not be null");
   roll_back(fcinfo, DatumGetInt64(fcinfo->args[0].value), 1);
@@ -59,7 +50,7 @@ PORTAGE_FUNCTION(portage_rollback) {
 }
 
 PORTAGE_FUNCTION(portage_rollback_latest) {
-  require_nonatomic(fcinfo);
+  bridge::require_nonatomic(fcinfo, "rollback");
   bridge::Spi spi(true);
   std::string pipeline = text_argument(fcinfo, 0, ""), scope = text_argument(fcinfo, 1, "");
   roll_back(fcinfo, latest_run_of(pipeline, scope), 2);

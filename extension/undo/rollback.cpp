@@ -131,7 +131,7 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
   Batch batch;
   bool more = true;
   page.start();
-  std::optional<Error> error = bridge::attempt([&] {
+  std::optional<Error> error = bridge::transact([&] {
     bridge::InMemory in(batch.memory.get());
     bridge::Settings locks;
     if (LockTimeout == 0) locks.set("lock_timeout", std::to_string(settings::lock_timeout));
@@ -181,7 +181,6 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
     recover(*error, page);
     return true;
   }
-  bridge::commit();
   patience_->forget();
   if (ownership_->stopped()) return false;
   if (more && subtransactions_ < max_subtransactions) page.adapt(batch);
@@ -349,15 +348,10 @@ std::string Rollback::report() const {
 
 /// Waits for what may pass; else the error stands. The page is as if it had never been.
 void Rollback::recover(const Error& error, Page& page) {
-  bridge::rollback();
-  switch (patience_->after(error, page.size() > Page::least)) {
-    case run::Patience::Verdict::no:
-      fail(error);
-    case run::Patience::Verdict::smaller:
-      page.shrink();
-      break;
-    case run::Patience::Verdict::again:
-      break;
+  try {
+    if (patience_->bear(error, page.size() > Page::least)) page.shrink();
+  } catch (const Error& final) {
+    fail(final);
   }
 }
 

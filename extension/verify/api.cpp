@@ -44,12 +44,8 @@ PORTAGE_FUNCTION(portage_verify) {
 }
 
 PORTAGE_FUNCTION(portage_verify_run) {
-  bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
-                castNode(CallContext, fcinfo->context)->atomic;
-  if (atomic)
-    throw bridge::Error(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                        "portage.verify_run() commits between its pages and cannot run inside a transaction")
-        .hint("CALL it outside BEGIN ... COMMIT, or use portage.verify(), which is one transaction.");
+  bridge::require_nonatomic(fcinfo, "verify_run", "portage.verify(), which is one transaction",
+                            "between its pages");
   bridge::Spi spi(true);
   verify::Depth depth = chosen_depth(fcinfo);
   ledger::Run run = chosen_run(fcinfo);

@@ -3,25 +3,14 @@
 tick(), wait() and other workers do for a run that waits. Real processes, real signals."""
 
 import os
-import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
 from portage_server import Server, check, finish
-from sessions import Session
+from sessions import Session, until
 
 ITEMS = 60000
-
-
-def wait_for(what, seconds=30):
-    """True as soon as what() is; gives up late enough for a busy machine."""
-    end = time.time() + seconds
-    while time.time() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def prepare(session, *, slow=False):
@@ -73,7 +62,7 @@ def test_start(server):
         run = open_run(admin)
         with Session(server) as starter:
             starter.rows('SELECT portage.start(%s)', run)
-        check('the run completes though the client has gone', wait_for(lambda: status(admin, run) == 'completed'))
+        check('the run completes though the client has gone', until(lambda: status(admin, run) == 'completed'))
         check('and everything landed', balanced(admin, run))
         check('it was verified', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
         take_back(admin, run)
@@ -140,9 +129,9 @@ def test_control(server):
         admin.rows('CREATE TRIGGER dawdle BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION dawdle()')
         run = open_run(admin)
         admin.rows('SELECT portage.start(%s)', run)
-        check('it begins', wait_for(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > 0))
+        check('it begins', until(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > 0))
         admin.rows('SELECT portage.pause(%s)', run)
-        check('pause takes effect', wait_for(lambda: status(admin, run) == 'paused'))
+        check('pause takes effect', until(lambda: status(admin, run) == 'paused'))
         read = admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run)
         check('in the middle', 0 < read < ITEMS)
         check('and its process has gone', owner(admin, run) is None)
@@ -150,9 +139,9 @@ def test_control(server):
         error = admin.error('SELECT portage.pause(%s)', run)
         check('what is paused cannot be paused', error is not None and error.pgcode == 'PZ006')
         admin.rows('SELECT portage.resume(%s)', run)
-        check('resume goes on', wait_for(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > read))
+        check('resume goes on', until(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > read))
         admin.rows('SELECT portage.cancel(%s)', run)
-        check('cancel takes effect', wait_for(lambda: status(admin, run) == 'cancelled'))
+        check('cancel takes effect', until(lambda: status(admin, run) == 'cancelled'))
         events = admin.value("SELECT array_agg(event_type ORDER BY seq) FROM portage.migration_events WHERE run_id = %s AND "
                              "event_type <> 'stage_changed'", run)
         check('each change is an event: %s' % events,
@@ -162,7 +151,7 @@ def test_control(server):
         run = open_run(admin)
         with Session(server) as runner:
             pending = runner.begin('CALL portage.run(%s)', run)
-            wait_for(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > 0)
+            until(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > 0)
             admin.rows('SELECT portage.pause(%s)', run)
             pending.result()
             check('a run in a session pauses, too, and the session is free', status(admin, run) == 'paused')
@@ -178,7 +167,7 @@ def test_locks(server):
         locker.rows('BEGIN')
         locker.rows('LOCK TABLE target IN SHARE MODE')
         admin.rows('SELECT portage.start(%s)', run)
-        check('the run holds behind a lock', wait_for(lambda: 'lock' in hold_reason(admin, run)))
+        check('the run holds behind a lock', until(lambda: 'lock' in hold_reason(admin, run)))
         check('and keeps nobody from the table', locker.value('SELECT count(*) FROM target') == 0)
         locker.rows('COMMIT')
         check('and goes on by itself', admin.value('CALL portage.wait(%s)', run) == 'completed' and balanced(admin, run))
@@ -189,7 +178,7 @@ def test_locks(server):
         locker.rows('LOCK TABLE target IN SHARE MODE')
         with Session(server) as roller:
             pending = roller.begin('CALL portage.rollback(%s)', run)
-            check('a rollback holds, too', wait_for(lambda: 'lock' in hold_reason(admin, run)))
+            check('a rollback holds, too', until(lambda: 'lock' in hold_reason(admin, run)))
             admin.rows('SELECT portage.pause(%s)', run)
             pending.result()
         check('and can be paused there', status(admin, run) == 'paused')
@@ -229,7 +218,7 @@ def test_exclusive(server):
             locker.rows('BEGIN')
             locker.rows('LOCK TABLE target IN SHARE MODE')
             admin.rows('SELECT portage.start(%s)', run)
-            check('a run is under way', wait_for(lambda: 'lock' in hold_reason(admin, run)))
+            check('a run is under way', until(lambda: 'lock' in hold_reason(admin, run)))
             error = admin.error('CALL portage.run(%s)', alone)
             check('an exclusive one does not begin beside it', error is not None and error.pgcode == 'PZ007'
                   and f'Run {run} ' in error.diag.message_detail)
@@ -239,7 +228,7 @@ def test_exclusive(server):
             locker.rows('BEGIN')
             locker.rows('LOCK TABLE target IN SHARE MODE')
             admin.rows('SELECT portage.start(%s)', alone)
-            check('the exclusive one is under way', wait_for(lambda: 'lock' in hold_reason(admin, alone)))
+            check('the exclusive one is under way', until(lambda: 'lock' in hold_reason(admin, alone)))
             check('view locks shows what it has taken', admin.value(
                 "SELECT count(*) FROM portage.locks WHERE run_id = %s AND resource = 'target public.target'", alone) == 1)
             other = open_run(admin, scope='other')
@@ -256,10 +245,10 @@ def test_killed_worker(server):
     with Session(server) as admin:
         run = open_run(admin)
         admin.rows('SELECT portage.start(%s)', run)
-        wait_for(lambda: owner(admin, run) is not None)
+        until(lambda: owner(admin, run) is not None)
         pid = owner(admin, run)
         admin.rows('SELECT pg_terminate_backend(%s)', pid)
-        wait_for(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+        until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
         if status(admin, run) != 'completed':
             check('a run without its worker waits for one', 'background worker' in hold_reason(admin, run))
         admin.rows('CALL portage.tick()')
@@ -277,7 +266,7 @@ def test_archive(server):
             admin.rows('SELECT pg_switch_wal()')
         run = open_run(admin, '{"limit": 8000}')
         admin.rows('SELECT portage.start(%s)', run)
-        check('the run holds while the archiver lags', wait_for(lambda: 'archiver' in hold_reason(admin, run)))
+        check('the run holds while the archiver lags', until(lambda: 'archiver' in hold_reason(admin, run)))
         admin.rows("ALTER SYSTEM SET archive_command = '/bin/true'")
         admin.rows('SELECT pg_reload_conf()')
         check('and goes on by itself', admin.value('CALL portage.wait(%s)', run) == 'completed'
@@ -296,7 +285,7 @@ def test_slots(server):
             admin.rows('SELECT portage.start(%s)', run)
         admin.rows('COMMIT')
         check('those without a slot say so', any('CALL portage.run' in hold_reason(admin, run) for run in runs))
-        check('each has its turn', wait_for(lambda: all(status(admin, run) == 'completed' for run in runs), 60))
+        check('each has its turn', until(lambda: all(status(admin, run) == 'completed' for run in runs), 60))
 
 
 with Server(fsync='off') as server:

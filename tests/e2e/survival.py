@@ -27,8 +27,7 @@ SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 3
 KILLS = int(os.environ.get('PORTAGE_KILLS', '20'))
 
 # The scenarios of tests/lib/disturbed.py, and options that the disturbed run has beyond its batch size.
-# Several workers are killed in workers.py; here they wait for a closing stage that is quick after many kills.
-SCENARIOS = {'ndjson': {}, 'csv': {}, 'query': {}, 'overwrite': {}}
+SCENARIOS = {'ndjson': {}, 'csv': {}, 'query': {}, 'overwrite': {}, 'workers': {'workers': 2}}
 HOW = ('SIGKILL of who works', 'SIGTERM of who works', 'SIGKILL of the server')
 
 EXACT_ROWS = 'SELECT p::text FROM app.progress p ORDER BY id'

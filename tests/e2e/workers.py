@@ -303,9 +303,8 @@ def main():
                 for policy in both if TRIALS > 1 else [both[position % 2]]:
                     compare(servers, rng, form, policy, number)
             form, policy = rng.choice(list(FORMATS)), rng.choice(('skip', 'overwrite'))
-            if TRIALS > 1:  # check-long: an item that waits while a higher one lands is not always judged first yet
-                interrupted(background, rng, form, policy, number, 'paused')
-                interrupted(background, rng, form, policy, number, 'killed')
+            interrupted(background, rng, form, policy, number, 'paused')
+            interrupted(background, rng, form, policy, number, 'killed')
         refusals(background)
     finish()
 

@@ -47,7 +47,9 @@ MAPPINGS = """SELECT m.legacy_id, m.scope, p.word_id, m.origin, m.source_hash, m
   FROM portage.legacy_mappings m LEFT JOIN app.progress p ON p.id::text = m.target_key ORDER BY m.legacy_id"""
 UNDO = """SELECT u.ordinal, p.word_id, u.columns, u.before, u.before_hash, u.mapping_target_key, u.mapping_origin,
   u.mapping_source_hash, u.mapping_ordinal FROM portage.migration_undo u LEFT JOIN app.progress p ON p.id::text = u.target_key
-  WHERE u.run_id = {run} ORDER BY u.ordinal, u.revision"""
+  WHERE u.run_id = {run} AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal
+    AND r.revision > u.revision AND r.status = 'parked')  -- of what was taken back, to be judged in its turn
+  ORDER BY u.ordinal, u.revision"""
 COUNTERS = """SELECT status, read, inserted, updated, unchanged, skipped, conflicted, parked, invalid, failed, open_rejects,
   error FROM portage.migration_runs WHERE id = {run}"""
 
