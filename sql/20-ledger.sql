@@ -232,9 +232,12 @@ CREATE TABLE portage.legacy_mappings (
   row_hash    bigint NOT NULL,
   run_id      bigint NOT NULL,
   ordinal     bigint NOT NULL,
+  image       text[],
   PRIMARY KEY (pipeline_id, scope, legacy_id)
 );
 COMMENT ON TABLE portage.legacy_mappings IS 'which target row a legacy id became';
+COMMENT ON COLUMN portage.legacy_mappings.image IS
+  'with on_conflict merge and ask: {{column, value in the row, value of the source}, ...} when the item was last migrated: the base of the next three-way merge';
 COMMENT ON COLUMN portage.legacy_mappings.source_hash IS 'hash of the incoming typed values: change detection';
 COMMENT ON COLUMN portage.legacy_mappings.row_hash IS 'hash of the stored row after triggers and defaults: drift detection';
 
@@ -254,6 +257,7 @@ CREATE TABLE portage.migration_undo (
   mapping_ordinal    bigint,
   batch_id           bigint NOT NULL,
   after_hashes       bigint[],
+  mapping_image      text[],
   PRIMARY KEY (run_id, ordinal, revision)
 );
 -- Who wrote a row after whom. By hash: a key may be longer than a b-tree takes.
@@ -262,6 +266,29 @@ CREATE INDEX migration_undo_row ON portage.migration_undo (pg_catalog.hashtextex
 COMMENT ON TABLE portage.migration_undo IS 'before-images: the columns that an item changed in its row, and the mapping that it replaced';
 COMMENT ON COLUMN portage.migration_undo.batch_id IS 'the batch that wrote the row: of two that wrote the same row the later one has the higher number';
 COMMENT ON COLUMN portage.migration_undo.after_hashes IS 'hashes of what the columns were changed to, by which a later before-image is known to be this item''s work';
+
+CREATE TABLE portage.migration_conflicts (
+  run_id        bigint NOT NULL,
+  ordinal       bigint NOT NULL,
+  revision      integer NOT NULL,
+  legacy_id     text COLLATE "C",
+  target_key    text NOT NULL COLLATE "C",
+  incoming      jsonb NOT NULL,
+  existing      jsonb NOT NULL,
+  base          jsonb,
+  disputed      text[] NOT NULL,
+  existing_hash bigint NOT NULL,
+  suggested     text NOT NULL COLLATE "C",
+  resolution    text COLLATE "C" CONSTRAINT conflict_resolution CHECK (resolution IN ('incoming', 'existing', 'merged', 'value')),
+  value         jsonb,
+  resolved_by   text,
+  resolved_at   timestamptz,
+  PRIMARY KEY (run_id, ordinal, revision)
+);
+COMMENT ON TABLE portage.migration_conflicts IS 'an item that waits, or waited, for a decision; open as long as it has no later outcome; read it through open_conflicts';
+COMMENT ON COLUMN portage.migration_conflicts.base IS 'what the source said when the item was last migrated; null: it never was';
+COMMENT ON COLUMN portage.migration_conflicts.disputed IS 'the columns on which source and target disagree, both having changed since';
+COMMENT ON COLUMN portage.migration_conflicts.existing_hash IS 'hash of the row''s mapped columns: whether it is still the row that was looked at';
 
 CREATE TABLE portage.predictions (
   run_id  bigint NOT NULL,
@@ -314,6 +341,7 @@ SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.migration_conflicts', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.data_integrity_checks', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_events', '');

@@ -26,6 +26,7 @@ ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_corrections ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_undo ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.migration_conflicts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.predictions ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY runs_of_ours ON portage.migration_runs FOR SELECT
@@ -98,3 +99,30 @@ CREATE VIEW portage.corrections WITH (security_barrier) AS
     FROM portage.item_corrections c JOIN portage.visible_runs v USING (run_id);
 COMMENT ON VIEW portage.corrections IS 'the corrected raw input that was replayed, by whom and when; masked as in rejects';
 GRANT SELECT ON portage.corrections TO PUBLIC;
+
+CREATE VIEW portage.open_conflicts WITH (security_barrier) AS
+  SELECT c.run_id, c.ordinal, c.legacy_id, c.target_key, c.disputed,
+         CASE WHEN v.sensitive IS NULL THEN c.incoming END AS incoming,
+         CASE WHEN v.sensitive IS NULL THEN c.existing END AS existing,
+         CASE WHEN v.sensitive IS NULL THEN c.base END AS base,
+         c.suggested, i.part, i.line
+    FROM portage.migration_conflicts c JOIN portage.visible_runs v USING (run_id)
+    JOIN portage.migration_runs r ON r.id = c.run_id
+    JOIN portage.item_rows i USING (run_id, ordinal, revision)
+   WHERE c.resolution IS NULL AND r.status NOT IN ('rolling_back', 'rolled_back')
+     AND NOT EXISTS (SELECT FROM portage.item_rows later
+                      WHERE later.run_id = c.run_id AND later.ordinal = c.ordinal AND later.revision > c.revision);
+COMMENT ON VIEW portage.open_conflicts IS
+  'the items that wait for a decision: what comes, what stands there, what the source said before, the columns in dispute, and a suggestion; values are null where paths are sensitive';
+GRANT SELECT ON portage.open_conflicts TO PUBLIC;
+
+CREATE VIEW portage.resolved_conflicts WITH (security_barrier) AS
+  SELECT c.run_id, c.ordinal, c.legacy_id, c.target_key, c.disputed,
+         CASE WHEN v.sensitive IS NULL THEN c.incoming END AS incoming,
+         CASE WHEN v.sensitive IS NULL THEN c.existing END AS existing,
+         CASE WHEN v.sensitive IS NULL THEN c.base END AS base,
+         c.resolution, CASE WHEN v.sensitive IS NULL THEN c.value END AS value, c.resolved_by, c.resolved_at
+    FROM portage.migration_conflicts c JOIN portage.visible_runs v USING (run_id)
+   WHERE c.resolution IS NOT NULL;
+COMMENT ON VIEW portage.resolved_conflicts IS 'the decisions that were made about conflicts: which, by whom and when';
+GRANT SELECT ON portage.resolved_conflicts TO PUBLIC;

@@ -26,6 +26,7 @@ inline constexpr int payload_mismatch = PORTAGE_SQLSTATE('0', '1', '4');     ///
 inline constexpr int payload_too_large = PORTAGE_SQLSTATE('0', '1', '5');
 inline constexpr int unknown_data_version = PORTAGE_SQLSTATE('0', '1', '6');
 inline constexpr int missing_source_column = PORTAGE_SQLSTATE('0', '1', '7');///< a mapped column is not in the CSV header
+inline constexpr int conflict_outdated = PORTAGE_SQLSTATE('0', '1', '9');    ///< resolve: the row has changed since it was looked at
 inline constexpr int unbalanced = PORTAGE_SQLSTATE('0', '1', '8');           ///< the books of a batch do not balance
 inline constexpr int drifted = PORTAGE_SQLSTATE('0', '2', '0');            ///< rollback: rows have changed since
 inline constexpr int has_dependants = PORTAGE_SQLSTATE('0', '2', '1');     ///< rollback: other rows refer to them

@@ -43,6 +43,7 @@ struct ProbeHit {
   char origin;
   int64 source_hash, row_hash, run_id, ordinal;
   ItemPointerData place;
+  bool has_image;
 };
 
 void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
@@ -76,6 +77,7 @@ ProbeHit probe_raw(Probe* p, Datum legacy_id) {
   hit.run_id = DatumGetInt64(v[7]);
   hit.ordinal = DatumGetInt64(v[8]);
   hit.place = p->slot->tts_tid;
+  hit.has_image = !p->slot->tts_isnull[9];
   return hit;
 }
 
@@ -173,17 +175,20 @@ void insert_mappings(const BatchRecord& record, const MappingSpace& space, const
     v[6] = Int64GetDatum(static_cast<int64>(item.row_hash));
     v[7] = Int64GetDatum(record.run_id);
     v[8] = Int64GetDatum(item.ordinal);
+    v[9] = item.image;
+    rows.nulls()[9] = item.image == 0;
     rows.add();
   }
   rows.finish();
 }
 
 void update_mappings(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n) {
-  std::vector<std::string> ids, keys, origins;
+  std::vector<std::string> ids, keys, origins, images;
   std::vector<int64_t> source_hashes, row_hashes, ordinals;
   for (size_t i = 0; i < n; i++) {
     const Item& item = items[i];
     if (!item.origin || !item.mapped_before) continue;
+    images.push_back(item.image ? bridge::output_text(TEXTARRAYOID, item.image) : "");
     ids.emplace_back(item.legacy_id);
     keys.emplace_back(item.target_key);
     origins.emplace_back(origin_name(item.origin));
@@ -197,9 +202,12 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   bridge::ByIndex by_index;
   static const bridge::Statement update(
       "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, "
-      "source_hash = n.source_hash, row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal "
+      "source_hash = n.source_hash, row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal, "
+      "image = nullif(n.image, '')::text[] "
       "FROM (SELECT u.*, x.place FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], "
-      "$9::bigint[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal) CROSS JOIN LATERAL "
+      "$9::bigint[], $10::text[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal, "
+      "image) "
+      "CROSS JOIN LATERAL "
       "(SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 "
       "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place "
       // of a row that has changed meanwhile its place is not compared again: this is
@@ -207,9 +215,20 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   uint64_t written = update({param(space.pipeline_id), param(space.scope), param(record.run_id),
                              bridge::param_text_array(ids), bridge::param_text_array(keys),
                              bridge::param_text_array(origins), bridge::param_int8_array(source_hashes),
-                             bridge::param_int8_array(row_hashes), bridge::param_int8_array(ordinals)})
+                             bridge::param_int8_array(row_hashes), bridge::param_int8_array(ordinals),
+                             bridge::param_text_array(images)})
                          .processed();
   if (written != ids.size()) throw overtaken();
+}
+
+Datum image_of(std::string_view literal) {
+  std::string text(literal);
+  const char* t = text.c_str();
+  return guarded([=] {
+    Oid input, parameter;
+    getTypeInputInfo(TEXTARRAYOID, &input, &parameter);
+    return OidInputFunctionCall(input, const_cast<char*>(t), parameter, -1);
+  });
 }
 
 void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items, const std::vector<Undo>& undo,
@@ -242,6 +261,34 @@ void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items, 
     v[13] = Int64GetDatum(batch_id);
     v[14] = one.after_hashes;
     null[14] = one.after_hashes == 0;
+    null[15] = one.mapping.image.data() == nullptr;
+    v[15] = null[15] ? 0 : image_of(one.mapping.image);
+    rows.add();
+  }
+  rows.finish();
+}
+
+void write_conflicts(const BatchRecord& record, const Item* items, const std::vector<int32_t>& revisions) {
+  if (!record.conflicts || record.conflicts->empty()) return;
+  bridge::TableWriter rows("portage", "migration_conflicts");
+  Datum* v = rows.values();
+  bool* null = rows.nulls();
+  for (const Conflict& one : *record.conflicts) {
+    memset(null, 0, sizeof(bool) * rows.natts());
+    v[0] = Int64GetDatum(record.run_id);
+    v[1] = Int64GetDatum(one.item->ordinal);
+    v[2] = Int32GetDatum(revision_at(revisions, static_cast<size_t>(one.item - items)));
+    null[3] = one.item->legacy_id.data() == nullptr;
+    v[3] = null[3] ? 0 : text_datum(one.item->legacy_id);
+    v[4] = text_datum(one.item->target_key);
+    v[5] = one.incoming;
+    v[6] = one.existing;
+    v[7] = one.base;
+    null[7] = one.base == 0;
+    v[8] = bridge::param_text_array(one.disputed).value;
+    v[9] = Int64GetDatum(one.existing_hash);
+    v[10] = text_datum(one.suggested);
+    for (int column = 11; column <= 14; column++) null[column] = true;
     rows.add();
   }
   rows.finish();
@@ -278,13 +325,36 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
     if ((probes++ & 255) == 0) bridge::check_interrupts();
     ProbeHit hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
     if (!hit.found) continue;
-    found[i] = {true,         arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
-                hit.origin,   hit.source_hash,
-                hit.row_hash, hit.run_id,
-                hit.ordinal,  hit.place};
+    found[i] = {true,          arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
+                hit.origin,    hit.source_hash,
+                hit.row_hash,  hit.run_id,
+                hit.ordinal,   hit.place,
+                hit.has_image, {}};
   }
   guarded(close_probe_raw, p);
   return found;
+}
+
+void read_images(const MappingSpace& space, const std::vector<Item*>& items, std::vector<Mapping*>& mappings,
+                 formats::Arena& arena) {
+  std::vector<std::string> ids;
+  std::vector<Mapping*> wanted;
+  for (size_t i = 0; i < items.size(); i++) {
+    if (!mappings[i]->has_image) continue;
+    ids.emplace_back(items[i]->legacy_id);
+    wanted.push_back(mappings[i]);
+  }
+  if (ids.empty()) return;
+  AsLedger as;
+  bridge::ByIndex by_index;
+  static const bridge::Statement select(
+      "SELECT u.n, m.image::text FROM unnest($3::text[]) WITH ORDINALITY AS u (legacy_id, n) CROSS JOIN "
+      "LATERAL "
+      "(SELECT k.image FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
+      "k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) m WHERE m.image IS NOT NULL");
+  bridge::Result rows = select({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)});
+  for (size_t i = 0; i < rows.size(); i++)
+    wanted[static_cast<size_t>(rows.bigint(i, 1)) - 1]->image = arena.copy(rows.text(i, 2));
 }
 
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& space, int64_t run_id,
@@ -293,7 +363,8 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
   if (keys.empty()) return written;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND "
+      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 "
+      "AND "
       "run_id = $3 AND target_key = ANY ($4 COLLATE \"C\") GROUP BY 1");
   bridge::Result rows =
       select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(keys)});
@@ -426,6 +497,7 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   update_mappings(record, space, items, n);
   int64_t batch_id = next_batch_id();
   write_undo(record, batch_id, items, undo, revisions);
+  write_conflicts(record, items, revisions);
   AsLedger as;
   const Counts& c = record.counts;
   static const bridge::Statement insert(

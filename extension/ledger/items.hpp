@@ -14,6 +14,8 @@ struct Mapping {
   char origin;  ///< 'i', 'a', 'o'
   int64_t source_hash, row_hash, run_id, ordinal;
   ItemPointerData place;  ///< of the mapping's row, while the transaction lasts and nobody writes it
+  bool has_image;
+  std::string_view image;  ///< read_images(): a literal of text[]; data() == nullptr: there is none
 };
 
 /// Which mappings are meant: ids are per pipeline and, unless the pipeline shares them, per scope.
@@ -27,7 +29,11 @@ std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>
 /// The same for ids; one whose data() is nullptr has none.
 std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<std::string_view>& legacy_ids,
                                    formats::Arena&);
-/// Which of these target keys were written by the run, and the lowest ordinal that did. For duplicates between batches.
+/// Fills in the images of those of the mappings that have one; mappings[i] is of items[i].
+void read_images(const MappingSpace&, const std::vector<Item*>& items, std::vector<Mapping*>& mappings,
+                 formats::Arena&);
+/// Which of these target keys were written by the run, and the lowest ordinal that did. For duplicates
+/// between batches.
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,
                                                          const std::vector<std::string>& keys);
 
@@ -57,6 +63,15 @@ struct Undo {
 /// (bridge::PlainText). Null has a hash, too.
 int64_t text_hash(const std::optional<std::string_view>& text);
 
+/// An item that waits for a decision. Lives in the batch's memory.
+struct Conflict {
+  Item* item;
+  Datum incoming, existing, base;  ///< jsonb objects of the mapped columns; base 0: never migrated
+  std::vector<std::string> disputed;
+  int64_t existing_hash;  ///< of the row's mapped columns: whether it is still the row that was looked at
+  std::string_view suggested;
+};
+
 /// What one batch leaves in the ledger.
 struct BatchRecord {
   int64_t run_id;
@@ -69,6 +84,7 @@ struct BatchRecord {
   std::string started_at;                               ///< timestamptz as text
   std::vector<std::pair<const char*, double>> timings;  ///< phases, milliseconds; "ledger" is added
   int64_t wal_bytes = 0, memory_bytes = 0;
+  const std::vector<Conflict>* conflicts = nullptr;
 };
 
 /// The word of migration_items.status, and back (pending: none of them).

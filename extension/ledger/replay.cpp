@@ -11,7 +11,7 @@ using bridge::Result;
 
 constexpr const char* reject_columns =
     "i.ordinal, i.revision, i.part, i.line, i.byte_offset, i.byte_length, i.status, i.rule, i.issues::text, "
-    "coalesce(c.raw, i.raw), c.raw IS NOT NULL";
+    "coalesce(c.raw, i.raw), c.raw IS NOT NULL, i.legacy_id";
 
 /// What was corrected last is what every judgement since was about.
 constexpr const char* last_correction =
@@ -34,6 +34,7 @@ Reject reject_of(const Result& rows, size_t i) {
   Datum raw = rows.datum(i, 10, &null);
   if (!null) reject.raw = bridge::string_of(raw);
   reject.corrected = rows.boolean(i, 11);
+  reject.legacy_id = rows.text(i, 12);
   return reject;
 }
 
@@ -62,6 +63,10 @@ std::vector<Reject> items_of(const std::string& statuses, int64_t run_id, int64_
 
 std::vector<Reject> open_rejects(int64_t run_id, int64_t after, int64_t limit, int64_t bytes) {
   return items_of("'invalid', 'failed'", run_id, after, limit, bytes);
+}
+
+std::vector<Reject> conflicted_items(int64_t run_id, int64_t after, int64_t limit, int64_t bytes) {
+  return items_of("'conflicted'", run_id, after, limit, bytes);
 }
 
 std::vector<Reject> parked_items(int64_t run_id, int64_t after, int64_t limit, int64_t bytes) {

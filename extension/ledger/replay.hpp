@@ -15,12 +15,15 @@ struct Reject {
   std::string status, rule, issues;          ///< issues: jsonb as text; "" if none
   std::string raw;                           ///< corrected, or the source's as far as the ledger has it
   bool corrected = false;                    ///< raw is whole, whatever `length` says
+  std::string legacy_id;                     ///< "" if none
 };
 
 /// The invalid and failed items after an ordinal, in order: at most `limit`, and not much more than `bytes`.
 std::vector<Reject> open_rejects(int64_t run_id, int64_t after, int64_t limit, int64_t bytes);
 /// The same of the items that are still parked.
 std::vector<Reject> parked_items(int64_t run_id, int64_t after, int64_t limit, int64_t bytes);
+/// The same of those that wait for a decision.
+std::vector<Reject> conflicted_items(int64_t run_id, int64_t after, int64_t limit, int64_t bytes);
 std::optional<Reject> find_reject(int64_t run_id, int64_t ordinal);
 
 void insert_correction(int64_t run_id, const Reject&, int32_t revision);

@@ -23,6 +23,8 @@ Dropped drop_kept(int64_t run_id) {
   dropped.raw_inputs = static_cast<int64_t>(raw.run(run_id).processed());
   static const Statement corrections("DELETE FROM portage.item_corrections WHERE run_id = $1");
   dropped.raw_inputs += static_cast<int64_t>(corrections.run(run_id).processed());
+  static const Statement conflicts("DELETE FROM portage.migration_conflicts WHERE run_id = $1");
+  dropped.raw_inputs += static_cast<int64_t>(conflicts.run(run_id).processed());
   static const Statement images(
       "UPDATE portage.migration_undo SET columns = NULL, before = NULL, before_hash = NULL, after_hashes = "
       "NULL WHERE run_id = $1 AND columns IS NOT NULL AND mapping_run_id IS NOT NULL");

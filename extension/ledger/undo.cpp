@@ -49,7 +49,8 @@ ScannedItem scanned_raw(HeapTuple tuple, TupleDesc shape) {
   };
   for (auto [word, outcome] :
        {std::pair("inserted", Outcome::inserted), std::pair("updated", Outcome::updated),
-        std::pair("unchanged", Outcome::unchanged), std::pair("skipped", Outcome::skipped)})
+        std::pair("unchanged", Outcome::unchanged), std::pair("skipped", Outcome::skipped),
+        std::pair("conflicted", Outcome::conflicted)})
     if (is(word)) item.outcome = outcome;
   if (item.outcome == Outcome::pending) return item;
   if (!null[3]) {
@@ -102,7 +103,8 @@ void add_mappings(int64_t run_id, const MappingSpace& space, std::vector<LandedI
 
 constexpr const char* image_columns =
     "SELECT ordinal, revision, columns, before, before_hash, mapping_target_key, mapping_origin, "
-    "mapping_source_hash, mapping_row_hash, mapping_run_id, mapping_ordinal, batch_id, after_hashes "
+    "mapping_source_hash, mapping_row_hash, mapping_run_id, mapping_ordinal, mapping_image::text, batch_id, "
+    "after_hashes "
     "FROM portage.migration_undo WHERE run_id = $1 AND ";
 
 /// Before-images, as they stand in descending order, to items that stand so.
@@ -119,8 +121,8 @@ void add_before_images(const Result& rows, std::vector<LandedItem>& items, forma
     item.before = texts_of(rows, i, 4);
     if (!rows.is_null(i, 5)) item.before_hash = rows.bigint(i, 5);
     item.replaced = mapping_of(rows, i, 6, arena);
-    item.batch_id = rows.bigint(i, 12);
-    item.after_hashes = numbers_of(rows, i, 13);
+    item.batch_id = rows.bigint(i, 13);
+    item.after_hashes = numbers_of(rows, i, 14);
   }
 }
 

@@ -41,9 +41,10 @@ inline std::vector<std::string> names_of(const bridge::Result& rows, size_t row,
   return names;
 }
 
-/// Six columns of a result, from `first` on, as a mapping.
+/// Seven columns of a result, from `first` on, as a mapping.
 inline Mapping mapping_of(const bridge::Result& rows, size_t row, int first, formats::Arena& arena) {
   if (rows.is_null(row, first)) return {};
+  bool has_image = !rows.is_null(row, first + 6);
   return {true,
           arena.copy(rows.text(row, first)),
           rows.text(row, first + 1)[0],
@@ -51,7 +52,9 @@ inline Mapping mapping_of(const bridge::Result& rows, size_t row, int first, for
           rows.bigint(row, first + 3),
           rows.bigint(row, first + 4),
           rows.bigint(row, first + 5),
-          {}};
+          {},
+          has_image,
+          has_image ? arena.copy(rows.text(row, first + 6)) : std::string_view()};
 }
 
 }  // namespace portage::ledger

@@ -76,7 +76,8 @@ std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, forma
     }
     static const bridge::Statement taken_back(
         "SELECT o.n, u.mapping_target_key, u.mapping_origin, u.mapping_source_hash, u.mapping_row_hash, "
-        "u.mapping_run_id, u.mapping_ordinal FROM unnest($1::bigint[], $2::bigint[]) WITH "
+        "u.mapping_run_id, u.mapping_ordinal, u.mapping_image::text FROM unnest($1::bigint[], $2::bigint[]) "
+        "WITH "
         "ORDINALITY AS o (run_id, ordinal, n) CROSS JOIN LATERAL (SELECT r.run_id, r.ordinal, r.revision "
         "FROM portage.item_rows r WHERE r.run_id = o.run_id AND r.ordinal = o.ordinal AND r.status = "
         "'rolled_back' OFFSET 0) r LEFT JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE "
@@ -106,7 +107,7 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
   formats::Arena arena;
   std::vector<Mapping> below = mappings_below(mapped, arena);
   std::vector<ItemPointerData> dropped, changed;
-  std::vector<std::string> keys, origins;
+  std::vector<std::string> keys, origins, images;
   std::vector<int64_t> source_hashes, row_hashes, runs, ordinals;
   for (size_t i = 0; i < mapped.size(); i++) {
     const Mapping& b = below[i];
@@ -121,6 +122,7 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
     row_hashes.push_back(b.row_hash);
     runs.push_back(b.run_id);
     ordinals.push_back(b.ordinal);
+    images.emplace_back(b.image);
   }
   uint64_t written = 0;
   // By their places; "+ 0" and the like keep the planner from going through all mappings of the pipeline.
@@ -135,14 +137,18 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
   if (!changed.empty()) {
     static const bridge::Statement update(
         "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = "
-        "n.source_hash, row_hash = n.row_hash, run_id = n.run_id, ordinal = n.ordinal FROM unnest($3::tid[], "
-        "$4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) AS n (place, "
-        "target_key, origin, source_hash, row_hash, run_id, ordinal) WHERE m.ctid = n.place AND "
+        "n.source_hash, row_hash = n.row_hash, run_id = n.run_id, ordinal = n.ordinal, image = "
+        "nullif(n.image, "
+        "'')::text[] FROM unnest($3::tid[], "
+        "$4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[]) AS n "
+        "(place, "
+        "target_key, origin, source_hash, row_hash, run_id, ordinal, image) WHERE m.ctid = n.place AND "
         "m.pipeline_id + 0 = $1 AND m.scope || '' = $2 COLLATE \"C\"");
     written += update({param(space.pipeline_id), param(space.scope), param_places(changed),
                        bridge::param_text_array(keys), bridge::param_text_array(origins),
                        bridge::param_int8_array(source_hashes), bridge::param_int8_array(row_hashes),
-                       bridge::param_int8_array(runs), bridge::param_int8_array(ordinals)})
+                       bridge::param_int8_array(runs), bridge::param_int8_array(ordinals),
+                       bridge::param_text_array(images)})
                    .processed();
   }
   if (written != mapped.size())  // nobody else writes them while the run is active, short of a trigger

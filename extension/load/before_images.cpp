@@ -14,6 +14,7 @@ using bridge::guarded;
 void Loader::keep_undo(Batch& batch) {
   const Target& target = plan_.target();
   bridge::InMemory in(batch.memory.get());
+  if (keeps_images()) keep_images(batch);
   for (Work& work : work_) {
     Item& item = *work.item;
     if (item.outcome != Outcome::pending) {
@@ -69,6 +70,17 @@ void Loader::keep_undo(Batch& batch) {
       undo.before_hash = static_cast<int64_t>(work.update.before.row_hash);
     }
     undo_.push_back(undo);
+  }
+}
+
+/// What the mappings of landed items remember of them.
+void Loader::keep_images(Batch& batch) {
+  for (Item& item : batch.items) {
+    bool landed = item.outcome == Outcome::pending || item.outcome == Outcome::unchanged;
+    if (!landed || !item.origin || !item.stored) continue;
+    const Datum* came = item.came ? item.came : item.values;
+    const bool* came_nulls = item.came ? item.came_nulls : item.nulls;
+    item.image = make_image(plan_, item.stored, item.stored_nulls, came, came_nulls);
   }
 }
 

@@ -70,7 +70,9 @@ void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) 
                         shown(first)));
     return;
   }
-  item.outcome = Outcome::invalid;
+  // With "first" and "last" it is told in advance who is to land: the others are no faults.
+  item.outcome = policy_.duplicates == Duplicates::reject ? Outcome::invalid : Outcome::skipped;
+  item.origin = 0;
   if (by_id)
     batch.add_issue(
         item, "duplicate", "23505", "",
@@ -145,16 +147,28 @@ void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
     const Mapping& mapping = found[i];
     item.mapped_before = mapping.found;
     if (mapping.found) mappings_.emplace(&item, mapping);
-    if ((mapping.found && mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal) || seen[i])
-      add_duplicate(batch, item, true, seen[i] ? seen[i] : mapping.ordinal);
+    bool in_run = mapping.found && mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal;
+    if (!in_run && !seen[i]) continue;
+    int64_t first = seen[i] ? seen[i] : mapping.ordinal;
+    if (policy_.duplicates != Duplicates::last || first > item.ordinal)
+      add_duplicate(batch, item, true, first);
+    else if (predictions_)
+      item.outcome = Outcome::updated;  // predicted: there is no row that could be updated
   }
   items.erase(
       std::remove_if(items.begin(), items.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
       items.end());
 }
 
-void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
+/// Where the last of several is to land: the first item that repeats one of the batch, or nullptr. The batch
+/// ends before it, so that it finds what that one has written, wherever batches end.
+const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
+  const Item* repeated = nullptr;
   auto follow = [&](Item* item, Item* leader, bool by_id) {
+    if (policy_.duplicates == Duplicates::last) {
+      if (!repeated || item < repeated) repeated = item;
+      return;
+    }
     if (policy_.park) {
       add_duplicate(batch, *item, by_id, leader->ordinal);
       return;
@@ -171,7 +185,7 @@ void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
     if (!fresh) follow(item, it->second, true);
   }
   const std::vector<int>& match = plan_.match();
-  if (match.empty()) return;
+  if (match.empty()) return repeated;
   // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart
   // by the target's own index when they are written.
   bridge::Memory memory("portage duplicates");
@@ -206,6 +220,7 @@ void Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
       follow(item, twin, false);  // one that is mapped has a row of its own, and finds it by its mapping
     }
   }
+  return repeated;
 }
 
 }  // namespace portage::load

@@ -1,9 +1,9 @@
 // See loader.hpp. The order of decisions for one item: a duplicate within the input; known by its legacy id;
 // unchanged; its row by mapping, else by match; conflict policy; foreign keys; then the write itself.
-// Duplicates are in duplicates.cpp, what is kept for undoing in before_images.cpp.
+// Duplicates are in duplicates.cpp, rows that items meet in conflicts.cpp, the writing in phase_b.cpp, what
+// is kept for undoing in before_images.cpp.
 #include "load/loader.hpp"
 
-#include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
 #include "pipeline/hash.hpp"
 
@@ -18,39 +18,6 @@ using bridge::guarded;
 using ledger::Mapping;
 
 namespace {
-
-/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes
-/// half.
-constexpr int max_subtransactions = 32;
-
-/// The rule that a failed write broke: that of the constraint, else of the trigger that raised; "" where the
-/// SQLSTATE says all that is known.
-std::string_view rule_of(int code) {
-  switch (code) {
-    case ERRCODE_NOT_NULL_VIOLATION:
-      return "not_null";
-    case ERRCODE_CHECK_VIOLATION:
-      return "check";
-    case ERRCODE_UNIQUE_VIOLATION:
-      return "unique";
-    case ERRCODE_FOREIGN_KEY_VIOLATION:
-      return "foreign_key";
-    case ERRCODE_EXCLUSION_VIOLATION:
-      return "exclusion";
-    default:
-      return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_RAISE_EXCEPTION) ? "trigger" : "";
-  }
-}
-
-long long shown(int64_t ordinal) { return static_cast<long long>(ordinal); }
-
-/// A row that a policy of the target forbids is that row's fault, though the SQLSTATE is that of a missing
-/// right. Told apart by the function that raised it: the message is translated.
-bool breaks_row_policy(const Error& error) {
-  const char* raised_by = error.report().funcname;
-  return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && raised_by &&
-         strcmp(raised_by, "ExecWithCheckOptions") == 0;
-}
 
 std::vector<std::string> met_keys(const std::vector<Row>& rows) {
   std::vector<std::string> keys;
@@ -67,7 +34,11 @@ double now_ms() {
 }  // namespace
 
 Loader::Loader(Plan& plan, Writer& writer, Policy policy)
-    : plan_(plan), writer_(writer), policy_(std::move(policy)) {
+    : plan_(plan),
+      writer_(writer),
+      policy_(std::move(policy)),
+      memory_("portage loader", PortalContext ? PortalContext : CurrentMemoryContext),
+      content_hasher_(RowHasher::make(plan.target().shape, plan.mapped(), memory_.get())) {
   if (policy_.purpose != Purpose::import)
     predictions_ = std::make_unique<Predictions>(plan_, policy_.run_id, policy_.session);
 }
@@ -81,6 +52,7 @@ size_t Loader::load(Batch& batch, size_t from) {
   }
   // There is nothing to undo, no mapping, and no row whose key the target itself would have made.
   undo_.clear();
+  conflicts_.clear();
   bool own_key = std::all_of(plan_.key().begin(), plan_.key().end(), [&](int attnum) {
     return std::binary_search(plan_.mapped().begin(), plan_.mapped().end(), attnum);
   });
@@ -108,7 +80,10 @@ size_t Loader::load_rows(Batch& batch, size_t from) {
     duplicate_of_.clear();
     double start = now_ms();
     look_up_mappings(batch, open);
-    find_duplicates(batch, open);
+    if (const Item* repeated = find_duplicates(batch, open)) {
+      end = static_cast<size_t>(repeated - batch.items.data());
+      std::erase_if(open, [=](const Item* item) { return item >= repeated; });
+    }
     timings_.look_up += now_ms() - start;
     // What repeats an item of this very batch is a duplicate only if that one lands, as it would be if a
     // batch ended between the two. Where it does not, the batch ends there: the rest is the next
@@ -142,6 +117,8 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
                           const std::vector<Untouched>& before) {
   work_.clear();
   undo_.clear();
+  conflicts_.clear();
+  suggestions_.clear();
   subtransactions_ = 0;
   double start = now_ms();
   open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
@@ -166,9 +143,8 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
     work_.erase(
         std::remove_if(work_.begin(), work_.end(), [=](const Work& work) { return work.item >= end; }),
         work_.end());
-    undo_.erase(
-        std::remove_if(undo_.begin(), undo_.end(), [=](const ledger::Undo& u) { return u.item >= end; }),
-        undo_.end());
+    std::erase_if(undo_, [=](const ledger::Undo& u) { return u.item >= end; });
+    std::erase_if(conflicts_, [=](const ledger::Conflict& c) { return c.item >= end; });
   }
   if (writes) keep_undo(batch);
   return settled;
@@ -194,6 +170,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       keys.push_back(mapping.target_key);
     }
   }
+  read_images(batch, items, mappings);
   std::vector<Row> by_key = writer_.find_by_key(batch, keys, false);
   for (size_t j = 0; j < by_key.size(); j++) {
     if (by_key[j].found)
@@ -244,20 +221,24 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       cut_ = &item;
       break;
     }
-    if (rows[i].found && (policy_.park || matched[i])) {
-      auto it = ours.find(std::string(rows[i].key));
-      if (it != ours.end()) {
-        add_duplicate(batch, item, false, it->second);
-        continue;
-      }
+    int64_t first = predicted[i] && !rows[i].found ? predicted[i] : 0;
+    if (rows[i].found && (policy_.park || matched[i]))
+      if (auto it = ours.find(std::string(rows[i].key)); it != ours.end()) first = it->second;
+    if (first && policy_.duplicates == Duplicates::last && first < item.ordinal) {
+      if (rows[i].found)
+        meet(batch, item, mappings[i], rows[i], true);
+      else
+        item.outcome = Outcome::updated;  // predicted: there is no row that could be updated
+    } else if (first) {
+      add_duplicate(batch, item, false, first);
+      continue;
+    } else {
+      meet(batch, item, mappings[i], rows[i], false);
     }
-    if (predicted[i] && !rows[i].found)
-      add_duplicate(batch, item, false, predicted[i]);
-    else
-      meet(batch, item, mappings[i], rows[i]);
     if (item.outcome == Outcome::pending && rows[i].found) taken.emplace(rows[i].key, item.ordinal);
     if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);
   }
+  decide(batch);
   if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
   std::sort(work_.begin(), work_.end(),
             [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
@@ -304,6 +285,7 @@ void Loader::lock_and_look_again(Batch& batch) {
       work.update.before = fresh[j];
       continue;
     }
+    forget_merge(work);
     again.push_back(work);
     again.back().update.before = fresh[j];
     work.item->outcome = Outcome::unchanged;  // taken out of work_ below, then met anew
@@ -323,93 +305,9 @@ void Loader::lock_and_look_again(Batch& batch) {
     if (writer != ours.end())
       add_duplicate(batch, *work.item, false, writer->second);
     else
-      meet(batch, *work.item, work.mapping, row);
+      meet(batch, *work.item, work.mapping, row, work.replaces);
   }
-}
-
-/// Decides for an item that is no duplicate and not known to be unchanged; `row` may be "not found".
-void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& row) {
-  if (!row.found) {
-    work_.push_back({&item, mapping, false, {}});
-    item.origin = 'i';
-    return;
-  }
-  item.target_key = row.key;
-  item.row_hash = row.row_hash;
-  if (row.content_hash == item.source_hash) {
-    item.outcome = Outcome::unchanged;
-    // Identical content is no conflict: the row is adopted, or its mapping learns the new source hash.
-    if (!mapping.found)
-      item.origin = 'a';
-    else if (mapping.source_hash != static_cast<int64_t>(item.source_hash)) {
-      // where its own row is gone, the row met by match is another one
-      item.origin = mapping.target_key == row.key ? mapping.origin : 'a';
-      undo_.push_back({&item, row.key, 0, 0, std::nullopt, mapping});
-    }
-    return;
-  }
-  bool newer = policy_.replay && mapping.found && mapping.run_id > policy_.run_id;
-  bool ours = mapping.found && !newer && mapping.row_hash == hash_as_in_run(mapping.run_id, row);
-  if ((ours || policy_.on_conflict == OnConflict::overwrite) && !policy_.may_update) {
-    item.outcome = Outcome::skipped;
-    batch.add_issue(item, "privilege", "42501", "",
-                    "the row has changed in the source, but the run's role may not update the target",
-                    "portage.plan(run) lists the missing GRANT.");
-    return;
-  }
-  if (ours || policy_.on_conflict == OnConflict::overwrite) {
-    if (policy_.park && moves_row(item, row)) {
-      park(batch, item, "changes what its row is found by");
-      return;
-    }
-    work_.push_back({&item, mapping, true, {&item, row, {}}});
-    item.origin = mapping.found && mapping.origin == 'i' && mapping.target_key == row.key ? 'i' : 'o';
-    return;
-  }
-  std::string message =
-      bridge::format(newer           ? "the row with key %s was migrated by a later run"
-                     : mapping.found ? "the row with key %s was changed since it was migrated"
-                                     : "a row with key %s exists with different content",
-                     std::string(row.key).c_str());
-  if (policy_.on_conflict == OnConflict::fail)
-    throw Error(codes::conflict_failed, bridge::format("item %lld: ", shown(item.ordinal)) + message)
-        .detail("The pipeline, or the run, says \"on_conflict\": \"fail\".")
-        .hint(
-            "Nothing of this batch was written. Choose \"skip\" or \"overwrite\", or settle the row by "
-            "hand.");
-  item.outcome = Outcome::skipped;
-  batch.add_issue(item, "conflict", "PZ012", "", message);
-}
-
-/// The hash of a row over the columns that another run's hashes cover; 0 where these cannot be read any more.
-int64_t Loader::hash_as_in_run(int64_t run_id, const Row& row) {
-  auto known = hashers_.find(run_id);
-  if (known == hashers_.end()) {
-    RunHasher made;
-    std::vector<std::string> names =
-        run_id == policy_.run_id ? policy_.hash_columns : ledger::hash_columns_of(run_id);
-    made.same = names == policy_.hash_columns;
-    for (const std::string& name : names) {
-      const TargetColumn* column = plan_.target().column(name);
-      bool readable = column && std::find(policy_.hash_columns.begin(), policy_.hash_columns.end(), name) !=
-                                    policy_.hash_columns.end();
-      if (readable)
-        made.attnums.push_back(column->attnum);
-      else
-        made.readable = false;
-    }
-    std::sort(made.attnums.begin(), made.attnums.end());
-    known = hashers_.emplace(run_id, std::move(made)).first;
-  }
-  const RunHasher& run = known->second;
-  if (run.same) return static_cast<int64_t>(row.row_hash);
-  if (!run.readable) return 0;
-  bridge::Memory memory("portage row hash");
-  RowHasher hasher = RowHasher::make(plan_.target().shape, run.attnums, memory.get());
-  const RowHasher* h = &hasher;
-  const Datum* values = row.values;
-  const bool* nulls = row.nulls;
-  return static_cast<int64_t>(guarded([=] { return (*h)(values, nulls); }));
+  decide(batch);
 }
 
 void Loader::check_parents(Batch& batch) {
@@ -468,102 +366,6 @@ void Loader::predict_unique(Batch& batch) {
                     "duplicate key value violates unique constraint \"" + index.name + "\"", {}, index.name);
   }
   drop_decided();
-}
-
-/// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says
-/// where.
-bool Loader::settle(Batch& batch, size_t low, size_t high) {
-  if (subtransactions_ >= max_subtransactions) {
-    stopped_at_ = low;
-    return false;
-  }
-  subtransactions_++;
-  bridge::check_interrupts();
-  std::optional<Error> error = bridge::attempt([&] { write(batch, low, high); });
-  if (!error) return true;
-  if (bridge::concerns_whole_batch(error->code()) && !breaks_row_policy(*error)) throw *error;
-  if (high - low > 1) {
-    size_t middle = low + (high - low) / 2;
-    return settle(batch, low, middle) && settle(batch, middle, high);
-  }
-  Work& work = work_[low];
-  if (policy_.park) {  // items before it may have written what stands in its way, or take it out of the way
-    if (!work.is_update) work.item->target_key = {};
-    park(batch, *work.item, "was refused by the target: " + error->message());
-    return true;
-  }
-  if (error->code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
-    // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the
-    // index's own rules: look again, once.
-    work.looked_again = true;
-    resolve_single(batch, work, *error);
-    if (work.item->outcome == Outcome::pending) return settle(batch, low, high);
-    return true;
-  }
-  work.forget_attempt();
-  batch.reject(*work.item,
-               ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_UNIQUE_VIOLATION) ||
-                       ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION)
-                   ? Outcome::invalid
-                   : Outcome::failed,
-               rule_of(error->code()), *error);
-  work.item->origin = 0;
-  work.item->target_key = {};
-  return true;
-}
-
-/// A unique violation of one item: if its row can be found now, it is a duplicate or a conflict; else a
-/// reject.
-void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
-  Item& item = *work.item;
-  Row row;
-  if (!work.is_update) row = writer_.find_by_match(batch, {&item})[0];
-  if (!row.found) {
-    work.forget_attempt();
-    batch.reject(item, Outcome::invalid, "unique", error);
-    item.origin = 0;
-    item.target_key = {};
-    return;
-  }
-  for (const Work& earlier : work_) {
-    if (earlier.item->ordinal >= item.ordinal) break;
-    if (earlier.item->origin && earlier.item->target_key == row.key) {
-      item.origin = 0;
-      add_duplicate(batch, item, false, earlier.item->ordinal);
-      return;
-    }
-  }
-  std::vector<Work> kept;
-  kept.swap(work_);  // meet() appends to work_: give it an empty one
-  Mapping mapping = work.mapping;
-  item.origin = 0;
-  meet(batch, item, mapping, row);
-  bool to_write = !work_.empty();
-  Work decided = to_write ? work_[0] : Work{};
-  kept.swap(work_);
-  if (to_write) {
-    Row fresh = writer_.find_by_key(batch, {row.key}, true)[0];
-    decided.looked_again = true;
-    if (fresh.found) decided.update.before = fresh;
-    work = decided;
-  }
-}
-
-void Loader::write(Batch& batch, size_t low, size_t high) {
-  std::vector<Item*> inserts;
-  std::vector<Update*> updates;
-  for (size_t i = low; i < high; i++) {
-    Work& work = work_[i];
-    work.forget_attempt();
-    if (work.is_update)
-      updates.push_back(&work.update);
-    else
-      inserts.push_back(work.item);
-  }
-  writer_.insert(batch, inserts);
-  writer_.update(batch, updates);
-  writer_.check_deferred();
-  writer_.reread(batch, inserts, updates);
 }
 
 }  // namespace portage::load

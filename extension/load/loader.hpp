@@ -4,9 +4,11 @@
 #pragma once
 
 #include "ledger/items.hpp"
+#include "load/image.hpp"
 #include "load/predictions.hpp"
 #include "load/seen_ids.hpp"
 #include "load/writer.hpp"
+#include "pipeline/hash.hpp"
 
 namespace portage::load {
 
@@ -17,17 +19,35 @@ enum class Purpose {
   validate,  ///< nothing is written or locked: what the look-ups say is the answer
 };
 
+/// Whether the policy lets items change rows that are not theirs: these ask for UPDATE in advance.
+constexpr bool overwrites(OnConflict policy) {
+  return policy == OnConflict::overwrite || policy == OnConflict::newest || policy == OnConflict::merge;
+}
+
+/// A decision about an item that met a row with other content.
+struct Resolution {
+  enum class Kind : uint8_t { incoming, existing, merged, value };
+  Kind kind;
+  int64_t existing_hash;  ///< of the mapped columns of the row that the decision is about
+  const Datum* given;     ///< value: by attnum - 1
+  const bool* given_nulls;
+  std::vector<int> given_columns;  ///< value: attnums
+  bool strict;                     ///< a row that has changed since is an error, else the item stays as it is
+};
+
 /// What a run says about how its items are to land.
 struct Policy {
   Purpose purpose = Purpose::import;
   int32_t session = 0;  ///< whose predictions count: 0 for the run's own (ledger/predictions.hpp)
   OnConflict on_conflict = OnConflict::skip;
+  Duplicates duplicates = Duplicates::reject;
   bool incremental = true;  ///< unchanged items (source_hash) are not looked at again
   int64_t run_id = 0;
   ledger::MappingSpace space;
   uint64_t first_xid = 0;  ///< rows written before it were not written by this run
   bool may_update = true;  ///< the role has UPDATE on the mapped columns
-  bool replay = false;     ///< what later runs have written is newer than the items are
+  std::unordered_map<int64_t, Resolution> resolutions;  ///< by ordinal
+  bool replay = false;  ///< what later runs have written is newer than the items are
   bool park = false;  ///< several workers import the run: what hangs on the order of items waits for its end
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
 };
@@ -51,8 +71,15 @@ class Loader {
   /// To be called before the first batch of a run that is resumed.
   void recall(int64_t expected_items);
 
+  /// The decisions that the next load() carries out, by ordinal.
+  void decide_by(std::unordered_map<int64_t, Resolution> resolutions) {
+    policy_.resolutions = std::move(resolutions);
+  }
+
   /// Before-images of what load() changed; valid until the next call.
   const std::vector<ledger::Undo>& undo() const { return undo_; }
+  /// The items among them that became conflicted; likewise.
+  const std::vector<ledger::Conflict>& conflicts() const { return conflicts_; }
   const Timings& timings() const { return timings_; }
 
  private:
@@ -63,7 +90,10 @@ class Loader {
     bool is_update;
     Update update;
     bool looked_again = false;
-    Issue* remarks = nullptr;  // the last issue that stood on the item before it was written
+    Issue* remarks = nullptr;    // the last issue that stood on the item before it was written
+    bool replaces = false;       // an item before it, of the same input
+    Meeting* meeting = nullptr;  // its values are still to be found, or were found, by Plan::merge
+    bool decided = false;
 
     /// Forgets what a write that was rolled back said about the item.
     void forget_attempt() {
@@ -98,9 +128,26 @@ class Loader {
   bool moves_row(const Item&, const Row&) const;
   std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
-  void find_duplicates(Batch&, const std::vector<Item*>&);
+  const Item* find_duplicates(Batch&, const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
-  void meet(Batch&, Item&, const ledger::Mapping&, const Row&);
+  void meet(Batch&, Item&, const ledger::Mapping&, const Row&, bool replaces);
+  void add_update(Batch&, Item&, const ledger::Mapping&, const Row&, bool replaces, Meeting*);
+  void adopt(Item&, const ledger::Mapping&, const Row&);
+  bool lacks_update(Batch&, Item&) const;
+  void keep_out(Batch&, Item&, const std::string& message);
+  void meet_by_fields(Batch&, Item&, const ledger::Mapping&, const Row&, bool ours);
+  std::vector<int> dispute(const Item&, const ledger::Mapping&, const Row&, const Image&, bool ours,
+                           Take* fields) const;
+  void ask(Batch&, Item&, const ledger::Mapping&, const Row&, const Image&, const std::vector<int>& disputed);
+  std::string_view suggestion(const Item&, const Row&, const std::vector<int>& disputed) const;
+  const Resolution* resolution_of(const Item&) const;
+  void decide(Batch&);
+  static void forget_merge(Work&);
+  bool by_fields() const {
+    return policy_.on_conflict == OnConflict::merge || policy_.on_conflict == OnConflict::ask;
+  }
+  bool keeps_images() const { return by_fields() && policy_.purpose == Purpose::import; }
+  void read_images(Batch&, const std::vector<Item*>&, std::vector<ledger::Mapping>&);
   void lock_and_look_again(Batch&);
   void check_parents(Batch&);
   void drop_decided();
@@ -109,6 +156,7 @@ class Loader {
   void write(Batch&, size_t low, size_t high);
   void resolve_single(Batch&, Work&, const bridge::Error&);
   void keep_undo(Batch&);
+  void keep_images(Batch&);
   int64_t hash_as_in_run(int64_t run_id, const Row&);
 
   /// How rows written by another run are to be hashed.
@@ -125,6 +173,10 @@ class Loader {
   std::unique_ptr<Predictions> predictions_;  // for what is not an import
   std::vector<Work> work_;
   std::vector<ledger::Undo> undo_;
+  std::vector<ledger::Conflict> conflicts_;
+  std::vector<std::pair<Meeting*, size_t>> suggestions_;  // still to be made, and of which conflict
+  bridge::Memory memory_;
+  RowHasher content_hasher_;  // of the mapped columns: source_hash, and Row::content_hash
   std::unordered_map<const Item*, ledger::Mapping> mappings_;  // of the batch in hand, where there is one
   std::vector<Follower> followers_;
   std::map<std::pair<const Item*, bool>, int64_t>

@@ -74,6 +74,7 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   std::set<int> read(hash_columns.begin(), hash_columns.end());
   read.insert(plan.key().begin(), plan.key().end());
   read.insert(plan.mapped().begin(), plan.mapped().end());
+  read.insert(plan.merge_reads().begin(), plan.merge_reads().end());
   read_.assign(read.begin(), read.end());
 
   std::set<int> inserted(plan.mapped().begin(), plan.mapped().end());
@@ -234,6 +235,8 @@ std::vector<Row> SqlWriter::find_by_key(Batch& batch, const std::vector<std::str
 void SqlWriter::land(Batch&, Item& item, const Row& row) const {
   item.target_key = row.key;
   item.row_hash = row.row_hash;
+  item.stored = row.values;
+  item.stored_nulls = row.nulls;
 }
 
 void SqlWriter::insert(Batch& batch, const std::vector<Item*>& items) {
@@ -343,7 +346,7 @@ void SqlWriter::reread(Batch& batch, const std::vector<Item*>& inserts, const st
   for (size_t i = 0; i < landed.size(); i++) {
     auto [item, update] = landed[i];
     if (again[i].found) {
-      item->row_hash = again[i].row_hash;
+      land(batch, *item, again[i]);
       if (update) update->after = again[i];
     } else {
       item->outcome = Outcome::skipped;

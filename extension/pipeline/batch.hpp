@@ -46,11 +46,16 @@ struct Item {
   bool* nulls;
   std::string_view legacy_id;  ///< empty data() == nullptr: none
   uint64_t source_hash;
+  Datum* came;  ///< the incoming values, where `values` are merged ones; else nullptr
+  bool* came_nulls;
   Outcome outcome;
   Issue* issues;  ///< in the order found; warnings may stand on items that land
   // filled by load/
   std::string_view target_key;  ///< text of the key of the row that the item landed in or met
   uint64_t row_hash;
+  const Datum* stored;  ///< the row as it was written, or found unchanged; by attnum - 1
+  const bool* stored_nulls;
+  Datum image;         ///< text[]: for the mapping; 0: none (load/image.hpp)
   char origin;         ///< 'i'nserted, 'a'dopted, 'o'verwritten; 0: no mapping is written
   bool mapped_before;  ///< a mapping existed; it is updated, not inserted
 };

@@ -1,6 +1,6 @@
 // Plan::compile: a definition meets its target. Everything is resolved, type-checked and compiled here, so
 // that a run can fail only on data; each fault names its place in the definition.
-#include "pipeline/plan_body.hpp"
+#include "pipeline/merge.hpp"
 #include "pipeline/target_reader.hpp"
 
 #include "bridge/codes.hpp"
@@ -185,8 +185,8 @@ class Compiler {
 
   void compile_as_owner() {
     AsPipelineOwner owner(body_);
-    Variables item{body_.item_slot->tts_tupleDescriptor, ""};
-    Variables row{target_.shape, target_.name};
+    Variables item{body_.item_slot->tts_tupleDescriptor, {}};
+    Variables row{target_.shape, {{target_.name.c_str(), 0, target_.natts}}};
     std::vector<int> used;
     for (MappedColumn* column : body_.expressions) {
       const TargetColumn& target = target_.column(column->attnum);
@@ -210,6 +210,7 @@ class Compiler {
       for (int attnum : columns) note_early(attnum, rule.place);
       body_.rules.push_back({&rule, expression, bits_of(columns)});
     }
+    compile_merging(body_);
   }
 
   void note_early(int attnum, const std::string& place) {

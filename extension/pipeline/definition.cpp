@@ -191,6 +191,7 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
                               "unterminated_quote",
                               "duplicate_header",
                               "conflict",
+                              "merge",
                               "privilege",
                               "parked",
                               "sample",
@@ -230,9 +231,9 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
 
 DataCheck check_of(const std::string& name, const JsonNode& node) {
   // What verification looks at by itself; a result must not leave open whose it is.
-  static const Names built_in{
-      "balance",           "item_count",      "mapping",       "undo",    "row_hash", "duplicate_key",
-      "duplicate_content", "duplicate_match", "relationships", "unchanged_rows", "payload", "source"};
+  static const Names built_in{"balance",       "item_count",     "mapping",           "undo",
+                              "row_hash",      "duplicate_key",  "duplicate_content", "duplicate_match",
+                              "relationships", "unchanged_rows", "payload",           "source"};
   static const Names severities{"warning", "error", "critical"};
   DataCheck check;
   check.name = name;
@@ -335,29 +336,53 @@ Format format_of(const JsonNode& node) {
 }
 
 OnConflict on_conflict_of(const JsonNode& node) {
-  static const Names known{"skip", "overwrite", "fail"};
   const std::string& text = text_of(node, "\"on_conflict\"");
+  if (auto policy = on_conflict_named(text)) return *policy;
+  std::string hint = nearest_hint(text, on_conflict_names);
+  fault(node, "unknown on_conflict \"" + text + "\"",
+        hint.empty() ? "Known are " + listed(on_conflict_names) + "." : hint);
+}
+
+Duplicates duplicates_of(const JsonNode& node) {
+  static const Names known{"reject", "first", "last"};
+  const std::string& text = text_of(node, "\"duplicates\"");
   auto found = std::find(known.begin(), known.end(), text);
-  if (found != known.end()) return static_cast<OnConflict>(found - known.begin());
-  std::string hint = "Supported are " + listed(known) + ".";
-  if (text == "newest" || text == "merge" || text == "ask")
-    unsupported(node, "on_conflict \"" + text + "\" is not supported yet", hint);
-  fault(node, "unknown on_conflict \"" + text + "\"", hint);
+  if (found == known.end())
+    fault(node, "unknown duplicates \"" + text + "\"", "Known are " + listed(known) + ".");
+  return static_cast<Duplicates>(found - known.begin());
+}
+
+MergeRule merge_rule_of(const std::string& column, const JsonNode& node) {
+  // in the order of Strategy, without the default and "sql"
+  static const Names known{"existing", "incoming", "greatest", "least", "sum", "union", "concat", "newest"};
+  MergeRule rule;
+  rule.column = column;
+  rule.place = node.path;
+  if (node.is_object()) {
+    known_keys(node, {"sql"});
+    const JsonNode* sql = node.find("sql");
+    if (!sql) fault(node, "a merge strategy needs \"sql\" when it is an object");
+    rule.strategy = Strategy::sql;
+    rule.sql = nonempty_text_of(*sql, "an expression");
+    rule.place = sql->path;
+    return rule;
+  }
+  const std::string& text = text_of(node, "a merge strategy");
+  auto found = std::find(known.begin(), known.end(), text);
+  if (found == known.end()) {
+    std::string hint = nearest_hint(text, known);
+    fault(node, "unknown merge strategy \"" + text + "\"",
+          hint.empty() ? "Known are " + listed(known) + ", and an object with \"sql\"." : hint);
+  }
+  rule.strategy = static_cast<Strategy>(1 + (found - known.begin()));
+  return rule;
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"merge", "after", "source", "missing", "retain"};
+  static const Names later{"after", "source", "missing", "retain"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
-  if (auto* duplicates = root.find("duplicates")) {
-    const std::string& text = text_of(*duplicates, "\"duplicates\"");
-    if (text == "first" || text == "last")
-      unsupported(*duplicates, "duplicates \"" + text + "\" is not supported yet",
-                  "Supported is \"reject\".");
-    if (text != "reject")
-      fault(*duplicates, "unknown duplicates \"" + text + "\"", "Supported is \"reject\".");
-  }
 }
 
 void read_columns(Definition& definition, const JsonNode& node) {
@@ -374,6 +399,13 @@ void check_together(const Definition& definition, const JsonNode& root) {
   if (definition.format != Format::json && definition.data_version)
     fault(*root.find("data_version"), "\"data_version\" has a meaning only for format \"json\"",
           "Give the version of a part to submit().");
+  if (!definition.newest_by.empty()) return;
+  std::string hint = "Name the column that tells which of two is newer: \"newest_by\": \"updated_at\".";
+  if (definition.on_conflict == OnConflict::newest)
+    fault(*root.find("on_conflict"), "on_conflict \"newest\" needs \"newest_by\"", hint);
+  for (const MergeRule& rule : definition.merge)
+    if (rule.strategy == Strategy::newest)
+      throw DefinitionFault(rule.place, "merge strategy \"newest\" needs \"newest_by\"", hint);
 }
 
 }  // namespace
@@ -383,8 +415,8 @@ Definition parse_definition(std::string_view json) {
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
   known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
-                    "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped",
-                    "exclusive", "csv"});
+                    "on_conflict", "merge", "newest_by", "duplicates", "data_version", "timezone",
+                    "sensitive", "scoped", "exclusive", "csv"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -407,6 +439,13 @@ Definition parse_definition(std::string_view json) {
   if (auto* match = root.find("match")) definition.match = names_of(*match, "\"match\"");
   if (auto* key = root.find("key")) definition.key = names_of(*key, "\"key\"");
   if (auto* policy = root.find("on_conflict")) definition.on_conflict = on_conflict_of(*policy);
+  if (auto* merge = root.find("merge")) {
+    need_object(*merge, "\"merge\"");
+    for (const auto& [name, value] : merge->members) definition.merge.push_back(merge_rule_of(name, value));
+  }
+  if (auto* newest = root.find("newest_by"))
+    definition.newest_by = nonempty_text_of(*newest, "\"newest_by\"");
+  if (auto* duplicates = root.find("duplicates")) definition.duplicates = duplicates_of(*duplicates);
   if (auto* version = root.find("data_version")) definition.data_version = data_version_of(*version);
   if (auto* timezone = root.find("timezone"))
     definition.timezone = nonempty_text_of(*timezone, "\"timezone\"");
@@ -420,6 +459,14 @@ Definition parse_definition(std::string_view json) {
   }
   check_together(definition, root);
   return definition;
+}
+
+const std::vector<std::string> on_conflict_names{"skip", "overwrite", "newest", "merge", "ask", "fail"};
+
+std::optional<OnConflict> on_conflict_named(std::string_view name) {
+  auto found = std::find(on_conflict_names.begin(), on_conflict_names.end(), name);
+  if (found == on_conflict_names.end()) return std::nullopt;
+  return static_cast<OnConflict>(found - on_conflict_names.begin());
 }
 
 namespace {

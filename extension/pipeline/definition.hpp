@@ -28,7 +28,11 @@ struct DefinitionFault : std::exception {
 
 enum class Format : uint8_t { json, ndjson, csv, rows };
 enum class Variable : uint8_t { scope, name, path, ordinal, line, mtime };
-enum class OnConflict : uint8_t { skip, overwrite, fail };
+enum class OnConflict : uint8_t { skip, overwrite, newest, merge, ask, fail };
+/// Which of several items of one input with one legacy id, or match key, lands.
+enum class Duplicates : uint8_t { reject, first, last };
+/// How two values of a column become one; `fill`: the incoming one, unless it is null.
+enum class Strategy : uint8_t { fill, existing, incoming, greatest, least, sum, unite, concat, newest, sql };
 
 /// A value written in the definition itself, in the form that a reader would have found it in.
 struct Constant {
@@ -59,6 +63,14 @@ struct Rule {
   std::string message;  ///< "" for the default message
   bool warning = false;
   bool null_fails = false;
+  std::string place;
+};
+
+/// What "merge" says about a column.
+struct MergeRule {
+  std::string column;
+  Strategy strategy = Strategy::fill;
+  std::string sql;  ///< over incoming.*, existing.* and base.*
   std::string place;
 };
 
@@ -101,6 +113,9 @@ struct Definition {
   std::vector<std::string> match;  ///< column names
   std::vector<std::string> key;    ///< column names; empty: the primary key
   OnConflict on_conflict = OnConflict::skip;
+  std::vector<MergeRule> merge;  ///< in the order written
+  std::string newest_by;         ///< column name; "" for none
+  Duplicates duplicates = Duplicates::reject;
   std::optional<DataVersion> data_version;
   std::string timezone;  ///< "": the session's at creation
   std::vector<formats::Path> sensitive;
@@ -111,6 +126,10 @@ struct Definition {
 
 /// Reads a definition. Throws DefinitionFault.
 Definition parse_definition(std::string_view json);
+
+/// The policy of a name, nothing for an unknown one; and all names in order.
+std::optional<OnConflict> on_conflict_named(std::string_view name);
+extern const std::vector<std::string> on_conflict_names;
 
 /// The words of `candidates` nearest to `word` by edit distance, as a hint: `Perhaps you meant "a" or "b".`;
 /// "" when none is near.

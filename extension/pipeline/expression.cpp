@@ -24,7 +24,9 @@ using bridge::guarded;
 struct Request {
   const char* sql;
   TupleDesc shape;
-  const char* relation;
+  const Variables::Relation* relations;
+  int relation_count;
+  bool must_qualify;
   Oid type;
   int32 typmod;
   bool any_cast;
@@ -35,9 +37,10 @@ struct Request {
   char missing[NAMEDATALEN];
 };
 
-Node* variable_raw(Request* request, ParseState* parse, const char* name, int location) {
+Node* variable_raw(Request* request, ParseState* parse, int first, int count, const char* name,
+                   int location) {
   TupleDesc shape = request->shape;
-  for (int i = 0; i < shape->natts; i++) {
+  for (int i = first; i < first + count; i++) {
     Form_pg_attribute a = TupleDescAttr(shape, i);
     if (a->attisdropped || strcmp(NameStr(a->attname), name) != 0) continue;
     Var* var = makeVar(1, static_cast<AttrNumber>(i + 1), a->atttypid, a->atttypmod, a->attcollation, 0);
@@ -56,10 +59,18 @@ Node* column_ref_hook(ParseState* parse, ColumnRef* reference) {
   List* fields = reference->fields;
   if (!IsA(llast(fields), String)) return nullptr;
   const char* last = strVal(llast(fields));
-  if (list_length(fields) == 1) return variable_raw(request, parse, last, reference->location);
-  if (list_length(fields) == 2 && request->relation[0] != '\0' &&
-      strcmp(strVal(linitial(fields)), request->relation) == 0)
-    return variable_raw(request, parse, last, reference->location);
+  if (list_length(fields) == 1 && request->must_qualify)
+    ereport(ERROR, (errcode(ERRCODE_AMBIGUOUS_COLUMN), errmsg("column reference \"%s\" is ambiguous", last),
+                    errhint("Write %s.%s or %s.%s.", request->relations[0].name, last,
+                            request->relations[1].name, last),
+                    parser_errposition(parse, reference->location)));
+  if (list_length(fields) == 1)
+    return variable_raw(request, parse, 0, request->shape->natts, last, reference->location);
+  for (int i = 0; list_length(fields) == 2 && i < request->relation_count; i++) {
+    const Variables::Relation& relation = request->relations[i];
+    if (strcmp(strVal(linitial(fields)), relation.name) == 0)
+      return variable_raw(request, parse, relation.first, relation.count, last, reference->location);
+  }
   return nullptr;
 }
 
@@ -125,8 +136,11 @@ Expression compile_raw(Node* tree) {
 
 std::vector<std::string> variable_names(TupleDesc shape) {
   std::vector<std::string> names;
-  for (int i = 0; i < shape->natts; i++)
-    if (!TupleDescAttr(shape, i)->attisdropped) names.emplace_back(NameStr(TupleDescAttr(shape, i)->attname));
+  for (int i = 0; i < shape->natts; i++) {
+    std::string name = NameStr(TupleDescAttr(shape, i)->attname);
+    if (!TupleDescAttr(shape, i)->attisdropped && std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(name);
+  }
   return names;
 }
 
@@ -148,7 +162,9 @@ Expression compile_expression(const std::string& sql, const Variables& variables
   memset(&request, 0, sizeof request);
   request.sql = sql.c_str();
   request.shape = variables.shape;
-  request.relation = variables.relation.c_str();
+  request.relations = variables.relations.data();
+  request.relation_count = static_cast<int>(variables.relations.size());
+  request.must_qualify = variables.must_qualify;
   request.type = wanted.type;
   request.typmod = wanted.typmod;
   request.any_cast = wanted.any_cast;

@@ -16,8 +16,14 @@ struct Expression {
 
 /// The row that an expression sees: its columns are the variables.
 struct Variables {
+  /// A stretch of columns, and the name that may qualify them ("" for none).
+  struct Relation {
+    const char* name;
+    int first, count;
+  };
   TupleDesc shape;
-  std::string relation;  ///< a name that may qualify them; "" for none
+  std::vector<Relation> relations;
+  bool must_qualify = false;  ///< where several relations have the same columns
 };
 
 /// What an expression must give.

@@ -26,6 +26,7 @@ struct Work {
   TimestampTz mtime;
   std::string_view mtime_text;
   char digits[24];
+  Meeting** meetings;  ///< merge_raw: by position, in place of `items`
   // draw_defaults_raw
   const ColumnDefault* defaults;
   int default_count;

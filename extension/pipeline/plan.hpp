@@ -30,6 +30,23 @@ struct ItemContext {
   std::optional<TimestampTz> mtime;
 };
 
+/// What becomes of a mapped column where an item meets a row.
+enum class Take : uint8_t { existing, incoming, merged, given };
+
+/// An item and the row with which it is to be brought together. Arrays by attnum - 1.
+struct Meeting {
+  Item* item;
+  const Datum* existing;
+  const bool* existing_nulls;
+  const Datum* base;  ///< what the source said when the item was last migrated; nullptr: it never was
+  const bool* base_nulls;
+  const Take* fields;  ///< by position in Plan::mapped(); nullptr: only whether the item is newer is asked
+  const Datum* given;  ///< values of fields that are `given`
+  const bool* given_nulls;
+  bool newer;     ///< the answer
+  Issue* issues;  ///< those that stood on the item before
+};
+
 /// A pipeline, parsed, type-checked and ready to run. Compile and use it as the same role. It owns its memory
 /// and holds neither locks nor references to caches, so that it works across the transactions of a procedure.
 class Plan {
@@ -60,6 +77,13 @@ class Plan {
   /// The same for all other columns that are not mapped (not early, not of the key, not generated).
   void draw_defaults(Batch&, Item** items, size_t count);
 
+  /// Gives the items the values of their fields, and judges them again as prepare() did. An item whose values
+  /// cannot be brought together, or are not valid then, becomes invalid; the others stay pending. What came
+  /// stands in Item::came from then on. Expressions are evaluated as the pipeline's owner.
+  void merge(Batch&, std::vector<Meeting*>&);
+  /// Attnums that merging reads of the existing row, beside the mapped ones.
+  const std::vector<int>& merge_reads() const;
+
   /// The text of the key of a row (values by attnum - 1): the output text, or the JSON array text of several.
   std::string key_text(const Datum* values, const bool* nulls) const;
 
@@ -68,6 +92,7 @@ class Plan {
 
  private:
   Plan();
+  void judge_again(Batch&, std::vector<Item*>&);
   std::unique_ptr<Body> body_;
 };
 

@@ -51,6 +51,13 @@ struct ColumnDefault {
   Expression expression;
 };
 
+/// How two values of a mapped column become one. Plain.
+struct MergeColumn {
+  int attnum;
+  Strategy strategy;
+  Expression expression;  ///< none for fill, existing and incoming
+};
+
 /// What phase A knows about an item while it works on the batch.
 struct ItemState {
   bool active;      ///< still to be worked on (invalid ones go on too, to find all their issues)
@@ -78,6 +85,10 @@ struct Plan::Body {
   int item_encoding = PG_UTF8;  // of Record::item
   std::vector<CompiledRule> rules;
   std::vector<CompiledCheck> checks;
+  std::vector<MergeColumn> merges;              // by position in `mapped`
+  Expression newer;                             // "newest_by": whether the item is newer than the row
+  std::vector<int> merge_existing, merge_base;  // attnums that these read of the row, and of the base
+  TupleTableSlot* merge_slot = nullptr;         // incoming, existing and base, one behind the other
   std::vector<ColumnDefault> early_defaults, key_defaults, other_defaults;
   RowHasher source_hasher;
   std::vector<FmgrInfo> key_output;  // by key column

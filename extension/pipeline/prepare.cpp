@@ -1,9 +1,7 @@
 // Plan::prepare: phase A of fault isolation. Five passes over the batch, each in the name of whom it
 // concerns; a pass is a raw loop under one subtransaction that remembers where it stands, so that a failing
 // value costs one subtransaction and a good row none.
-#include "pipeline/isolate.hpp"
-
-#include "bridge/subxact.hpp"
+#include "pipeline/pass.hpp"
 
 namespace portage {
 namespace {
@@ -11,43 +9,9 @@ namespace {
 using bridge::Error;
 using bridge::format;
 
-/// Errors inside the author's expressions that no item can be blamed for.
-bool concerns_pipeline(int code) {
-  return bridge::concerns_whole_batch(code) || code == ERRCODE_UNDEFINED_FUNCTION ||
-         code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_PARAMETER;
-}
-
 /// A value may name a relation (regclass) that does not exist; that is the value's fault.
 bool concerns_more_than_value(int code) {
   return bridge::concerns_whole_batch(code) && code != ERRCODE_UNDEFINED_TABLE;
-}
-
-/// Runs one pass. `found` handles what the loop stopped for, `failed` an error; both then go on behind it.
-template <class Found, class Failed>
-void run_pass(Work& work, Stop (*pass)(Work*), bool (*is_fatal)(int), Found found, Failed failed) {
-  work.item = 0;
-  work.step = 0;
-  Work* w = &work;
-  while (true) {
-    auto error = bridge::attempt([&] {
-      while (true) {
-        Stop stop = bridge::guarded([=] { return pass(w); });
-        if (stop == Stop::done) return;
-        found(stop);
-        w->step++;
-      }
-    });
-    if (!error) return;
-    if (is_fatal(error->code())) throw *error;
-    failed(*error);
-    w->step++;
-  }
-}
-
-Error tagged(const Error& error, const char* column) {
-  bridge::ErrorReport report = error.report();
-  report.column_name = column;
-  return Error(std::move(report));
 }
 
 /// The passes of one prepare().
@@ -251,6 +215,20 @@ void Plan::prepare(Batch& batch, const ItemContext& context) {
   preparation.judge_rules();
   preparation.judge_table();
   shrink(body_->convert.scratch);
+}
+
+void Plan::judge_again(Batch& batch, std::vector<Item*>& items) {
+  Work work{};
+  work.body = body_.get();
+  work.memory = batch.memory.get();
+  work.count = items.size();
+  work.items = items.data();
+  work.states = batch.arena.make_array<ItemState>(work.count);
+  // The legacy id is of the item, not of its values: it is not looked for again.
+  for (size_t i = 0; i < work.count; i++) work.states[i] = {items[i]->outcome == Outcome::pending, true, 0};
+  Preparation preparation(*body_, batch, work);
+  preparation.judge_rules();
+  preparation.judge_table();
 }
 
 namespace {

@@ -41,22 +41,18 @@ int64_t migrate(const std::string& pipeline, std::string_view payload, const std
                 bridge::format("a payload of %zu bytes is too large for migrate()", payload.size()))
         .detail(bridge::format("The limit is %d MB (portage.migrate_limit).", settings::migrate_limit))
         .hint("Use portage.open_run() and portage.submit(), then CALL portage.run().");
-  int64_t id = open_run(pipeline, scope, options_text, std::nullopt, std::nullopt, false);
   Options options = parse_options(options_text);
+  std::string stored = options_text;
+  if (!options.verify)  // what is not asked for is not done in somebody's transaction
+    stored = bridge::execute(
+                 "SELECT (pg_catalog.jsonb_build_object('verify', false) OPERATOR(pg_catalog.||) $1)::text",
+                 {bridge::param_json(options_text.empty() ? "{}" : options_text)})
+                 .text(0, 1);
+  int64_t id = open_run(pipeline, scope, stored, std::nullopt, std::nullopt, false);
   ledger::Run run = *ledger::find_run(id);
   submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});
   // Misuse (rights, an active run, a changed target) raises; a failure of the run itself is an answer.
-  Worker worker(run, Commits::no);
-  worker.begin();
-  std::optional<Error> error = bridge::attempt([&] {
-    worker.work();
-    worker.complete();
-  });
-  if (!error) return id;
-  if (bridge::concerns_whole_batch(error->code()) || options.raise) throw *error;
-  std::string code = error->sqlstate();
-  move(id, "running", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
-  ledger::finish_run(id, "failed", error->message(), std::string(error_class("", code)), code);
+  work_in_caller(run, options.raise);
   return id;
 }
 

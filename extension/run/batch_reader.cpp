@@ -51,11 +51,12 @@ void take_sample(Batch& batch, double share) {
 
 load::Policy policy_of(const ledger::Run& run, const Options& options, const Plan& plan) {
   load::Policy policy;
-  policy.on_conflict = plan.definition().on_conflict;
-  if (options.on_conflict)
-    policy.on_conflict = *options.on_conflict == "overwrite" ? OnConflict::overwrite
-                         : *options.on_conflict == "fail"    ? OnConflict::fail
-                                                             : OnConflict::skip;
+  policy.on_conflict = options.on_conflict.value_or(plan.definition().on_conflict);
+  if (policy.on_conflict == OnConflict::newest && plan.definition().newest_by.empty())
+    throw Error(codes::invalid_option,
+                "on_conflict \"newest\" needs \"newest_by\" in the pipeline's definition")
+        .hint("portage.replace_pipeline() adds it: it names the column that tells which of two is newer.");
+  policy.duplicates = plan.definition().duplicates;
   policy.purpose = options.dry_run ? load::Purpose::dry_run : load::Purpose::import;
   policy.incremental = options.incremental;
   policy.run_id = run.id;

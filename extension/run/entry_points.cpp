@@ -3,7 +3,9 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
+#include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/preflight.hpp"
 #include "run/sha256.hpp"
@@ -167,6 +169,20 @@ void run_here(int64_t id, bool show_progress) {
   worker.begin();
   worker.work();
   worker.complete();
+}
+
+void work_in_caller(const ledger::Run& run, bool raise) {
+  Worker worker(run, Commits::no);
+  worker.begin();
+  std::optional<Error> error = bridge::attempt([&] {
+    worker.work();
+    worker.complete();
+  });
+  if (!error) return;
+  if (bridge::concerns_whole_batch(error->code()) || raise) throw *error;
+  std::string code = error->sqlstate();
+  move(run.id, "running", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
+  ledger::finish_run(run.id, "failed", error->message(), std::string(error_class("", code)), code);
 }
 
 void help(const ledger::Run& run) {

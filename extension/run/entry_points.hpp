@@ -32,10 +32,15 @@ ledger::Run open_for_parts(int64_t id);
 /// somebody, and an earlier wish to pause or cancel is forgotten.
 void run_here(int64_t id, bool show_progress);
 
-/// The statement that prints the summary; NOTICE lines of it.
+/// Works the run off in the caller's transaction. A failure of the run is recorded in it, unless `raise`:
+/// what it did is undone then; misuse raises.
+void work_in_caller(const ledger::Run&, bool raise);
+
 /// Joins the workers of a run that is being imported by several; returns when nothing is left for it to do.
 /// The caller may commit.
 void help(const ledger::Run&);
+
+/// The summary, as NOTICE lines.
 void print_summary(int64_t id);
 
 }  // namespace portage::run

@@ -316,6 +316,7 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
     record.wal_bytes = used.wal_bytes - used_.wal_bytes;
     record.memory_bytes = used.memory_bytes;
     used_ = used;
+    record.conflicts = &loader_->conflicts();
     ledger::write_batch(record, job_.policy.space, items, n, loader_->undo());
     loaded.counts = record.counts;
     loaded.bytes = record.bytes;
@@ -375,9 +376,18 @@ void Importer::recover(const Error& error, const ledger::Range& range, size_t it
   if (patience_.bear(error, batch_size_ > 1)) halve();
 }
 
-/// One event per batch that had rejects: how many, and the first few; these in words.
+/// One event per batch that had rejects, and one per batch that had conflicts: how many, and the first few.
 std::vector<std::string> Importer::tell_errors(const ledger::Counts& counts, const Item* items, size_t n) {
   std::vector<std::string> words;
+  if (counts.conflicted > 0) {
+    std::string ordinals;
+    for (size_t i = 0, named = 0; i < n && named < 3; i++)
+      if (items[i].outcome == Outcome::conflicted)
+        ordinals += format("%s%lld", named++ ? ", " : "", static_cast<long long>(items[i].ordinal));
+    ledger::add_event(job_.run.id, "conflict_detected",
+                      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.conflicted),
+                             ordinals.c_str()));
+  }
   if (counts.rejects() == 0) return words;
   std::string first;
   int shown = 0;

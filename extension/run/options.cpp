@@ -5,7 +5,6 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/error.hpp"
-#include "pipeline/definition.hpp"
 
 namespace portage::run {
 namespace {
@@ -68,8 +67,8 @@ constexpr Known known[] = {
     {"incremental", [](Options& o, const std::string& n, const Json& v) { o.incremental = flag(n, v); }},
     {"on_conflict",
      [](Options& o, const std::string& n, const Json& v) {
-       if (v != "skip" && v != "overwrite" && v != "fail") fault(n, "\"skip\", \"overwrite\" or \"fail\"");
-       o.on_conflict = v.get<std::string>();
+       if (v.is_string()) o.on_conflict = on_conflict_named(v.get<std::string>());
+       if (!o.on_conflict) fault(n, "\"skip\", \"overwrite\", \"newest\", \"merge\", \"ask\" or \"fail\"");
      }},
     {"max_rejects",
      [](Options& o, const std::string& n, const Json& v) {

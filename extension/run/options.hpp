@@ -5,12 +5,14 @@
 #include <optional>
 #include <string>
 
+#include "pipeline/definition.hpp"
+
 namespace portage::run {
 
 struct Options {
   int64_t batch_size = 0;  ///< items; 0: auto
   bool incremental = true;
-  std::optional<std::string> on_conflict;  ///< overrides the pipeline's
+  std::optional<OnConflict> on_conflict;  ///< overrides the pipeline's
   std::optional<int64_t> max_rejects;
   std::optional<double> max_reject_share;  ///< 0..1, from "5%"
   bool keep_payload = true;

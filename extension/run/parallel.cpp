@@ -41,6 +41,8 @@ std::string one_worker_reason(const Plan& plan, const Options& options, const lo
   const Target& target = plan.target();
   if (options.dry_run) return "a dry run predicts in the order of the items";
   if (policy.on_conflict == OnConflict::fail) return "\"on_conflict\": \"fail\" ends with the first conflict";
+  if (policy.duplicates == Duplicates::last)
+    return "with \"duplicates\": \"last\" items take the place of those before them";
   for (const ledger::Part& part : parts)
     if (part.kind == "query")
       return "what is read of a query, or a table, may change while it is read (snapshot => true copies it)";

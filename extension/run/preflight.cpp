@@ -88,6 +88,7 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
   std::set<int> read(plan.mapped().begin(), plan.mapped().end());
   read.insert(plan.key().begin(), plan.key().end());
   read.insert(plan.match().begin(), plan.match().end());
+  read.insert(plan.merge_reads().begin(), plan.merge_reads().end());
   need("INSERT", ACL_INSERT, written_columns(plan));
   need("SELECT", ACL_SELECT, {read.begin(), read.end()});
   if (overwrites) need("UPDATE", ACL_UPDATE, settable_columns(plan));

@@ -3,8 +3,6 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
-#include "ledger/pipelines.hpp"
-#include "run/preflight.hpp"
 
 namespace portage::run {
 namespace {
@@ -28,11 +26,6 @@ bool left_out(const std::string& status, std::string_view rule) {
   return status == "skipped" && (rule == "where" || rule == "sample");
 }
 
-double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 /// As the ledger has it: the order of keys and the spaces are jsonb's.
 std::string stored_issues(const Item& item) {
   if (!item.issues) return "";
@@ -42,82 +35,8 @@ std::string stored_issues(const Item& item) {
 }  // namespace
 
 Replay::Replay(const ledger::Run& run, Commits commits)
-    : run_(run),
-      commits_(commits),
-      options_(parse_options(run.options)),
-      role_(role_of(run)),
-      page_size_(first_page) {
-  options_.sample.reset();  // what was sampled out is no reject; a corrected id is meant to land
-  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
-  pipeline.timezone = run.timezone;
-  {
-    bridge::AsUser as(role_);
-    plan_ = Plan::compile(pipeline);
-  }
-  policy_ = policy_of(run, options_, *plan_);
-  policy_.replay = true;
-  begin();
-}
-
-void Replay::begin() {
-  std::optional<std::string> excluded;  // where scopes share their ids, all of them
-  if (plan_->definition().scoped) excluded = run_.scope;
-  if (commits_ == Commits::yes) lock_.emplace(run_.pipeline_id, policy_.space.scope);
-  if (lock_ ? !lock_->held() : !try_lock(run_.pipeline_id, policy_.space.scope, true))
-    refuse_second(run_.pipeline_id, excluded);
-  run_ = *ledger::find_run(run_.id);  // as it is now that nobody else can change it
-  if (ledger::runs_changed_since_snapshot(run_.pipeline_id, excluded))
-    throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
-        .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
-        .hint("The transaction might succeed if retried.");
-  if (run_.owner_alive && !run_.owner_is_me)
-    throw Error(codes::run_in_progress, "a migration is in progress")
-        .detail(format("Run %lld is being worked on by process %d.", static_cast<long long>(run_.id),
-                       run_.owner_pid.value_or(0)))
-        .hint("Try again when it has ended.");
-  check_state();
-  refuse(server_blockers(*plan_, run_.pipeline_id, run_.scope, run_.id));
-  policy_.hash_columns = run_.hash_columns;
-  reader_ =
-      std::make_unique<RejectReader>(run_.id, *plan_, static_cast<size_t>(options_.max_item_bytes), role_);
-  bridge::AsUser as(role_);
-  refuse(missing_privileges(*plan_, policy_.on_conflict == OnConflict::overwrite));
-  policy_.may_update = may_update(*plan_);
-  writer_ = load::make_sql_writer(*plan_, plan_->target().attnums(policy_.hash_columns));
-  loader_ = std::make_unique<load::Loader>(*plan_, *writer_, policy_);
-  int64_t unchanged_items = ledger::sum_batches(run_.id).unchanged;
-  if (unchanged_items > 0) loader_->recall(unchanged_items);
-  // What the caller's transaction has left to be judged later must not be blamed on items.
-  if (commits_ == Commits::no) writer_->check_deferred();
-}
-
-void Replay::check_state() const {
-  long long id = static_cast<long long>(run_.id);
-  std::optional<ledger::ReplayState> now = ledger::replay_state(run_.id);
-  if (!now) throw Error(codes::unknown_run, format("there is no run %lld", id)).hint("It has been erased.");
-  if (now->dry_run)
-    throw Error(codes::wrong_state, format("run %lld was a dry run and has nothing to be replayed", id))
-        .hint("Nothing of it was written. Import for real; what is rejected then can be replayed.");
-  const std::string& status = now->status;
-  if (status == "completed" || status == "failed" || status == "cancelled" || status == "awaiting_resolution")
-    return;
-  throw Error(codes::wrong_state,
-              format("run %lld is %s and its rejects cannot be replayed", id, status.c_str()))
-      .hint(status == "rolled_back"    ? "What it brought has been taken back. Open a new run."
-            : status == "rolling_back" ? format("CALL portage.rollback(%lld); goes on with it.", id)
-                                       : format("CALL portage.run(%lld); first.", id));
-}
-
-/// Others may have changed the table between two transactions, or be about to.
-void Replay::check_target() {
-  Oid target = plan_->target().oid;
-  bridge::guarded([=] { LockRelationOid(target, RowExclusiveLock); });
-  if (unchanged(plan_->target())) return;
-  throw Error(codes::target_changed,
-              "target " + plan_->target().quoted_name() + " has changed since the replay began")
-      .detail(difference(plan_->target()))
-      .hint(
-          "What was committed stays. Call again: the pipeline is then compiled against the table as it is.");
+    : Reopened(run, commits, "rejects cannot be replayed"), page_size_(first_page) {
+  begin(load::overwrites(policy_.on_conflict));
 }
 
 ReplayCounts Replay::all() {
@@ -152,7 +71,7 @@ ReplayCounts Replay::one(int64_t ordinal, const std::optional<std::string>& corr
   std::string hint =
       format("SELECT * FROM portage.rejects WHERE run_id = %lld; lists what can be replayed.", run);
   if (!found) throw Error(codes::not_a_reject, format("run %lld has no item %lld", run, item)).hint(hint);
-  bool open = found->status == "invalid" || found->status == "failed" ||
+  bool open = found->status == "invalid" || found->status == "failed" || found->status == "conflicted" ||
               (found->status == "skipped" && !left_out(found->status, found->rule));
   if (!open)
     throw Error(codes::not_a_reject, format("item %lld of run %lld is %s and cannot be replayed", item, run,
@@ -169,7 +88,7 @@ ReplayCounts Replay::one(int64_t ordinal, const std::optional<std::string>& corr
     if (obstacle != Obstacle::none) reader_->refuse(*found, obstacle);
   }
   std::vector<Reject> rejects{std::move(*found)};
-  load(rejects, corrected.has_value());
+  try_again(rejects, corrected.has_value());
   tell(format(", \"ordinal\": %lld, \"corrected\": %s", item, corrected ? "true" : "false"));
   return counts_;
 }
@@ -178,11 +97,7 @@ ReplayCounts Replay::one(int64_t ordinal, const std::optional<std::string>& corr
 std::optional<int64_t> Replay::page(int64_t after) {
   bridge::Memory scratch("portage replay scratch");
   bridge::InMemory in(scratch.get());
-  if (commits_ == Commits::yes) {
-    // held already, unless somebody's trigger has let go of all locks of the session
-    if (!try_lock(run_.pipeline_id, policy_.space.scope, true)) refuse_second(run_.pipeline_id, std::nullopt);
-    check_state();
-  }
+  begin_page();
   std::vector<Reject> rejects = ledger::open_rejects(run_.id, after, page_size_, page_bytes);
   if (rejects.empty()) return std::nullopt;
   for (size_t i = 1; i < rejects.size(); i++)
@@ -190,14 +105,14 @@ std::optional<int64_t> Replay::page(int64_t after) {
       rejects.resize(i);
       break;
     }
-  int64_t last = rejects.back().ordinal, settled = load(rejects, false);
+  int64_t last = rejects.back().ordinal, settled = try_again(rejects, false);
   page_size_ = settled == last ? std::min(page_size_ * 2, first_page) : std::max(page_size_ / 2, least_page);
   return settled;
 }
 
 /// Takes rejects of one part through the pipeline into target and ledger, as far as one transaction reaches;
 /// the ordinal up to which that was.
-int64_t Replay::load(std::vector<Reject>& rejects, bool corrected) {
+int64_t Replay::try_again(std::vector<Reject>& rejects, bool corrected) {
   std::string started = bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
   check_target();
   Batch batch;
@@ -224,30 +139,13 @@ int64_t Replay::load(std::vector<Reject>& rejects, bool corrected) {
   }
   int64_t last = rejects.back().ordinal;
   if (!tried.empty()) {
-    const ledger::Part& part = reader_->part(tried[0]->part);
-    bridge::AsUser as(role_);
-    if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
-    double read = now_ms();
-    prepare_batch(*plan_, batch, run_, part, options_);
-    double converted = now_ms();
-    load::Timings before = loader_->timings();
-    size_t settled = loader_->load(batch, 0);
-    const load::Timings& after = loader_->timings();
-    if (settled < batch.items.size()) last = batch.items[settled - 1].ordinal;
     ledger::BatchRecord record;
-    record.run_id = run_.id;
     record.kind = "replay";
-    record.actor = ledger::session_user_name();
-    record.part = part.number;
-    record.range_no = 1;
-    record.epoch = 0;
     record.started_at = started;
-    record.timings = {{"read", read - start},
-                      {"convert", converted - read},
-                      {"look_up", after.look_up - before.look_up},
-                      {"target", after.target - before.target}};
+    size_t settled = load(batch, reader_->part(tried[0]->part), record, start);
+    if (settled < batch.items.size()) last = batch.items[settled - 1].ordinal;
     tried.resize(settled);
-    write(record, batch, tried, corrected);
+    revise(record, batch, tried, corrected);
   }
   for (const Reject* reject : passed_over)
     if (reject->ordinal <= last) count(nullptr);
@@ -255,8 +153,8 @@ int64_t Replay::load(std::vector<Reject>& rejects, bool corrected) {
 }
 
 /// New revisions for what is not as it was; items [0, rejects.size()) of the batch have been settled.
-void Replay::write(ledger::BatchRecord& record, Batch& batch, const std::vector<Reject*>& rejects,
-                   bool corrected) {
+void Replay::revise(ledger::BatchRecord& record, Batch& batch, const std::vector<Reject*>& rejects,
+                    bool corrected) {
   std::vector<Item> items;
   std::vector<int32_t> revisions;
   std::unordered_map<const Item*, size_t> positions;
@@ -264,7 +162,8 @@ void Replay::write(ledger::BatchRecord& record, Batch& batch, const std::vector<
     const Reject& reject = *rejects[i];
     const Item& item = batch.items[i];
     count(&item);
-    if (!corrected && item.outcome == reject.outcome && stored_issues(item) == reject.issues) continue;
+    bool same = item.outcome == reject.outcome && stored_issues(item) == reject.issues;
+    if (!corrected && same && item.outcome != Outcome::conflicted) continue;
     positions[&item] = items.size();
     items.push_back(item);
     revisions.push_back(reject.revision + 1);
@@ -273,10 +172,7 @@ void Replay::write(ledger::BatchRecord& record, Batch& batch, const std::vector<
     if (corrected) ledger::insert_correction(run_.id, reject, revisions.back());
   }
   if (items.empty()) return;
-  std::vector<ledger::Undo> undo = loader_->undo();
-  for (ledger::Undo& one : undo) one.item = &items[positions.at(one.item)];
-  ledger::write_batch(record, policy_.space, items.data(), items.size(), undo, revisions);
-  loader_->remember(items.data(), items.size(), 0);
+  write(record, items, revisions, positions);
   changed_ = true;
 }
 

@@ -3,9 +3,7 @@
 // read nothing and move counts.
 #pragma once
 
-#include "run/access.hpp"
-#include "run/reject_reader.hpp"
-#include "run/worker.hpp"
+#include "run/reopened.hpp"
 
 namespace portage::run {
 
@@ -14,41 +12,28 @@ struct ReplayCounts {
   int64_t replayed = 0, landed = 0, still_rejected = 0;
 };
 
-class Replay {
+class Replay : Reopened {
  public:
-  /// `run` has been checked (access.hpp). Compiles its pipeline as its role, takes pipeline and scope, and
-  /// raises what stands in the way. Commits::yes: over the commits of a procedure.
+  /// Takes pipeline and scope, and raises what stands in the way (reopened.hpp).
   Replay(const ledger::Run& run, Commits commits);
 
   /// All open rejects by ordinal. With Commits::yes a transaction per batch, from where an interrupted pass
   /// stopped.
   ReplayCounts all();
-  /// One reject, a skipped one too; with `corrected` (in the server's encoding) in place of its raw input.
+  /// One reject, also one that was skipped or waits for a decision; with `corrected` (in the server's
+  /// encoding) in place of its raw input.
   ReplayCounts one(int64_t ordinal, const std::optional<std::string>& corrected);
 
  private:
   using Obstacle = RejectReader::Obstacle;
 
-  void begin();
-  void check_state() const;
-  void check_target();
   std::optional<int64_t> page(int64_t after);
-  int64_t load(std::vector<ledger::Reject>& rejects, bool corrected);
-  void write(ledger::BatchRecord&, Batch&, const std::vector<ledger::Reject*>& rejects, bool corrected);
+  int64_t try_again(std::vector<ledger::Reject>& rejects, bool corrected);
+  void revise(ledger::BatchRecord&, Batch&, const std::vector<ledger::Reject*>& rejects, bool corrected);
   void count(const Item*);
   void tell(const std::string& more = "");
   void warn() const;
 
-  ledger::Run run_;
-  Commits commits_;
-  Options options_;
-  Oid role_;
-  std::unique_ptr<Plan> plan_;
-  load::Policy policy_;
-  std::optional<SessionLock> lock_;
-  std::unique_ptr<load::Writer> writer_;
-  std::unique_ptr<load::Loader> loader_;
-  std::unique_ptr<RejectReader> reader_;
   ReplayCounts counts_, told_;
   int64_t page_size_;
   bool changed_ = false;  ///< there are new revisions since the counters were brought up to date

@@ -174,6 +174,7 @@ Settle::Page Settle::judge(std::vector<Reject>& parked) {
   record.counts.parked -= static_cast<int64_t>(settled);
   std::vector<int32_t> revisions;
   for (size_t i = 0; i < settled; i++) revisions.push_back(parked[i].revision + 1);
+  record.conflicts = &loader_->conflicts();
   ledger::write_batch(record, policy_.space, batch_.items.data(), settled, loader_->undo(), revisions);
   loader_->remember(batch_.items.data(), settled, 0);
   next_after_ = parked[settled - 1].ordinal;

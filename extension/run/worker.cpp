@@ -321,19 +321,24 @@ void Worker::complete() {
   } catch (const Error& error) {
     fail(error);
   }
-  if (!job_.ownership.stopped() && !job_.options.dry_run &&
-      job_.options.verify.value_or(job_.commits == Commits::yes))
+  bool waits = importer_->counts().conflicted > 0 && !job_.options.dry_run;  // for decisions: resolve()
+  if (!job_.ownership.stopped() && !job_.options.dry_run && !waits && job_.options.verify.value_or(true))
     verify();
   const char* end = job_.ownership.request() == ledger::Request::pause    ? "paused"
                     : job_.ownership.request() == ledger::Request::cancel ? "cancelled"
+                    : waits                                               ? "awaiting_resolution"
                                                                           : "completed";
   if (job_.ownership.request() == ledger::Request::pause) {
     pause(job_.run.id, job_.run.status);
   } else {
     if (job_.options.dry_run) ledger::forget_predictions(job_.run.id, 0);
-    move(job_.run.id, job_.run.status, end, job_.ownership.stopped() ? "cancelled" : "migration_completed");
+    move(job_.run.id, job_.run.status, end,
+         job_.ownership.stopped() ? "cancelled"
+         : waits                  ? "stage_changed"
+                                  : "migration_completed",
+         waits ? "{\"step\": \"resolving\"}" : "{}");
     ledger::finish_run(job_.run.id, end, "", "", "");
-    if (!job_.ownership.stopped() && !job_.options.keep_payload) ledger::drop_payloads(job_.run.id);
+    if (!job_.ownership.stopped() && !waits && !job_.options.keep_payload) ledger::drop_payloads(job_.run.id);
   }
   if (job_.commits == Commits::yes) bridge::commit();
   teller_.state(end, importer_->counts());

@@ -18,7 +18,7 @@ class Worker {
   const Plan& plan() const { return *job_.plan; }
   const Options& options() const { return job_.options; }
   Oid role() const { return job_.role; }
-  bool overwrites() const { return job_.policy.on_conflict == OnConflict::overwrite; }
+  bool overwrites() const { return load::overwrites(job_.policy.on_conflict); }
 
   /// Why the run has one worker though its options say several; "" if nothing speaks against these.
   std::string one_worker_reason() const;

@@ -20,12 +20,9 @@ constexpr size_t lost_page = 50000;
 
 /// True where the incoming values are what is stored: nothing of the target's own, no merging, comes between.
 bool stores_what_comes(const Scene& scene) {
-  auto plain = [](OnConflict policy) {
-    return policy == OnConflict::skip || policy == OnConflict::overwrite || policy == OnConflict::fail;
-  };
-  std::optional<std::string> option = run::parse_options(scene.run.options).on_conflict;
-  return plain(scene.plan.definition().on_conflict) &&
-         (!option || *option == "skip" || *option == "overwrite" || *option == "fail");
+  OnConflict policy =
+      run::parse_options(scene.run.options).on_conflict.value_or(scene.plan.definition().on_conflict);
+  return policy != OnConflict::merge && policy != OnConflict::ask;
 }
 
 bool nothing_interferes(const Target& target) {

@@ -125,7 +125,22 @@ SELECT faulty.refuse('{%h, "columns": {%s}, "key": ["u3"]}');
 
 -- policies and the rest
 SELECT faulty.refuse('{%h, "columns": {%s}, "on_conflict": "skp"}');
-SELECT faulty.refuse('{%h, "columns": {%s}, "on_conflict": "merge"}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "on_conflict": "newest"}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "newest_by": "sen"}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "newest_by": "seen"}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": ["count"]}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": "greates"}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"cont": "greatest"}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": "newest"}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": "union"}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "note": "n"}, "merge": {"note": "sum"}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sql": "count + 1"}}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sql": "incoming.cont"}}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sql": "length(incoming.note)"}}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sql": "existing.twice"}}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sql": "theirs.count"}}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sql": "existing.seen"}}}');
+SELECT faulty.refuse('{%h, "columns": {%s, "count": "c"}, "merge": {"count": {"sq": "1"}}}');
 SELECT faulty.refuse('{%h, "columns": {%s}, "merge": {}}');
 SELECT faulty.refuse('{%h, "columns": {%s}, "duplicates": "last"}');
 SELECT faulty.refuse('{%h, "columns": {%s}, "duplicates": "x"}');

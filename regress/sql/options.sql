@@ -35,7 +35,7 @@ SELECT refused_option('{"batch_size": null}');
 SELECT refused_option('{"incremental": "yes"}');
 SELECT refused_option('{"incremental": null}');
 SELECT refused_option('{"on_conflict": "replace"}');
-SELECT refused_option('{"on_conflict": "merge"}');
+SELECT refused_option('{"on_conflict": "newest"}');
 SELECT refused_option('{"on_conflict": true}');
 SELECT refused_option('{"max_rejects": -1}');
 SELECT refused_option('{"max_rejects": "5"}');

@@ -1,0 +1,142 @@
+// Phase B of fault isolation: writes a batch in one subtransaction, and halves what fails until it is known
+// which items are at fault. The part of the loader that writes; see loader.hpp.
+#include "load/loader.hpp"
+
+#include "bridge/subxact.hpp"
+
+namespace portage::load {
+
+using bridge::Error;
+using ledger::Mapping;
+
+namespace {
+
+/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes
+/// half.
+constexpr int max_subtransactions = 32;
+
+/// The rule that a failed write broke: that of the constraint, else of the trigger that raised; "" where the
+/// SQLSTATE says all that is known.
+std::string_view rule_of(int code) {
+  switch (code) {
+    case ERRCODE_NOT_NULL_VIOLATION:
+      return "not_null";
+    case ERRCODE_CHECK_VIOLATION:
+      return "check";
+    case ERRCODE_UNIQUE_VIOLATION:
+      return "unique";
+    case ERRCODE_FOREIGN_KEY_VIOLATION:
+      return "foreign_key";
+    case ERRCODE_EXCLUSION_VIOLATION:
+      return "exclusion";
+    default:
+      return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_RAISE_EXCEPTION) ? "trigger" : "";
+  }
+}
+
+/// A row that a policy of the target forbids is that row's fault, though the SQLSTATE is that of a missing
+/// right. Told apart by the function that raised it: the message is translated.
+bool breaks_row_policy(const Error& error) {
+  const char* raised_by = error.report().funcname;
+  return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && raised_by &&
+         strcmp(raised_by, "ExecWithCheckOptions") == 0;
+}
+
+}  // namespace
+
+/// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says
+/// where.
+bool Loader::settle(Batch& batch, size_t low, size_t high) {
+  if (subtransactions_ >= max_subtransactions) {
+    stopped_at_ = low;
+    return false;
+  }
+  subtransactions_++;
+  bridge::check_interrupts();
+  std::optional<Error> error = bridge::attempt([&] { write(batch, low, high); });
+  if (!error) return true;
+  if (bridge::concerns_whole_batch(error->code()) && !breaks_row_policy(*error)) throw *error;
+  if (high - low > 1) {
+    size_t middle = low + (high - low) / 2;
+    return settle(batch, low, middle) && settle(batch, middle, high);
+  }
+  Work& work = work_[low];
+  if (policy_.park) {  // items before it may have written what stands in its way, or take it out of the way
+    if (!work.is_update) work.item->target_key = {};
+    park(batch, *work.item, "was refused by the target: " + error->message());
+    return true;
+  }
+  if (error->code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
+    // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the
+    // index's own rules: look again, once.
+    work.looked_again = true;
+    resolve_single(batch, work, *error);
+    if (work.item->outcome == Outcome::pending) return settle(batch, low, high);
+    return true;
+  }
+  work.forget_attempt();
+  batch.reject(*work.item,
+               ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_UNIQUE_VIOLATION) ||
+                       ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION)
+                   ? Outcome::invalid
+                   : Outcome::failed,
+               rule_of(error->code()), *error);
+  work.item->origin = 0;
+  work.item->target_key = {};
+  return true;
+}
+
+/// A unique violation of one item: if its row can be found now, it is a duplicate or a conflict; else a
+/// reject.
+void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
+  Item& item = *work.item;
+  Row row;
+  if (!work.is_update) row = writer_.find_by_match(batch, {&item})[0];
+  if (row.found) row = writer_.find_by_key(batch, {row.key}, true)[0];  // what it decides about stays so
+  if (!row.found) {
+    work.forget_attempt();
+    batch.reject(item, Outcome::invalid, "unique", error);
+    item.origin = 0;
+    item.target_key = {};
+    return;
+  }
+  for (const Work& earlier : work_) {
+    if (earlier.item->ordinal >= item.ordinal) break;
+    if (earlier.item->origin && earlier.item->target_key == row.key) {
+      item.origin = 0;
+      add_duplicate(batch, item, false, earlier.item->ordinal);
+      return;
+    }
+  }
+  std::vector<Work> kept;
+  kept.swap(work_);  // meet() appends to work_: give it an empty one
+  Mapping mapping = work.mapping;
+  item.origin = 0;
+  meet(batch, item, mapping, row, false);
+  decide(batch);
+  bool to_write = !work_.empty();
+  Work decided = to_write ? work_[0] : Work{};
+  kept.swap(work_);
+  if (!to_write) return;
+  decided.looked_again = true;
+  work = decided;
+}
+
+void Loader::write(Batch& batch, size_t low, size_t high) {
+  std::vector<Item*> inserts;
+  std::vector<Update*> updates;
+  for (size_t i = low; i < high; i++) {
+    Work& work = work_[i];
+    work.forget_attempt();
+    if (work.is_update)
+      updates.push_back(&work.update);
+    else
+      inserts.push_back(work.item);
+  }
+  writer_.insert(batch, inserts);
+  writer_.update(batch, updates);
+  writer_.check_deferred();
+  writer_.reread(batch, inserts, updates);
+}
+
+}  // namespace portage::load
