@@ -211,12 +211,12 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
       "(SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 "
       "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place "
       // of a row that has changed meanwhile its place is not compared again: this is
-      "AND (m.run_id <> $3 OR m.ordinal = n.ordinal)");
+      "AND (m.run_id <> $3 OR m.ordinal = n.ordinal OR ($11 AND m.ordinal < n.ordinal))");
   uint64_t written = update({param(space.pipeline_id), param(space.scope), param(record.run_id),
                              bridge::param_text_array(ids), bridge::param_text_array(keys),
                              bridge::param_text_array(origins), bridge::param_int8_array(source_hashes),
                              bridge::param_int8_array(row_hashes), bridge::param_int8_array(ordinals),
-                             bridge::param_text_array(images)})
+                             bridge::param_text_array(images), param(record.last_wins)})
                          .processed();
   if (written != ids.size()) throw overtaken();
 }

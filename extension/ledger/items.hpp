@@ -85,6 +85,7 @@ struct BatchRecord {
   std::vector<std::pair<const char*, double>> timings;  ///< phases, milliseconds; "ledger" is added
   int64_t wal_bytes = 0, memory_bytes = 0;
   const std::vector<Conflict>* conflicts = nullptr;
+  bool last_wins = false;  ///< items take the mappings of those before them in the run
 };
 
 /// The word of migration_items.status, and back (pending: none of them).

@@ -187,6 +187,36 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space,
   return items;
 }
 
+std::set<int64_t> overwritten_in_run(int64_t run_id, const std::vector<const LandedItem*>& items) {
+  std::set<int64_t> found;
+  if (items.empty()) return found;
+  std::vector<std::string> keys;
+  std::vector<int64_t> ordinals, hashes;
+  for (const LandedItem* item : items) {
+    bool ours =
+        item->mapping.found && item->mapping.run_id == run_id && item->mapping.ordinal == item->ordinal;
+    keys.emplace_back(item->target_key);
+    ordinals.push_back(item->ordinal);
+    hashes.push_back(ours ? item->mapping.row_hash : 0);  // else the one that has replaced its mapping knows
+  }
+  AsLedger as;
+  bridge::ByIndex by_index;
+  static const bridge::Statement select(
+      "SELECT k.ordinal FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS k (key, ordinal, hash) CROSS "
+      "JOIN "
+      "LATERAL (SELECT * FROM portage.migration_undo u WHERE pg_catalog.hashtextextended(u.target_key, 0) = "
+      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.columns IS NOT NULL AND u.target_key = "
+      "k.key "
+      "COLLATE \"C\" AND u.run_id = $1 AND u.ordinal > k.ordinal ORDER BY u.ordinal LIMIT 1) u WHERE "
+      "u.before_hash = CASE WHEN u.mapping_run_id = $1 AND u.mapping_ordinal = k.ordinal THEN "
+      "u.mapping_row_hash "
+      "ELSE k.hash END");
+  Result rows = select({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(ordinals),
+                        bridge::param_int8_array(hashes)});
+  for (size_t i = 0; i < rows.size(); i++) found.insert(rows.bigint(i, 1));
+  return found;
+}
+
 std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<std::string>& keys) {
   std::unordered_set<std::string> found;
   if (keys.empty()) return found;

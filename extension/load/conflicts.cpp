@@ -225,7 +225,9 @@ void Loader::ask(Batch& batch, Item& item, const Mapping& mapping, const Row& ro
   batch.add_issue(item, "conflict", "PZ012", several ? "" : target.column(disputed[0]).name,
                   format("%s %s of the row with key %s ", several ? "columns" : "column",
                          listed(target, disputed).c_str(), std::string(row.key).c_str()) +
-                      (mapping.found ? "changed on both sides" : "differ from what stands there"));
+                      (mapping.found ? "changed on both sides"
+                       : several     ? "differ from what stands there"
+                                     : "differs from what stands there"));
   if (policy_.purpose != Purpose::import) return;
   bridge::InMemory in(batch.memory.get());
   Datum base_json = 0;

@@ -4,6 +4,7 @@
 #include "bridge/codes.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/replay.hpp"
+#include "run/entry_points.hpp"
 #include "run/preflight.hpp"
 
 namespace portage::run {
@@ -135,8 +136,23 @@ void Reopened::write(ledger::BatchRecord& record, std::vector<Item>& items,
   for (const ledger::Conflict& one : loader_->conflicts())
     if (positions.count(one.item)) conflicts.push_back(moved(one));
   record.conflicts = &conflicts;
+  record.last_wins = policy_.duplicates == Duplicates::last;
   ledger::write_batch(record, policy_.space, items.data(), items.size(), undo, revisions);
   loader_->remember(items.data(), items.size(), 0);
+}
+
+/// No item waits for a decision any more: a run that waited for that goes on to its end.
+void Reopened::let_complete() {
+  std::optional<ledger::Run> run = ledger::find_run(run_.id);
+  if (!run || run->status != "awaiting_resolution") return;
+  loader_.reset();
+  writer_.reset();
+  if (commits_ == Commits::yes) {
+    bridge::commit();
+    run_here(run_.id, false);
+  } else {
+    work_in_caller(*run, false);
+  }
 }
 
 }  // namespace portage::run

@@ -22,6 +22,7 @@ class Reopened {
   size_t load(Batch&, const ledger::Part&, ledger::BatchRecord&, double began);
   void write(ledger::BatchRecord&, std::vector<Item>& items, const std::vector<int32_t>& revisions,
              const std::unordered_map<const Item*, size_t>& positions);
+  void let_complete();
 
   ledger::Run run_;
   Commits commits_;

@@ -90,6 +90,7 @@ ReplayCounts Replay::one(int64_t ordinal, const std::optional<std::string>& corr
   std::vector<Reject> rejects{std::move(*found)};
   try_again(rejects, corrected.has_value());
   tell(format(", \"ordinal\": %lld, \"corrected\": %s", item, corrected ? "true" : "false"));
+  if (ledger::sum_batches(run_.id).conflicted == 0) let_complete();
   return counts_;
 }
 

@@ -4,7 +4,6 @@
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
-#include "run/entry_points.hpp"
 
 extern "C" {
 #include "utils/datum.h"
@@ -23,6 +22,12 @@ constexpr size_t page_memory = 48 << 20;  // of everything that reading makes of
 
 std::string now_text() {
   return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
+}
+
+std::string mapped_names(const Plan& plan) {
+  std::string names;
+  for (int attnum : plan.mapped()) (names += names.empty() ? "" : ", ") += plan.target().column(attnum).name;
+  return names;
 }
 
 /// It repeats an item that has been decided about, and is a reject like others of its kind.
@@ -183,7 +188,7 @@ load::Resolution Resolve::resolution_of(Batch& batch, const OpenConflict& confli
     if (!column || !std::binary_search(plan_->mapped().begin(), plan_->mapped().end(), column->attnum))
       throw Error(ERRCODE_INVALID_PARAMETER_VALUE,
                   "the value names \"" + keys.text(i, 1) + "\", which is no column that the pipeline maps")
-          .hint(nearest_hint(keys.text(i, 1), target.column_names()));
+          .hint("It maps " + mapped_names(*plan_) + ".");
     resolution.given_columns.push_back(column->attnum);
   }
   bridge::Result row = bridge::execute(
@@ -234,20 +239,10 @@ void Resolve::tell(const std::string& resolution) {
   told_ = resolved_;
 }
 
-/// What still waits; nothing: the run goes on to its end.
 ResolveCounts Resolve::finish() {
-  ResolveCounts counts{resolved_, ledger::sum_batches(run_.id).conflicted};
-  std::optional<ledger::Run> run = ledger::find_run(run_.id);
-  if (counts.remaining > 0 || !run || run->status != "awaiting_resolution") return counts;
-  loader_.reset();
-  writer_.reset();
-  if (commits_ == Commits::yes) {
-    bridge::commit();
-    run_here(run_.id, false);
-  } else {
-    work_in_caller(*run, false);
-  }
-  return counts;
+  int64_t remaining = ledger::sum_batches(run_.id).conflicted;
+  if (remaining == 0) let_complete();
+  return {resolved_, remaining};
 }
 
 }  // namespace portage::run

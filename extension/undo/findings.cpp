@@ -45,6 +45,16 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
   return cases;
 }
 
+/// What a higher item of the run has made of a row is taken back before: no drift of the lower one's.
+void Rollback::forgive_own(std::vector<Case>& cases) {
+  std::vector<const LandedItem*> suspects;
+  for (const Case& c : cases)
+    if (c.drift == "changed" || c.drift == "later_run") suspects.push_back(c.item);
+  std::set<int64_t> own = ledger::overwritten_in_run(run_.id, suspects);
+  for (Case& c : cases)
+    if (own.count(c.item->ordinal)) c.drift.clear();
+}
+
 std::vector<std::string> Rollback::missing_grants() {
   std::vector<std::string> grants;
   Oid target = plan_->target().oid, role = role_;
@@ -85,6 +95,7 @@ Findings Rollback::examine() {
     bridge::InMemory in(batch.memory.get());
     below = items.back().ordinal;
     std::vector<Case> cases = judge(batch, items, false);
+    forgive_own(cases);
     found.items += static_cast<int64_t>(cases.size());
     std::vector<const load::Row*> to_delete;
     for (const Case& c : cases) {

@@ -139,6 +139,12 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
     std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
     more = !items.empty();
     if (!more) return;
+    // An item whose row a higher one has changed after it finds it as it was once that is taken back.
+    std::set<std::string_view> rows;
+    auto again = std::find_if(items.begin(), items.end(), [&](const LandedItem& item) {
+      return item.concerned && item.outcome != Outcome::unchanged && !rows.insert(item.target_key).second;
+    });
+    items.erase(again, items.end());
     int64_t next_below = items.back().ordinal;
     std::string started = now_text();
     std::vector<Case> cases;

@@ -52,6 +52,7 @@ class Rollback {
   struct Case;
   using Pending = std::vector<std::pair<Dependants, std::string>>;  ///< rows of the target: constraint, key
 
+  void forgive_own(std::vector<Case>&);
   std::vector<Case> judge(Batch&, std::vector<ledger::LandedItem>&, bool lock);
   void look_at_dependants(Batch&, const std::vector<const load::Row*>& rows, Findings&, Pending&);
   void settle_pending(Batch&, Findings&, Pending&, std::set<std::string>& met);

@@ -8,7 +8,9 @@ SELECT setval('portage.migration_runs_id_seq', :first_run, false) AS first_run \
 CREATE FUNCTION pg_temp.books(run bigint) RETURNS text LANGUAGE sql AS $$
   WITH counted AS (
     SELECT k.position, k.name, k.count,
-           (SELECT count(*) FROM portage.migration_items i WHERE i.run_id = $1 AND i.status = k.name) AS items,
+           (SELECT count(*) FROM portage.migration_items i WHERE i.run_id = $1 AND i.status = k.name
+               AND NOT EXISTS (SELECT FROM portage.migration_items later WHERE later.run_id = $1 AND later.ordinal = i.ordinal
+                                AND later.revision > i.revision)) AS items,
            (SELECT coalesce(sum((to_jsonb(b) ->> k.name)::bigint), 0) FROM portage.migration_batches b
              WHERE b.run_id = $1) AS batched
       FROM portage.status($1) s
