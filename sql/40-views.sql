@@ -29,6 +29,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          b.size AS batch_size,
          CASE WHEN r.status = 'paused' THEN 'paused' || coalesce(': ' || split_part(r.error, E'\n', 1), '')
                 || '; SELECT portage.resume(' || r.id || ') goes on'
+              WHEN r.status = 'awaiting_resolution' THEN 'waits for decisions: SELECT * FROM portage.open_conflicts WHERE run_id = ' || r.id || ';'
               WHEN r.status = 'queued' OR (r.background AND r.status IN ('running', 'verifying', 'rolling_back') AND NOT o.alive)
                 THEN 'waits for a background worker; CALL portage.run(' || r.id || ') works it off here'
               WHEN r.status IN ('running', 'verifying', 'rolling_back') AND NOT o.alive

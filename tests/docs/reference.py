@@ -164,7 +164,7 @@ def check_rules(errors):
     rules = set(re.findall(r'^    \{"[0-9A-Z]{5}", "(\w+)",', read('extension/formats/record.cpp'), re.M))
     rules |= set(re.findall(r'add_issue\([^;"]*?, "([a-z_]+)"', code)) | set(re.findall(r'reject\([^;"]*?, "([a-z_]+)"', code))
     rules |= set(re.findall(r'domain \? "(\w+)" : "\w+"', code))
-    written = one(r'string_view rule_of\(int code\) \{\n(.*?)\n\}', read('extension/load/loader.cpp'))
+    written = one(r'string_view rule_of\(int code\) \{\n(.*?)\n\}', read('extension/load/phase_b.cpp'))
     rules |= set(re.findall(r'"(\w+)"', written))
     check('rules are found in the source', len(rules) > 20)
     documented = first_cells(section(errors, '## Rejects'))
@@ -200,4 +200,9 @@ check_definition_keys()
 check_codes(errors)
 check_rules(errors)
 check_states()
+# Every conflict policy against every situation: the table of the documentation is the output of the regression test.
+policies = [line for line in read('expected/policies.out').splitlines() if line.startswith('| ')]
+check('the conflict policies are what the regression test found, line by line',
+      policies and [line for line in section(read('docs/conflicts.md'), '## Every policy, every situation').splitlines()
+                    if line.startswith('| ')][1:] == policies, '\n'.join(policies))
 finish()
