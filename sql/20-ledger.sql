@@ -59,6 +59,7 @@ CREATE TABLE portage.migration_runs (
   workers          integer,
   rollback_options jsonb,
   replay_cursor    bigint,
+  references_tried_at timestamptz,
   cleaned_at       timestamptz,
   CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
 ) WITH (fillfactor = 70);
@@ -79,6 +80,7 @@ COMMENT ON COLUMN portage.migration_runs.launched_at IS 'when a background worke
 COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at this moment: it goes on by itself';
 COMMENT ON COLUMN portage.migration_runs.workers IS 'how many workers may import the run side by side';
 COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
+COMMENT ON COLUMN portage.migration_runs.references_tried_at IS 'when parked items were last looked at again; null: not since the run ended';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
 CREATE TABLE portage.migration_parts (

@@ -124,6 +124,15 @@ CREATE FUNCTION portage.lookup(pipeline text, legacy_id text, scope text DEFAULT
            AND m.scope = CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $3 END; END;
 COMMENT ON FUNCTION portage.lookup(text, text, text) IS 'the key of the target row that a legacy id became; null if none';
 
+CREATE FUNCTION portage.lookup_legacy(pipeline text, target_key text, scope text DEFAULT '') RETURNS SETOF text
+  LANGUAGE sql STABLE
+  BEGIN ATOMIC SELECT m.legacy_id FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id
+           JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version
+         WHERE p.name = $1 AND m.target_key = $2 AND portage.in_scope($3)
+           AND m.scope = CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $3 END ORDER BY m.ordinal; END;
+COMMENT ON FUNCTION portage.lookup_legacy(text, text, text) IS
+  'the legacy ids that became the row with that key; looks through all mappings of pipeline and scope';
+
 CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
   LANGUAGE sql VOLATILE
   BEGIN ATOMIC

@@ -4,6 +4,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/spi.hpp"
 #include "ledger/pipelines.hpp"
+#include "ledger/references.hpp"
 #include "pipeline/checks.hpp"
 #include "pipeline/source_table.hpp"
 
@@ -38,6 +39,7 @@ void check_and_pin(StoredPipeline& pipeline) {
   std::unique_ptr<Plan> plan = Plan::compile(pipeline);
   try_checks(*plan);
   try_source(*plan);
+  ledger::check_references(*plan, pipeline.name);
 }
 
 ledger::NewVersion version_of(const StoredPipeline& pipeline) {

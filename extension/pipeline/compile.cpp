@@ -125,8 +125,14 @@ class Compiler {
       column.bit = uint64_t{1} << (i % 64);
       column.check_not_null = judge && target_.column(column.attnum).not_null;
       body_.mapped.push_back(column.attnum);
-      (column.source.kind == ValueSource::Kind::sql ? body_.expressions : body_.conversions)
+      const ValueSource& source = *places_[column.attnum];
+      (source.kind == ValueSource::Kind::sql ? body_.expressions
+       : !source.references.empty()          ? body_.referring
+                                             : body_.conversions)
           .push_back(&column);
+      if (!source.references.empty())
+        body_.references.push_back(
+            {column.attnum, source.references, "columns." + std::string(column.name) + ".references"});
     }
     judge_early_ = judge;
     if (judge)
@@ -236,6 +242,12 @@ class Compiler {
     bridge::Settings settings;
     body_.pin_settings(settings, false);
     MemoryContext context = body_.memory.get();
+    for (MappedColumn* column : body_.referring) {  // what comes are keys as text
+      const TargetColumn& target = target_.column(column->attnum);
+      Oid type = target.type;
+      int32 typmod = target.typmod;
+      column->converter = guarded([=] { return make_converter_raw(type, typmod, column->name, context); });
+    }
     for (MappedColumn* column : body_.conversions) {
       const TargetColumn& target = target_.column(column->attnum);
       Oid type = target.type;

@@ -56,8 +56,6 @@ Constant constant_of(const JsonNode& node) {
 ValueSource column_source(const JsonNode& node) {
   if (!node.is_object()) return path_source(node);
   known_keys(node, {"from", "sql", "value", "default", "references"});
-  if (auto* references = node.find("references"))
-    unsupported(*references, "\"references\" is not supported yet", "Map the key by a path or by \"sql\".");
   const JsonNode* from = node.find("from");
   const JsonNode* sql = node.find("sql");
   const JsonNode* value = node.find("value");
@@ -78,6 +76,12 @@ ValueSource column_source(const JsonNode& node) {
   if (auto* fallback = node.find("default")) {
     if (!from) fault(*fallback, "\"default\" needs \"from\"", "In \"sql\" write coalesce(..., default).");
     source.fallback = constant_of(*fallback);
+  }
+  if (auto* references = node.find("references")) {
+    if (!from)
+      fault(*references, "\"references\" needs \"from\"",
+            "It says where the other pipeline's legacy id stands.");
+    source.references = nonempty_text_of(*references, "\"references\"");
   }
   return source;
 }
@@ -133,6 +137,7 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
                               "merge",
                               "privilege",
                               "parked",
+                              "reference",
                               "sample",
                               "cancelled_by_trigger"};
   Rule rule;
@@ -353,9 +358,10 @@ Definition parse_definition(std::string_view json) {
   JsonNode root = parse_json_tree(json);
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
-  known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
-                    "on_conflict", "merge", "newest_by", "duplicates", "data_version", "timezone",
-                    "sensitive", "scoped", "exclusive", "csv", "source"});
+  known_keys(root,
+             {"format",   "items",     "legacy_id",   "columns",   "rules",     "checks",     "where",
+              "match",    "key",       "on_conflict", "merge",     "newest_by", "duplicates", "data_version",
+              "timezone", "sensitive", "scoped",      "exclusive", "csv",       "source"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",

@@ -48,6 +48,7 @@ struct ValueSource {
   Variable variable = Variable::scope;
   Constant constant;
   std::string sql;
+  std::string references;            ///< the pipeline whose legacy ids the values are; "" for none
   std::optional<Constant> fallback;  ///< "default": stands in for null and missing
   std::string place;                 ///< JSON path in the definition, for messages: `columns.a.sql`
 };

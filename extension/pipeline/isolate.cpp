@@ -149,8 +149,8 @@ __attribute__((noinline)) Stop evaluate_items_raw(Work* work) {
       bool null;
       Datum value = evaluate(work, body->legacy_expression, &null);
       if (!null)
-        keep_legacy_id_raw(work, item, VARDATA_ANY(DatumGetPointer(value)),
-                           VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
+        item.legacy_id = kept_legacy_id_raw(work, VARDATA_ANY(DatumGetPointer(value)),
+                                            VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
     }
   }
   return Stop::done;

@@ -26,7 +26,10 @@ struct Work {
   TimestampTz mtime;
   std::string_view mtime_text;
   char digits[24];
-  Meeting** meetings;  ///< merge_raw: by position, in place of `items`
+  Meeting** meetings;      ///< merge_raw: by position, in place of `items`
+  int reference;           ///< referred_ids_raw, take_keys_raw: which of the references
+  std::string_view* ids;   ///< likewise, by position: legacy ids, and what they became
+  std::string_view* keys;  ///< data() == nullptr: nothing
   // draw_defaults_raw
   const ColumnDefault* defaults;
   int default_count;
@@ -36,6 +39,10 @@ struct Work {
 Stop evaluate_items_raw(Work* work);
 /// Steps: the conversions, then the early defaults.
 Stop convert_raw_pass(Work* work);
+/// Steps: 0, the legacy id that the item refers to; a null is a value.
+Stop referred_ids_raw(Work* work);
+/// Steps: 0, the key that it became, as a value of the column.
+Stop take_keys_raw(Work* work);
 /// Steps: the rules.
 Stop judge_rules_raw(Work* work);
 /// Steps: 0 the legacy id, then NOT NULL per mapped column, then the checks, then the hash.

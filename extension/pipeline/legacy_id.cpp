@@ -34,7 +34,7 @@ void append_json_text_raw(StringInfo out, const char* text, size_t size) {
   escape_json(out, pnstrdup(text, size));
 }
 
-void keep_legacy_id_raw(Work* work, Item& item, const char* text, size_t size) {
+std::string_view kept_legacy_id_raw(Work* work, const char* text, size_t size) {
   if (size > longest_id) {
     MemoryContext previous = MemoryContextSwitchTo(work->memory);
     auto* bytes = cstring_to_text_with_len(text, static_cast<int>(size));
@@ -47,7 +47,43 @@ void keep_legacy_id_raw(Work* work, Item& item, const char* text, size_t size) {
     size = 7 + 64;
     MemoryContextSwitchTo(previous);
   }
-  item.legacy_id = std::string_view(text, size);
+  return std::string_view(text, size);
+}
+
+__attribute__((noinline)) Stop referred_ids_raw(Work* work) {
+  const MappedColumn* column = work->body->referring[work->reference];
+  MemoryContext previous = MemoryContextSwitchTo(work->memory);
+  for (; work->item < work->count; work->item++, work->step = 0) {
+    ItemState& state = work->states[work->item];
+    if (!state.active || work->step > 0) continue;
+    const char* text;
+    size_t size;
+    bool lasting;
+    if (!id_part(work, column->source, *work->items[work->item], &text, &size, &lasting)) continue;
+    if (!lasting) text = pnstrdup(text, size);
+    work->ids[work->item] = kept_legacy_id_raw(work, text, size);
+  }
+  MemoryContextSwitchTo(previous);
+  return Stop::done;
+}
+
+__attribute__((noinline)) Stop take_keys_raw(Work* work) {
+  MappedColumn* column = work->body->referring[work->reference];
+  MemoryContext previous = MemoryContextSwitchTo(work->memory);
+  for (; work->item < work->count; work->item++, work->step = 0) {
+    ItemState& state = work->states[work->item];
+    if (!state.active || (state.failed & column->bit) || work->step > 0) continue;
+    Item& item = *work->items[work->item];
+    std::string_view key = work->keys[work->item];
+    bool null;
+    Datum value = convert_raw(&column->converter, &work->body->convert,
+                              key.data() ? formats::Kind::string : formats::Kind::null, key.data(),
+                              key.size(), false, &null);
+    item.values[column->attnum - 1] = value;
+    item.nulls[column->attnum - 1] = null;
+  }
+  MemoryContextSwitchTo(previous);
+  return Stop::done;
 }
 
 bool find_legacy_id_raw(Work* work, Item& item) {
@@ -61,7 +97,7 @@ bool find_legacy_id_raw(Work* work, Item& item) {
   if (parts == 1) {
     found = id_part(work, body->legacy_id[0], item, &text, &size, &lasting);
     if (found && !lasting) text = pnstrdup(text, size);
-    if (found) keep_legacy_id_raw(work, item, text, size);
+    if (found) item.legacy_id = kept_legacy_id_raw(work, text, size);
   } else {
     StringInfoData id;
     initStringInfo(&id);
@@ -70,7 +106,7 @@ bool find_legacy_id_raw(Work* work, Item& item) {
       if (found) append_json_text_raw(&id, text, size);
     }
     appendStringInfoChar(&id, ']');
-    if (found) keep_legacy_id_raw(work, item, id.data, static_cast<size_t>(id.len));
+    if (found) item.legacy_id = kept_legacy_id_raw(work, id.data, static_cast<size_t>(id.len));
   }
   MemoryContextSwitchTo(previous);
   return found;

@@ -12,9 +12,9 @@ bool find_field_raw(Work* work, const Source& source, const Item& item, formats:
 /// null.
 bool find_legacy_id_raw(Work* work, Item& item);
 
-/// Sets the item's legacy id; above 1,024 bytes it becomes sha256: and hex. The text must live with the
+/// A legacy id as it is kept: above 1,024 bytes it becomes sha256: and hex. The text must live with the
 /// batch.
-void keep_legacy_id_raw(Work* work, Item& item, const char* text, size_t size);
+std::string_view kept_legacy_id_raw(Work* work, const char* text, size_t size);
 
 /// The JSON array text of several texts, piece by piece: as jsonb prints it.
 void append_json_text_raw(StringInfo out, const char* text, size_t size);

@@ -30,6 +30,18 @@ struct ItemContext {
   std::optional<TimestampTz> mtime;
 };
 
+/// A mapped column whose values come as legacy ids of another pipeline, or of this one.
+struct Reference {
+  int attnum;
+  std::string pipeline;
+  std::string place;  ///< JSON path in the definition
+};
+
+/// Translates legacy ids, set-wise: result[i] is the text of the key of the row that ids[i] became; data() ==
+/// nullptr: it has not been migrated.
+using Translate =
+    std::function<std::vector<std::string_view>(const Reference&, const std::vector<std::string_view>& ids)>;
+
 /// What becomes of a mapped column where an item meets a row.
 enum class Take : uint8_t { existing, incoming, merged, given };
 
@@ -66,10 +78,13 @@ class Plan {
   const std::vector<int>& match() const;  ///< attnums; empty: only the mapping identifies a row
   const std::vector<int>& early() const;  ///< unmapped columns that prepare() fills with their defaults
 
-  /// Phase A: conversions, expressions, rules, NOT NULL, CHECK, domains, legacy id and source hash of every
-  /// item whose outcome is pending. Bad items become invalid (or skipped, by "where") with their issues.
+  const std::vector<Reference>& references() const;
+
+  /// Phase A: conversions, references, expressions, rules, NOT NULL, CHECK, domains, legacy id and source
+  /// hash of every item whose outcome is pending. Bad items become invalid (or skipped, by "where") with
+  /// their issues. An item whose only fault is that a reference cannot be translated yet becomes parked.
   /// Throws what concerns the whole batch. The current user must be the run's role.
-  void prepare(Batch&, const ItemContext&);
+  void prepare(Batch&, const ItemContext&, const Translate&);
 
   /// Evaluates the defaults of the key's columns that are neither mapped nor early, into the items' values.
   /// An item whose default cannot be computed becomes invalid.

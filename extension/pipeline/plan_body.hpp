@@ -63,6 +63,7 @@ struct ItemState {
   bool active;      ///< still to be worked on (invalid ones go on too, to find all their issues)
   bool id_failed;   ///< the legacy id's expression raised
   uint64_t failed;  ///< bits of columns without a value
+  bool waits;       ///< a reference cannot be translated yet
 };
 
 struct Plan::Body {
@@ -77,9 +78,11 @@ struct Plan::Body {
 
   std::vector<MappedColumn> columns;       // by attnum
   std::vector<MappedColumn*> expressions;  // those given by "sql"
+  std::vector<MappedColumn*> referring;    // those given by "references", as in `references`
   std::vector<MappedColumn*> conversions;  // the others
-  std::vector<Source> legacy_id;           // paths and variables
-  Expression legacy_expression;            // or the expression
+  std::vector<Reference> references;
+  std::vector<Source> legacy_id;  // paths and variables
+  Expression legacy_expression;   // or the expression
   Expression where;
   bool uses_item = false, uses_mtime = false;
   int item_encoding = PG_UTF8;  // of Record::item

@@ -73,6 +73,38 @@ class Preparation {
         });
   }
 
+  /// Set-wise: first the ids of all items, then what they became.
+  void translate(const Translate& translate) {
+    work_.ids = batch_.arena.make_array<std::string_view>(work_.count);
+    for (size_t r = 0; r < body_.references.size(); r++) {
+      const MappedColumn* column = body_.referring[r];
+      bridge::Settings settings;
+      body_.pin_settings(settings, false);
+      auto failed = [&](const Error& error) {
+        state().failed |= column->bit;
+        batch_.reject(item(), Outcome::invalid, "reference", tagged(error, column->name));
+      };
+      work_.reference = static_cast<int>(r);
+      std::fill(work_.ids, work_.ids + work_.count, std::string_view());
+      run_pass(
+          work_, referred_ids_raw, concerns_more_than_value, [](Stop) {}, failed);
+      std::vector<std::string_view> ids(work_.ids, work_.ids + work_.count);
+      std::vector<std::string_view> keys = translate(body_.references[r], ids);
+      for (size_t i = 0; i < work_.count; i++) {
+        if (!ids[i].data() || keys[i].data()) continue;
+        work_.states[i].failed |= column->bit;
+        work_.states[i].waits = true;
+        batch_.add_issue(*work_.items[i], "reference", "23503", column->name,
+                         format("\"%s\" has not been migrated by pipeline \"%s\"",
+                                std::string(ids[i]).c_str(), body_.references[r].pipeline.c_str()),
+                         {}, {}, true);
+      }
+      work_.keys = keys.data();
+      run_pass(
+          work_, take_keys_raw, concerns_more_than_value, [](Stop) {}, failed);
+    }
+  }
+
   void judge_rules() {
     if (body_.rules.empty()) return;
     AsPipelineOwner owner(body_);
@@ -195,7 +227,7 @@ void open_items(Plan::Body& body, Batch& batch, Work& work) {
 
 }  // namespace
 
-void Plan::prepare(Batch& batch, const ItemContext& context) {
+void Plan::prepare(Batch& batch, const ItemContext& context, const Translate& translate) {
   if (batch.items.empty()) return;
   Work work{};
   work.body = body_.get();
@@ -212,8 +244,12 @@ void Plan::prepare(Batch& batch, const ItemContext& context) {
   Preparation preparation(*body_, batch, work);
   preparation.evaluate_items();
   preparation.convert();
+  if (!body_->references.empty()) preparation.translate(translate);
   preparation.judge_rules();
   preparation.judge_table();
+  for (size_t i = 0; i < work.count; i++)
+    if (work.states[i].waits && batch.items[i].outcome == Outcome::pending)
+      batch.items[i].outcome = Outcome::parked;
   shrink(body_->convert.scratch);
 }
 
@@ -225,7 +261,8 @@ void Plan::judge_again(Batch& batch, std::vector<Item*>& items) {
   work.items = items.data();
   work.states = batch.arena.make_array<ItemState>(work.count);
   // The legacy id is of the item, not of its values: it is not looked for again.
-  for (size_t i = 0; i < work.count; i++) work.states[i] = {items[i]->outcome == Outcome::pending, true, 0};
+  for (size_t i = 0; i < work.count; i++)
+    work.states[i] = {items[i]->outcome == Outcome::pending, true, 0, false};
   Preparation preparation(*body_, batch, work);
   preparation.judge_rules();
   preparation.judge_table();

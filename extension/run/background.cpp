@@ -9,6 +9,7 @@
 #include "run/access.hpp"
 #include "run/arguments.hpp"
 #include "run/entry_points.hpp"
+#include "run/parked.hpp"
 #include "run/states.hpp"
 
 namespace portage::run {
@@ -119,6 +120,7 @@ PORTAGE_FUNCTION(portage_tick) {
   bridge::Spi spi(true);
   send_waiting_workers(true, false);
   bridge::commit();
+  settle_waiting_runs_of_user();
   spi.finish();
   return 0;
 }

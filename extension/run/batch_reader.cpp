@@ -2,6 +2,7 @@
 #include "run/batch_reader.hpp"
 
 #include "bridge/codes.hpp"
+#include "ledger/references.hpp"
 
 extern "C" {
 #include "common/hashfn.h"
@@ -93,7 +94,8 @@ void prepare_batch(Plan& plan, Batch& batch, const ledger::Run& run, const ledge
                    const Options& options) {
   std::optional<TimestampTz> mtime;
   if (part.modified_us) mtime = *part.modified_us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-  plan.prepare(batch, {run.scope, part.name, part.path, mtime});
+  plan.prepare(batch, {run.scope, part.name, part.path, mtime},
+               ledger::translator(plan, run.scope, batch.arena));
   if (options.sample) take_sample(batch, *options.sample);
 }
 

@@ -36,6 +36,8 @@ class Importer {
   /// something.
   void check_rejects(bool at_end) const;
   const ledger::Counts& counts() const { return counts_; }
+  /// What a stage has moved, in the same transaction.
+  void count(const ledger::Counts& moved) { counts_ += moved; }
   /// One event for these items, if there are rejects among them: how many, and the first few; these in words.
   std::vector<std::string> tell_errors(const ledger::Counts&, const Item* items, size_t n);
   /// What the caller's transaction has left to be judged later is judged now.

@@ -19,11 +19,6 @@ constexpr size_t page_memory = 48 << 20;  // of everything that reading makes of
 constexpr size_t most_taken_back = 1000;  // items, by one transaction
 constexpr int64_t most_hidden = 1000000;  // ordinals held at once
 
-load::Policy in_order(load::Policy policy) {
-  policy.park = false;
-  return policy;
-}
-
 std::string now_text() {
   return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
 }
@@ -46,7 +41,7 @@ Settle::Settle(const ledger::Run& run, const Options& options, Plan& plan, Oid r
   if (counts.unchanged > 0) loader_->recall(counts.unchanged);
 }
 
-Settle::Page Settle::page() {
+Stage::Page Settle::page() {
   batch_.reset();
   taking_ = 0;
   next_after_ = after_;
@@ -95,7 +90,7 @@ bool Settle::shrink() {
 }
 
 /// Items with these ordinals become parked as if they had just been met, as far as one transaction reaches.
-Settle::Page Settle::take_back(const std::vector<int64_t>& ordinals) {
+Stage::Page Settle::take_back(const std::vector<int64_t>& ordinals) {
   std::string started = now_text();
   std::vector<ledger::LandedItem> items =
       ledger::landed_items(run_.id, policy_.space, ordinals, batch_.arena);
@@ -152,7 +147,7 @@ std::vector<int64_t> Settle::in_the_way() {
 }
 
 /// The items in hand get their outcomes, as an import would have given them.
-Settle::Page Settle::judge(std::vector<Reject>& parked) {
+Stage::Page Settle::judge(std::vector<Reject>& parked) {
   std::string started = now_text();
   load::Timings before = loader_->timings();
   size_t settled;

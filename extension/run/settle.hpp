@@ -6,29 +6,19 @@
 #include "ledger/replay.hpp"
 #include "run/batch_reader.hpp"
 #include "run/reject_reader.hpp"
+#include "run/stage.hpp"
 #include "undo/rollback.hpp"
 
 namespace portage::run {
 
-class Settle {
+class Settle : public Stage {
  public:
   /// All is read, and nobody else works on the run. `policy`: the run's; that it parks is overruled here.
   Settle(const ledger::Run&, const Options&, Plan&, Oid role, load::Policy policy);
 
-  /// What a page has done, for counters and events.
-  struct Page {
-    bool finished = false;  ///< there is nothing more to be settled
-    ledger::Counts counts;  ///< read is 0: it moves
-    const Item* items = nullptr;
-    size_t n = 0;
-  };
-  /// Settles some more, in this transaction; until it is called again, or taken(), the page is as if it had
-  /// never been.
-  Page page();
-  /// The transaction of the page has been committed.
-  void committed();
-  /// Pages become smaller: one of them takes too long. False if they cannot.
-  bool shrink();
+  Page page() override;
+  void committed() override;
+  bool shrink() override;
 
  private:
   using Reject = ledger::Reject;

@@ -11,9 +11,11 @@
 #include "run/background.hpp"
 #include "run/data_version.hpp"
 #include "run/parallel.hpp"
+#include "run/parked.hpp"
 #include "run/preflight.hpp"
 #include "run/settle.hpp"
 #include "run/states.hpp"
+#include "run/unpark.hpp"
 #include "undo/rollback.hpp"
 #include "verify/verification.hpp"
 
@@ -169,37 +171,59 @@ void Worker::work() {
     if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
     importer_->work();
     if (job_.ownership.stopped()) importer_->wait_for_others();
-    if (job_.workers > 1 && !job_.ownership.stopped()) settle();
+    if (!job_.ownership.stopped()) settle();
   } catch (const Error& error) {
     fail(error);
   }
 }
 
-/// What several workers have left undecided; nobody helps any more.
+/// What several workers have left undecided; nobody helps any more. And what waits for references.
 void Worker::settle() {
+  bool several = job_.workers > 1, waits = !job_.options.dry_run && importer_->counts().parked > 0;
+  if (!several && !(waits && !job_.plan->references().empty())) return;
   ledger::set_step(job_.run.id, "resolving");
-  ledger::add_event(job_.run.id, "stage_changed", "{\"step\": \"resolving\"}");
-  bridge::commit();
+  if (job_.commits == Commits::yes) {
+    ledger::add_event(job_.run.id, "stage_changed", "{\"step\": \"resolving\"}");
+    bridge::commit();
+  }
+  if (several) {
+    Settle stage(job_.run, job_.options, *job_.plan, job_.role, job_.policy);
+    work_off(stage);
+  }
+  if (!job_.ownership.stopped() && !job_.plan->references().empty() && importer_->counts().parked > 0) {
+    Unpark stage(job_.run, job_.options, *job_.plan, job_.role, job_.policy, false);
+    work_off(stage);
+  }
+}
+
+void Worker::work_off(Stage& stage) {
   Patience patience(job_.ownership, job_.options.retry_attempts);
-  Settle settle(job_.run, job_.options, *job_.plan, job_.role, job_.policy);
   for (bool finished = false; !finished && !job_.ownership.stopped();) {
-    std::optional<Error> error = bridge::transact([&] {
+    Stage::Page page;
+    auto work = [&] {
       bridge::Memory scratch("portage settle scratch");
       bridge::InMemory in(scratch.get());
       if (!job_.ownership.take_turn()) return;
-      Settle::Page page = settle.page();
+      page = stage.page();
       finished = page.finished;
       importer_->tell_errors(page.counts, page.items, page.n);
-    });
+    };
+    if (job_.commits == Commits::no) {
+      work();
+      stage.committed();
+      importer_->count(page.counts);
+      continue;
+    }
+    std::optional<Error> error = bridge::transact(work);
     if (!error) {
-      settle.committed();
+      stage.committed();
       patience.forget();
       importer_->refresh_counts();
       if (!finished) importer_->check_rejects(false);
       continue;
     }
     finished = false;
-    if (patience.bear(*error, true) && !settle.shrink()) throw *error;
+    if (patience.bear(*error, true) && !stage.shrink()) throw *error;
   }
 }
 
@@ -342,6 +366,8 @@ void Worker::complete() {
   }
   if (job_.commits == Commits::yes) bridge::commit();
   teller_.state(end, importer_->counts());
+  if (strcmp(end, "completed") == 0 && !job_.options.dry_run)
+    settle_waiting_runs(job_.run.pipeline_id, excluded_scope(), job_.commits);
 }
 
 }  // namespace portage::run

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "run/importer.hpp"
+#include "run/stage.hpp"
 #include "run/validation.hpp"
 
 namespace portage::run {
@@ -45,6 +46,7 @@ class Worker {
   void seal_parts();
   void check_data_versions();
   void settle();
+  void work_off(Stage&);
   void validate_first();
   void verify();
   std::optional<std::string> excluded_scope() const;

@@ -7,6 +7,7 @@
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/references.hpp"
 #include "pipeline/checks.hpp"
 #include "run/options.hpp"
 #include "verify/check.hpp"
@@ -130,7 +131,8 @@ class SourceCheck {
       std::optional<TimestampTz> mtime;
       if (part.modified_us)
         mtime = *part.modified_us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-      scene_.plan.prepare(batch, {scene_.run.scope, part.name, part.path, mtime});
+      scene_.plan.prepare(batch, {scene_.run.scope, part.name, part.path, mtime},
+                          ledger::translator(scene_.plan, scene_.run.scope, batch.arena));
     }
     std::map<int64_t, Recorded> recorded = read_ledger(first, ordinal - 1);
     for (const Item& item : batch.items) compare(part, item, recorded, findings);

@@ -1,0 +1,120 @@
+// See references.hpp.
+#include "ledger/references.hpp"
+
+#include "bridge/codes.hpp"
+#include "ledger/as_ledger.hpp"
+#include "ledger/pipelines.hpp"
+
+extern "C" {
+#include "parser/parse_coerce.h"
+}
+
+namespace portage::ledger {
+namespace {
+
+using bridge::Error;
+using bridge::param;
+
+/// For the owner of the referring pipeline: what it may not see, its pipeline cannot show to others.
+StoredPipeline referred(const Reference& reference, Oid owner) {
+  bridge::AsUser as(owner);
+  return find_pipeline(reference.pipeline, Need::read);
+}
+
+}  // namespace
+
+Translate translator(const Plan& plan, const std::string& scope, formats::Arena& arena) {
+  auto spaces = std::make_shared<std::map<std::string, MappingSpace>>();
+  for (const Reference& reference : plan.references()) {
+    StoredPipeline pipeline = referred(reference, plan.owner());
+    bool scoped = parse_definition(pipeline.definition).scoped;
+    (*spaces)[reference.pipeline] = {pipeline.id, scoped ? scope : ""};
+  }
+  return [spaces, &arena](const Reference& reference, const std::vector<std::string_view>& ids) {
+    std::vector<std::string_view> keys;
+    keys.reserve(ids.size());
+    for (const Mapping& mapping : find_mappings(spaces->at(reference.pipeline), ids, arena))
+      keys.push_back(mapping.found ? mapping.target_key : std::string_view());
+    return keys;
+  };
+}
+
+void check_references(const Plan& plan, const std::string& own_name) {
+  for (const Reference& reference : plan.references()) {
+    auto fault = [&](const std::string& message, const std::string& hint) {
+      return Error(codes::invalid_definition, message).detail("at " + reference.place).hint(hint);
+    };
+    std::unique_ptr<Plan> other;
+    const Target* target = &plan.target();
+    std::vector<int> key = plan.key();
+    if (reference.pipeline != own_name) {
+      try {
+        other = Plan::compile(referred(reference, plan.owner()));
+      } catch (const Error& error) {
+        if (error.code() != codes::unknown_pipeline) throw;
+        throw fault(error.message(),
+                    error.report().hint.empty() ? "Create that pipeline first." : error.report().hint);
+      }
+      target = &other->target();
+      key = other->key();
+    }
+    if (key.size() != 1)
+      throw fault("pipeline \"" + reference.pipeline + "\" has a key of several columns",
+                  "Only a key of one column fits into a column.");
+    Oid from = target->column(key[0]).type, to = plan.target().column(reference.attnum).type;
+    bool fits = bridge::guarded([=] { return can_coerce_type(1, &from, &to, COERCION_ASSIGNMENT); });
+    if (fits) continue;
+    throw fault(
+        "column \"" + plan.target().column(reference.attnum).name + "\" cannot take keys of pipeline \"" +
+            reference.pipeline + "\"",
+        bridge::format("They are of type %s.", bridge::guarded([=] { return format_type_be(from); })));
+  }
+}
+
+namespace {
+
+/// Runs r with parked items, and the pipelines p that these refer to.
+constexpr const char* waiting =
+    " FROM portage.migration_runs r JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND "
+    "v.version = "
+    "r.pipeline_version WHERE r.open_parked > 0 AND NOT r.dry_run AND r.cleaned_at IS NULL AND r.status IN "
+    "('completed', 'failed', 'cancelled', 'awaiting_resolution') AND EXISTS (SELECT FROM "
+    "json_each(v.definition -> "
+    "'columns') AS c (name, source) JOIN portage.pipelines p ON p.name = CASE WHEN json_typeof(c.source) = "
+    "'object' THEN "
+    "c.source ->> 'references' END WHERE ";
+
+}  // namespace
+
+std::vector<int64_t> runs_waiting_for(int64_t pipeline_id, const std::optional<std::string>& scope) {
+  AsLedger as;
+  static const std::string sql =
+      std::string("SELECT r.id") + waiting + "p.id = $1) AND ($2 IS NULL OR r.scope = $2) ORDER BY r.id";
+  bridge::Result rows =
+      bridge::execute(sql, {param(pipeline_id), scope ? param(*scope) : bridge::param_null(TEXTOID)});
+  std::vector<int64_t> runs;
+  for (size_t i = 0; i < rows.size(); i++) runs.push_back(rows.bigint(i, 1));
+  return runs;
+}
+
+std::vector<std::pair<int64_t, std::string>> runs_with_news() {
+  AsLedger as;
+  static const std::string sql =
+      std::string("SELECT r.id, r.role_name::text") + waiting +
+      "EXISTS (SELECT FROM portage.migration_runs n WHERE n.pipeline_id = p.id AND n.status = 'completed' "
+      "AND "
+      "n.completed_at > coalesce(r.references_tried_at, r.completed_at))) ORDER BY r.id";
+  bridge::Result rows = bridge::execute(sql);
+  std::vector<std::pair<int64_t, std::string>> runs;
+  for (size_t i = 0; i < rows.size(); i++) runs.emplace_back(rows.bigint(i, 1), rows.text(i, 2));
+  return runs;
+}
+
+void note_references_tried(int64_t run_id) {
+  AsLedger as;
+  static const bridge::Statement update(
+      "UPDATE portage.migration_runs SET references_tried_at = clock_timestamp() WHERE id = $1");
+  update.run(run_id);
+}
+
+}  // namespace portage::ledger

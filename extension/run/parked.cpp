@@ -1,0 +1,128 @@
+// See parked.hpp. The SQL-callable functions are in sql/36-references.sql.
+#include "run/parked.hpp"
+
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
+#include "ledger/references.hpp"
+#include "run/arguments.hpp"
+#include "run/unpark.hpp"
+
+namespace portage::run {
+
+using bridge::Error;
+using bridge::format;
+
+Parked::Parked(const ledger::Run& run, Commits commits)
+    : Reopened(run, commits, "parked items cannot be settled") {
+  begin(load::overwrites(policy_.on_conflict));
+}
+
+ParkedCounts Parked::work(bool give_up) {
+  ParkedCounts counts;
+  ledger::note_references_tried(run_.id);
+  if (commits_ == Commits::yes) bridge::commit();
+  Unpark unpark(run_, options_, *plan_, role_, policy_, give_up);
+  for (;;) {
+    begin_page();
+    Stage::Page page = unpark.page();
+    if (page.counts.parked != 0) {
+      counts.settled -= page.counts.parked;
+      ledger::update_counters(run_.id);
+    }
+    if (commits_ == Commits::yes) bridge::commit();
+    unpark.committed();
+    if (page.finished) break;
+    bridge::check_interrupts();
+  }
+  ledger::Counts sum = ledger::sum_batches(run_.id);
+  counts.still_parked = sum.parked;
+  if (counts.settled > 0)
+    ledger::add_event(
+        run_.id, "references_settled",
+        format("{\"settled\": %lld, \"still_parked\": %lld}", static_cast<long long>(counts.settled),
+               static_cast<long long>(counts.still_parked)));
+  if (commits_ == Commits::yes) bridge::commit();
+  return counts;
+}
+
+namespace {
+
+/// True if it went well.
+bool settle_one(int64_t id, Commits commits) {
+  auto work = [&] { Parked(*ledger::find_run(id), commits).work(false); };
+  std::optional<Error> error;
+  if (commits == Commits::no) {
+    error = bridge::attempt(work);
+  } else {
+    try {
+      work();
+    } catch (const Error& caught) {
+      error = caught;
+      bridge::rollback();
+    }
+  }
+  if (!error) return true;
+  if (bridge::concerns_whole_batch(error->code()) && error->code() != ERRCODE_INSUFFICIENT_PRIVILEGE)
+    throw *error;
+  bridge::notice(
+      format("items of run %lld wait on: %s", static_cast<long long>(id), error->message().c_str()),
+      format("SELECT portage.settle(%lld); or CALL portage.tick(); as its role settles them.",
+             static_cast<long long>(id)));
+  return false;
+}
+
+}  // namespace
+
+void settle_waiting_runs(int64_t pipeline_id, const std::optional<std::string>& scope, Commits commits) {
+  for (int64_t id : ledger::runs_waiting_for(pipeline_id, scope)) settle_one(id, commits);
+}
+
+void settle_waiting_runs_of_user() {
+  for (const auto& [id, role] : ledger::runs_with_news()) {
+    Oid owner = ledger::role_named(role), me = GetUserId();
+    if (OidIsValid(owner) &&
+        (owner == me || bridge::guarded([=] { return bridge::can_set_role(me, owner); })))
+      settle_one(id, Commits::yes);
+  }
+}
+
+}  // namespace portage::run
+
+using namespace portage;
+using namespace portage::run;
+
+namespace {
+
+Datum result(FunctionCallInfo fcinfo, const ParkedCounts& counts) {
+  const ParkedCounts* c = &counts;
+  return bridge::guarded([=] {
+    TupleDesc shape;
+    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
+      elog(ERROR, "unexpected result type");
+    Datum values[] = {Int64GetDatum(c->settled), Int64GetDatum(c->still_parked)};
+    bool nulls[] = {false, false};
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
+  });
+}
+
+ParkedCounts settle(FunctionCallInfo fcinfo, Commits commits) {
+  Arguments a(fcinfo);
+  bridge::Spi spi(commits == Commits::yes);
+  ParkedCounts counts;
+  {  // what it holds must be gone before SPI is
+    Parked parked(run_to_change(a.run(0)), commits);
+    counts = parked.work(a.flag(1));
+  }
+  spi.finish();
+  return counts;
+}
+
+}  // namespace
+
+PORTAGE_FUNCTION(portage_settle) { return result(fcinfo, settle(fcinfo, Commits::no)); }
+
+PORTAGE_FUNCTION(portage_settle_run) {
+  bridge::require_nonatomic(fcinfo, "settle_run", "portage.settle()");
+  return result(fcinfo, settle(fcinfo, Commits::yes));
+}

@@ -1,0 +1,158 @@
+// See unpark.hpp.
+#include "run/unpark.hpp"
+
+namespace portage::run {
+namespace {
+
+constexpr int64_t greatest_page = 5000, least_page = 1;
+constexpr int64_t page_bytes = 8 << 20;  // of raw input
+
+std::string now_text() {
+  return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
+}
+
+}  // namespace
+
+Unpark::Unpark(const ledger::Run& run, const Options& options, Plan& plan, Oid role, load::Policy policy,
+               bool give_up)
+    : run_(run),
+      options_(options),
+      plan_(plan),
+      role_(role),
+      policy_(in_order(std::move(policy))),
+      give_up_(give_up),
+      reader_(run.id, plan, static_cast<size_t>(options.max_item_bytes), role) {
+  bridge::AsUser as(role_);
+  writer_ = load::make_sql_writer(plan_, plan_.target().attnums(policy_.hash_columns));
+  loader_ = std::make_unique<load::Loader>(plan_, *writer_, policy_);
+  int64_t unchanged_items = ledger::sum_batches(run_.id).unchanged;
+  if (unchanged_items > 0) loader_->recall(unchanged_items);
+}
+
+Stage::Page Unpark::page() {
+  batch_.reset();
+  told_.clear();
+  revisions_.clear();
+  next_after_ = after_;
+  page_landed_ = 0;
+  round_over_ = false;
+  bridge::InMemory in(batch_.memory.get());
+  std::vector<ledger::Reject> parked = ledger::parked_items(run_.id, after_, size_, page_bytes);
+  if (parked.empty()) {
+    if (landed_ == 0 && (!give_up_ || giving_up_)) return {true, {}, nullptr, 0};
+    round_over_ = true;
+    return {};
+  }
+  hold_target(plan_, run_.id, RowExclusiveLock);
+  for (size_t i = 1; i < parked.size(); i++)
+    if (parked[i].part != parked[0].part) {
+      parked.resize(i);
+      break;
+    }
+  part_ = parked[0].part;
+  next_after_ = parked.back().ordinal;
+  for (ledger::Reject& reject : parked) {
+    Item item;
+    memset(static_cast<void*>(&item), 0, sizeof item);
+    item.ordinal = reject.ordinal;
+    RejectReader::Obstacle obstacle = reader_.read(reject, batch_.arena, item.record);
+    if (obstacle != RejectReader::Obstacle::none) reader_.refuse(reject, obstacle);
+    batch_.items.push_back(item);
+    revisions_.push_back(reject.revision + 1);
+  }
+  Page page;
+  while (int64_t landed = wave(page.counts)) page_landed_ += landed;
+  page.items = told_.data();
+  page.n = told_.size();
+  return page;
+}
+
+void Unpark::committed() {
+  landed_ += page_landed_;
+  after_ = next_after_;
+  size_ = std::min(size_ * 2, greatest_page);
+  if (!round_over_) return;
+  giving_up_ = landed_ == 0;
+  landed_ = 0;
+  after_ = 0;
+}
+
+bool Unpark::shrink() {
+  if (size_ == least_page) return false;
+  size_ = std::max(size_ / 4, least_page);
+  return true;
+}
+
+/// Loads what can be translated by now; the batch keeps the rest. How many items have an outcome since: what
+/// they have become may be what others of the page refer to.
+int64_t Unpark::wave(ledger::Counts& counts) {
+  if (batch_.items.empty()) return 0;
+  bridge::check_interrupts();
+  size_t settled;
+  {
+    bridge::AsUser as(role_);
+    if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    prepare_batch(plan_, batch_, run_, reader_.part(part_), options_);
+    settled = loader_->load(batch_, 0);
+  }
+  std::vector<size_t> decided;
+  std::vector<Item> rest;
+  std::vector<int32_t> rest_revisions;
+  for (size_t i = 0; i < batch_.items.size(); i++) {
+    Item& item = batch_.items[i];
+    if (giving_up_ && item.outcome == Outcome::parked) {
+      item.outcome = Outcome::invalid;
+      for (Issue* issue = item.issues; issue; issue = issue->next)
+        if (issue->rule == "reference") issue->warning = false;
+    }
+    if (i < settled && item.outcome != Outcome::parked) {
+      decided.push_back(i);
+      continue;
+    }
+    Item again;
+    memset(static_cast<void*>(&again), 0, sizeof again);
+    again.ordinal = item.ordinal;
+    again.record = item.record;
+    rest.push_back(again);
+    rest_revisions.push_back(revisions_[i]);
+  }
+  if (decided.empty()) return 0;
+  write(decided, counts);
+  batch_.items = std::move(rest);
+  revisions_ = std::move(rest_revisions);
+  return static_cast<int64_t>(decided.size());
+}
+
+/// New revisions for items at these positions of the batch.
+void Unpark::write(const std::vector<size_t>& positions, ledger::Counts& counts) {
+  std::vector<Item> items;
+  std::vector<int32_t> revisions;
+  std::unordered_map<const Item*, size_t> places;
+  for (size_t position : positions) {
+    places[&batch_.items[position]] = items.size();
+    items.push_back(batch_.items[position]);
+    revisions.push_back(revisions_[position]);
+  }
+  std::vector<ledger::Undo> undo = loader_->undo();
+  for (ledger::Undo& one : undo) one.item = &items[places.at(one.item)];
+  std::vector<ledger::Conflict> conflicts = loader_->conflicts();
+  for (ledger::Conflict& one : conflicts) one.item = &items[places.at(one.item)];
+  ledger::BatchRecord record;
+  record.run_id = run_.id;
+  record.kind = "settle";
+  record.part = part_;
+  record.range_no = 1;
+  record.epoch = 0;
+  record.started_at = now_text();
+  record.counts = ledger::count_outcomes(items.data(), items.size());
+  record.counts.read = 0;
+  record.counts.parked -= static_cast<int64_t>(items.size());
+  record.conflicts = &conflicts;
+  record.last_wins = policy_.duplicates == Duplicates::last;
+  ledger::write_batch(record, policy_.space, items.data(), items.size(), undo, revisions);
+  loader_->remember(items.data(), items.size(), 0);
+  counts += record.counts;
+  told_.insert(told_.end(), items.begin(), items.end());
+}
+
+}  // namespace portage::run
