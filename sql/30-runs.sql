@@ -33,6 +33,11 @@ CREATE FUNCTION portage.attach_table(run bigint, source regclass) RETURNS intege
 COMMENT ON FUNCTION portage.attach_table(bigint, regclass) IS
   'adds the rows of a table as a part, read by pages of its primary key; returns the part';
 
+CREATE FUNCTION portage.attach_source(run bigint) RETURNS integer
+  AS 'MODULE_PATHNAME', 'portage_attach_source' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION portage.attach_source(bigint) IS
+  'adds what the source of the pipeline''s definition has now; returns how many parts that are';
+
 CREATE FUNCTION portage.attach_large_object(run bigint, large_object oid) RETURNS integer
   AS 'MODULE_PATHNAME', 'portage_attach_large_object' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.attach_large_object(bigint, oid) IS 'adds a large object as a part; returns the part';
@@ -47,7 +52,7 @@ CREATE PROCEDURE portage.import(pipeline text, file text DEFAULT NULL, query tex
                                 INOUT run bigint DEFAULT NULL)
   AS 'MODULE_PATHNAME', 'portage_import' LANGUAGE C;
 COMMENT ON PROCEDURE portage.import(text, text, text, text, text, jsonb, text, bigint) IS
-  'the everyday command: opens a run, attaches file, query or payload, works it off and prints the summary';
+  'the everyday command: opens a run, attaches file, query or payload (else the pipeline''s source), works it off and prints the summary';
 
 CREATE FUNCTION portage.plan(run bigint DEFAULT NULL) RETURNS jsonb
   AS 'MODULE_PATHNAME', 'portage_plan_run' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -5,6 +5,7 @@
 #include "bridge/spi.hpp"
 #include "ledger/pipelines.hpp"
 #include "pipeline/checks.hpp"
+#include "pipeline/source_table.hpp"
 
 namespace portage {
 namespace {
@@ -36,6 +37,7 @@ void check_and_pin(StoredPipeline& pipeline) {
   if (!own_timezone.empty()) pipeline.timezone = own_timezone;
   std::unique_ptr<Plan> plan = Plan::compile(pipeline);
   try_checks(*plan);
+  try_source(*plan);
 }
 
 ledger::NewVersion version_of(const StoredPipeline& pipeline) {
@@ -85,8 +87,8 @@ PORTAGE_FUNCTION(portage_create_pipeline) {
     throw Error(ERRCODE_UNDEFINED_TABLE, format("relation with OID %u does not exist", table));
   pipeline.target_schema = names.schema;
   pipeline.target_name = names.name;
-  check_and_pin(pipeline);
   bridge::Spi spi;
+  check_and_pin(pipeline);
   int64_t id = ledger::insert_pipeline(pipeline.name, pipeline.owner, version_of(pipeline));
   spi.finish();
   return Int64GetDatum(id);

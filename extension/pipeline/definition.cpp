@@ -4,74 +4,13 @@
 #include <algorithm>
 #include <cctype>
 
-#include "pipeline/json_tree.hpp"
+#include "pipeline/definition_nodes.hpp"
 
 namespace portage {
 namespace {
 
+using namespace nodes;
 using formats::Kind;
-using Names = std::vector<std::string>;
-
-std::string listed(const Names& names) {
-  std::string text;
-  for (size_t i = 0; i < names.size(); i++) {
-    if (i > 0) text += i + 1 == names.size() ? " or " : ", ";
-    text += "\"" + names[i] + "\"";
-  }
-  return text;
-}
-
-[[noreturn]] void fault(const JsonNode& node, std::string message, std::string hint = "") {
-  throw DefinitionFault(node.path, std::move(message), std::move(hint));
-}
-
-[[noreturn]] void unsupported(const JsonNode& node, std::string message, std::string hint = "") {
-  throw DefinitionFault(node.path, std::move(message), std::move(hint), true);
-}
-
-void need_object(const JsonNode& node, const char* what) {
-  if (!node.is_object()) fault(node, std::string(what) + " must be an object");
-}
-
-const std::string& text_of(const JsonNode& node, const char* what) {
-  if (!node.is_string()) fault(node, std::string(what) + " must be a string");
-  if (node.text.find('\0') != std::string::npos) fault(node, std::string(what) + " must not contain \\u0000");
-  return node.text;
-}
-
-const std::string& nonempty_text_of(const JsonNode& node, const char* what) {
-  if (text_of(node, what).empty()) fault(node, std::string(what) + " must not be empty");
-  return node.text;
-}
-
-bool boolean_of(const JsonNode& node, const char* what) {
-  if (node.kind != Kind::boolean) fault(node, std::string(what) + " must be true or false");
-  return node.text == "true";
-}
-
-void known_keys(const JsonNode& object, const Names& known) {
-  for (const auto& [name, value] : object.members)
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      std::string hint = nearest_hint(name, known);
-      fault(value, "unknown key \"" + name + "\"",
-            hint.empty() ? "Known keys are " + listed(known) + "." : hint);
-    }
-}
-
-/// A list of names; one name alone may be written without brackets.
-Names names_of(const JsonNode& node, const char* what) {
-  Names names;
-  if (node.is_string()) return {nonempty_text_of(node, what)};
-  if (!node.is_list()) fault(node, std::string(what) + " must be a list of column names");
-  for (const JsonNode& element : node.elements) {
-    const std::string& name = nonempty_text_of(element, "a column name");
-    if (std::find(names.begin(), names.end(), name) != names.end())
-      fault(element, "column \"" + name + "\" is listed twice");
-    names.push_back(name);
-  }
-  if (names.empty()) fault(node, std::string(what) + " must not be empty");
-  return names;
-}
 
 formats::Path path_of(const JsonNode& node) {
   if (node.is_list()) {
@@ -230,9 +169,9 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
 
 DataCheck check_of(const std::string& name, const JsonNode& node) {
   // What verification looks at by itself; a result must not leave open whose it is.
-  static const Names built_in{
-      "balance",           "item_count",      "mapping",       "undo",    "row_hash", "duplicate_key",
-      "duplicate_content", "duplicate_match", "relationships", "unchanged_rows", "payload", "source"};
+  static const Names built_in{"balance",       "item_count",     "mapping",           "undo",
+                              "row_hash",      "duplicate_key",  "duplicate_content", "duplicate_match",
+                              "relationships", "unchanged_rows", "payload",           "source"};
   static const Names severities{"warning", "error", "critical"};
   DataCheck check;
   check.name = name;
@@ -346,7 +285,7 @@ OnConflict on_conflict_of(const JsonNode& node) {
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"merge", "after", "source", "missing", "retain"};
+  static const Names later{"merge", "after", "missing", "retain"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
@@ -384,7 +323,7 @@ Definition parse_definition(std::string_view json) {
   refuse_later_keys(root);
   known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
                     "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped",
-                    "exclusive", "csv"});
+                    "exclusive", "csv", "source"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -414,6 +353,7 @@ Definition parse_definition(std::string_view json) {
   if (auto* exclusive = root.find("exclusive"))
     definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
+  if (auto* source = root.find("source")) definition.source = source_of(*source, definition.format);
   if (auto* sensitive = root.find("sensitive")) {
     if (!sensitive->is_list()) fault(*sensitive, "\"sensitive\" must be a list of paths");
     for (const JsonNode& element : sensitive->elements) definition.sensitive.push_back(path_of(element));

@@ -89,6 +89,14 @@ struct DataVersion {
   std::vector<std::string> accept;  ///< scalars as text
 };
 
+/// Where a run takes its data from that is given none.
+struct PipelineSource {
+  enum class Kind : uint8_t { files, query, table };
+  Kind kind = Kind::files;
+  std::string text;              ///< a path or glob, the query, or the table's name
+  std::vector<std::string> key;  ///< query: column names; empty: its result is copied
+};
+
 /// A definition, checked as far as that goes without a database.
 struct Definition {
   Format format = Format::json;
@@ -107,6 +115,7 @@ struct Definition {
   bool scoped = true;
   bool exclusive = false;  ///< no other run on the same target
   CsvFormat csv;
+  std::optional<PipelineSource> source;
 };
 
 /// Reads a definition. Throws DefinitionFault.

@@ -112,39 +112,20 @@ PORTAGE_FUNCTION(portage_attach_table) {
   Arguments a(fcinfo);
   bridge::Spi spi;
   ledger::Run run = open_for_parts(a.run(0));
-  Oid table = a.oid(1, "source");
-  std::string name;
-  std::vector<std::string> columns;
-  {
-    bridge::Settings plain_path;
-    plain_path.set("search_path", "pg_catalog, pg_temp");
-    bridge::Result named = bridge::execute(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c "
-        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-        {bridge::param_oid(table)});
-    if (named.empty()) throw Error(ERRCODE_UNDEFINED_TABLE, "the source table does not exist");
-    name = named.text(0, 1);
-  }
-  {
-    bridge::Settings plain_path;
-    plain_path.set("search_path", "pg_catalog, pg_temp");
-    bridge::Result key = bridge::execute(
-        "SELECT a.attname::text FROM pg_catalog.pg_index i CROSS JOIN LATERAL "
-        "pg_catalog.unnest(i.indkey::int2[]) "
-        "WITH ORDINALITY AS k (attnum, position) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid "
-        "AND "
-        "a.attnum = k.attnum WHERE i.indrelid = $1 AND i.indisprimary AND k.position <= i.indnkeyatts "
-        "ORDER BY k.position",
-        {bridge::param_oid(table)});
-    for (size_t i = 0; i < key.size(); i++) columns.push_back(key.text(i, 1));
-  }
-  if (columns.empty())
-    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "table " + name + " has no primary key to be read by")
-        .hint("Use portage.attach_query(run, 'SELECT * FROM " + name +
-              "', key => ...), or snapshot => true.");
-  int32_t part = attach_query(run, "SELECT * FROM " + name, columns, false, name);
+  int32_t part = attach_table(run, source_table(a.oid(1, "source")));
   spi.finish();
   return Int32GetDatum(part);
+}
+
+PORTAGE_FUNCTION(portage_attach_source) {
+  Arguments a(fcinfo);
+  bridge::Spi spi;
+  ledger::Run run = open_for_parts(a.run(0));
+  size_t before = ledger::parts_of(run.id).size();
+  attach_source(run);
+  size_t after = ledger::parts_of(run.id).size();
+  spi.finish();
+  return Int32GetDatum(static_cast<int32_t>(after - before));
 }
 
 PORTAGE_FUNCTION(portage_attach_large_object) {
@@ -179,8 +160,8 @@ PORTAGE_FUNCTION(portage_import) {
   bridge::require_nonatomic(fcinfo, "import", "portage.migrate() for small payloads");
   bridge::Spi spi(true);
   int given = !a.null(1) + !a.null(2) + !a.null(3);
-  if (given != 1)
-    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "import() takes exactly one of file, query and payload")
+  if (given > 1)
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "import() takes one of file, query and payload")
         .hint("For example: CALL portage.import('vocabulary', file => '/srv/export/*.json');");
   int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(4).value_or(""), a.maybe_json(5).value_or("{}"),
                         std::nullopt, std::nullopt);
@@ -191,8 +172,10 @@ PORTAGE_FUNCTION(portage_import) {
     std::vector<std::string> key;
     if (!a.null(6)) key.push_back(a.text(6, "key"));
     attach_query(run, a.text(2, "query"), key, key.empty(), "query");
-  } else {
+  } else if (!a.null(3)) {
     submit(run, a.text(3, "payload"), {"payload", std::nullopt, std::nullopt, std::nullopt});
+  } else {
+    attach_source(run);
   }
   bridge::commit();
   run_here(id, true);

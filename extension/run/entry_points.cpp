@@ -152,6 +152,10 @@ int32_t attach_query(const ledger::Run& run, const std::string& query, const std
   return number;
 }
 
+int32_t attach_table(const ledger::Run& run, const SourceTable& table) {
+  return attach_query(run, "SELECT * FROM " + table.name, table.key, false, table.name);
+}
+
 void run_here(int64_t id, bool show_progress) {
   ledger::Run run = run_to_change(id);
   // What a run that was left had been asked for is over; a server that takes no writes is told of below.

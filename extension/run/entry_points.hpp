@@ -1,6 +1,7 @@
 // What the SQL-callable functions of run/ share: opening a run, adding parts, and running it here and now.
 #pragma once
 
+#include "pipeline/source_table.hpp"
 #include "run/worker.hpp"
 
 namespace portage::run {
@@ -24,6 +25,11 @@ int32_t submit(const ledger::Run&, std::string_view bytes, const Submission&);
 void attach_files(const ledger::Run&, const std::string& path_or_glob);
 int32_t attach_query(const ledger::Run&, const std::string& query, const std::vector<std::string>& key,
                      bool snapshot, const std::string& name);
+
+int32_t attach_table(const ledger::Run&, const SourceTable&);
+/// What the pipeline's own source has now, as the run's role (attach_source.cpp). 22023 without a source;
+/// 42501 where the pipeline's owner has not the rights of that role.
+void attach_source(const ledger::Run&);
 
 /// The run, if it may still take parts.
 ledger::Run open_for_parts(int64_t id);
