@@ -285,7 +285,7 @@ OnConflict on_conflict_of(const JsonNode& node) {
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"merge", "after", "missing", "retain"};
+  static const Names later{"merge", "after", "missing"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
@@ -323,7 +323,7 @@ Definition parse_definition(std::string_view json) {
   refuse_later_keys(root);
   known_keys(root, {"format", "items", "legacy_id", "columns", "rules", "checks", "where", "match", "key",
                     "on_conflict", "duplicates", "data_version", "timezone", "sensitive", "scoped",
-                    "exclusive", "csv", "source"});
+                    "exclusive", "csv", "source", "retain"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -353,6 +353,7 @@ Definition parse_definition(std::string_view json) {
   if (auto* exclusive = root.find("exclusive"))
     definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
+  if (auto* retain = root.find("retain")) definition.retain = nonempty_text_of(*retain, "\"retain\"");
   if (auto* source = root.find("source")) definition.source = source_of(*source, definition.format);
   if (auto* sensitive = root.find("sensitive")) {
     if (!sensitive->is_list()) fault(*sensitive, "\"sensitive\" must be a list of paths");

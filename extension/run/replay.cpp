@@ -47,6 +47,7 @@ Replay::Replay(const ledger::Run& run, Commits commits)
       options_(parse_options(run.options)),
       role_(role_of(run)),
       page_size_(first_page) {
+  refuse_purged(run.id);
   options_.sample.reset();  // what was sampled out is no reject; a corrected id is meant to land
   StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
   pipeline.timezone = run.timezone;
