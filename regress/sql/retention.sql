@@ -64,7 +64,7 @@ SELECT bool_and(passed) AS verified FROM portage.verify(:later);
 CALL portage.rollback(:later);
 CALL portage.rollback(:kept);
 SELECT * FROM t ORDER BY id;
-SELECT legacy_id, run_id = :run AS of_the_purged_run FROM portage.legacy_mappings ORDER BY 1;
+SELECT legacy_id, run_id = :run AS of_the_purged_run FROM portage.legacy_mappings JOIN portage.pipelines p ON p.id = pipeline_id WHERE p.name = 'old' ORDER BY 1;
 
 -- 4. A run between others, taken back by force before it is purged: who comes back later goes past it.
 SELECT run_id AS a FROM portage.migrate('old', '{"id": 1, "v": "A"}') \gset
@@ -75,7 +75,7 @@ CALL portage.purge('90 days');
 SELECT status, known(id) FROM portage.migration_runs WHERE id = :a;
 CALL portage.rollback(:b, drifted => 'force');
 SELECT * FROM t WHERE id = 1;
-SELECT legacy_id, run_id = :run AS of_the_purged_run FROM portage.legacy_mappings WHERE legacy_id = '1';
+SELECT legacy_id, run_id = :run AS of_the_purged_run FROM portage.legacy_mappings JOIN portage.pipelines p ON p.id = pipeline_id WHERE p.name = 'old' AND legacy_id = '1';
 
 -- 5. In batches: a run of more items than one of them.
 CREATE TABLE large (id int PRIMARY KEY, v text);
