@@ -11,7 +11,7 @@ using bridge::Error;
 
 namespace {
 
-constexpr int steps_a_tick = 20;
+constexpr int steps_a_tick = 200;  // some seconds; others wait for the heartbeat, too
 
 /// A replay of the run may be under way, which its state does not tell.
 bool in_use(const ledger::PurgeableRun& run) {
@@ -26,15 +26,17 @@ bool purge(std::optional<int64_t> pipeline_id, TimestampTz ended_before, ledger:
   int64_t after = 0;
   while (std::optional<ledger::PurgeableRun> run = ledger::next_to_purge(pipeline_id, ended_before, after)) {
     after = run->id;
-    if (in_use(*run)) {
+    bool enough = steps && *steps <= 0;
+    if (enough || in_use(*run)) {
       bridge::commit();
+      if (enough) return false;
       continue;
     }
     ledger::Purge purge(run->id, erased);
     bool more = true;
     while (more) {
       bridge::commit();
-      if (steps && --*steps < 0) return false;
+      if (steps) --*steps;
       bridge::check_interrupts();
       more = purge.step();
     }

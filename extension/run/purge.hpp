@@ -7,7 +7,7 @@
 namespace portage::run {
 
 /// Erases what ended before that time, of one pipeline or of all, in a procedure that may commit. With
-/// `steps`, so many transactions at most: false if more is left.
+/// `steps`, no further run is begun after so many transactions: false if more is left.
 bool purge(std::optional<int64_t> pipeline_id, TimestampTz ended_before, ledger::Erased&,
            std::optional<int> steps = std::nullopt);
 

@@ -115,6 +115,15 @@ CALL portage.tick(now => :'due');
 SELECT known(:third);
 CALL portage.tick(now => :'later_on');
 SELECT known(:third);
+-- Many runs: a portion with each heartbeat, until none is left.
+SELECT count(portage.migrate('short', format('{"id": %s, "v": "m"}', 1000 + g))) FROM generate_series(1, 90) g;
+UPDATE portage.migration_runs SET completed_at = now() - interval '31 days' WHERE pipeline = 'short' AND purged_at IS NULL AND expires_at IS NULL;
+UPDATE portage.pipelines SET retained_at = NULL;
+CALL portage.tick();
+SELECT count(*) BETWEEN 1 AND 89 AS some_are_left FROM portage.migration_runs WHERE pipeline = 'short' AND purged_at IS NULL AND expires_at IS NULL;
+CALL portage.tick();
+CALL portage.tick();
+SELECT count(*) AS left FROM portage.migration_runs WHERE pipeline = 'short' AND purged_at IS NULL AND expires_at IS NULL;
 -- Other pipelines' runs are none of its business.
 SELECT known(:later) AS of_another_pipeline;
 

@@ -76,6 +76,11 @@ def test_in_time(admin):
                                                   'FROM portage.migration_runs WHERE id = %s', run))
     tick(admin, '2031-01-01 02:01Z')
     check('once', len(runs(admin, 'time')) == 1)
+    schedule(admin, 'look', '0 2 * * *', '2031-01-01 02:00Z', detect_only=True)
+    tick(admin, '2031-01-01 02:00Z')
+    check('detect_only: the run says what it would do', ended(admin, 'look') == ['completed'] and admin.value(
+        "SELECT dry_run AND inserted = %s FROM portage.migration_runs WHERE scope = 'look'", ITEMS))
+    check('... and does not', admin.value("SELECT count(*) FROM target WHERE owner = 'look'") == 0)
 
 
 def test_catch_up(admin):
