@@ -70,7 +70,7 @@ pg_portage.so: $(SRC)/extension/exports.map
 # Half of the time of a build would go into reading the headers of Postgres and of the standard library: they are
 # precompiled. Not for files that must see another library before Postgres, or no Postgres at all.
 PRECOMPILED := build/precompiled.hpp.gch
-WITHOUT := $(patsubst $(SRC)/extension/%.cpp,%,$(wildcard $(SRC)/extension/formats/*.cpp) $(shell grep -l 'nlohmann/' $(SOURCES)))
+WITHOUT := $(patsubst $(SRC)/extension/%.cpp,%,$(shell grep -lE 'nlohmann/|formats/no_postgres' $(SOURCES)))
 
 $(PRECOMPILED): $(SRC)/extension/bridge/pg.hpp $(BUILT_FOR)
 	@mkdir -p $(@D)

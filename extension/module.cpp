@@ -18,6 +18,7 @@ constinit int progress_interval = 500;
 constinit int migrate_limit = 64;
 constinit int lease_duration = 30000;
 constinit int lock_timeout = 1000;
+constinit int cron_history = 7;
 constinit char* admin_role = nullptr;
 constinit char* scope = nullptr;
 constinit char* databases = nullptr;
@@ -49,6 +50,9 @@ void _PG_init(void) {
   DefineCustomIntVariable("portage.lock_timeout", "How long a batch waits for a lock before it steps back.",
                           "It is rolled back, the run holds, and the batch is tried again.", &lock_timeout,
                           1000, 10, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("portage.cron_history",
+                          "How many days of what pg_cron writes about the heartbeat tick() keeps.",
+                          "-1: all.", &cron_history, 7, -1, 36500, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable(
       "portage.admin_role", "Members of this role see every pipeline and run, and may cancel and drop them.",
       "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);

@@ -15,12 +15,14 @@ CREATE TABLE portage.pipelines (
   owner oid NOT NULL,
   owner_name name NOT NULL,
   current_version integer NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  retained_at timestamptz
 );
 COMMENT ON TABLE portage.pipelines IS 'a pipeline; its definitions are in pipeline_versions';
 COMMENT ON COLUMN portage.pipelines.owner IS 'the owner''s oid when the pipeline was created; the name is what counts, as an oid may mean somebody else after a restore';
 COMMENT ON COLUMN portage.pipelines.owner_name IS 'role that owns the pipeline: its expressions are evaluated as this role';
 COMMENT ON COLUMN portage.pipelines.current_version IS 'the version that new runs use';
+COMMENT ON COLUMN portage.pipelines.retained_at IS 'when tick() last looked for runs that "retain" lets go';
 
 CREATE TABLE portage.pipeline_versions (
   pipeline_id bigint NOT NULL,

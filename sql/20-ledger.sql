@@ -61,6 +61,7 @@ CREATE TABLE portage.migration_runs (
   replay_cursor    bigint,
   references_tried_at timestamptz,
   cleaned_at       timestamptz,
+  purged_at        timestamptz,
   CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
@@ -71,6 +72,7 @@ COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the cou
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
 COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped what the run had kept for later: it cannot be taken back any more';
+COMMENT ON COLUMN portage.migration_runs.purged_at IS 'when retention erased what is known of the run''s items; infinity: it has begun to';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
 COMMENT ON COLUMN portage.migration_runs.owner_lease IS 'until when the owner has promised a sign of life (portage.lease_duration)';
 COMMENT ON COLUMN portage.migration_runs.requested IS 'what an operator wants of the owner; it obeys between two batches';

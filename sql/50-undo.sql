@@ -37,6 +37,12 @@ CREATE FUNCTION portage.cleanup(run bigint) RETURNS jsonb
 COMMENT ON FUNCTION portage.cleanup(bigint) IS
   'drops what an ended run keeps for later: payload, raw input of rejects, before-images; it cannot be rolled back after that';
 
+CREATE PROCEDURE portage.purge(older_than interval)
+  AS 'MODULE_PATHNAME', 'portage_purge' LANGUAGE C;
+COMMENT ON PROCEDURE portage.purge(interval) IS
+  'erases what is known of the items of all runs that ended longer ago, but for those that keep() saved; runs, parts and mappings stay';
+REVOKE EXECUTE ON PROCEDURE portage.purge(interval) FROM PUBLIC;
+
 CREATE FUNCTION portage.snapshot(run bigint, part integer) RETURNS bytea
   AS 'MODULE_PATHNAME', 'portage_snapshot' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.snapshot(bigint, integer) IS 'what was submitted as a part of a run, byte by byte';

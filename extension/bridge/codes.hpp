@@ -33,6 +33,7 @@ inline constexpr int has_dependants = PORTAGE_SQLSTATE('0', '2', '1');     ///< 
 inline constexpr int verification_failed = PORTAGE_SQLSTATE('0', '2', '2'); ///< a check of severity critical did not pass
 inline constexpr int not_a_reject = PORTAGE_SQLSTATE('0', '3', '0');       ///< replay: the item landed, or there is none
 inline constexpr int raw_input_missing = PORTAGE_SQLSTATE('0', '3', '1');  ///< replay: no item that could be read again
+inline constexpr int invalid_schedule = PORTAGE_SQLSTATE('0', '5', '0');   ///< a cron expression, or windows that leave no time
 // clang-format on
 
 }  // namespace portage::codes

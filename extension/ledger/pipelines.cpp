@@ -201,10 +201,12 @@ int append_version(int64_t id, Oid author, const NewVersion& fresh) {
 void delete_pipeline(int64_t id) {
   constinit static Statement grants("DELETE FROM portage.pipeline_grants WHERE pipeline_id = $1");
   constinit static Statement versions("DELETE FROM portage.pipeline_versions WHERE pipeline_id = $1");
+  constinit static Statement schedules("DELETE FROM portage.schedule_rows WHERE pipeline_id = $1");
   constinit static Statement pipelines("DELETE FROM portage.pipelines WHERE id = $1");
   AsLedger ledger;
   grants.run(id);
   versions.run(id);
+  schedules.run(id);
   pipelines.run(id);
 }
 

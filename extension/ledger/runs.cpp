@@ -96,7 +96,7 @@ void Counts::operator+=(const Counts& o) {
 }
 
 int64_t insert_run(const NewRun& run) {
-  Oid role = GetUserId(), session = GetSessionUserId();
+  Oid role = GetUserId(), session = OidIsValid(run.session_role) ? run.session_role : GetSessionUserId();
   std::string role_name = user_name(role), session_name = user_name(session);
   AsLedger as;
   static const Statement insert(

@@ -43,9 +43,10 @@ struct NewRun {
   int version;
   std::string scope, options, timezone;
   std::optional<std::string> name, metadata;
+  Oid session_role = InvalidOid;  ///< as whom a background worker connects; none: the session user
 };
 
-int64_t insert_run(const NewRun&);  ///< status pending, role and session role the current ones
+int64_t insert_run(const NewRun&);  ///< status pending, role the current one
 std::optional<Run> find_run(int64_t id);
 std::optional<int64_t> latest_run_of_role();  ///< the newest run whose role is the current user
 /// Another run of the pipeline and scope that is active (queued, running, paused, verifying, rolling_back).

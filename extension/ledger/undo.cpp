@@ -234,10 +234,12 @@ std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<st
 std::string rollback_obstacle(int64_t run_id) {
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT dry_run, cleaned_at IS NOT NULL FROM portage.migration_runs WHERE id = $1");
+      "SELECT dry_run, cleaned_at IS NOT NULL, purged_at IS NOT NULL FROM portage.migration_runs WHERE id = "
+      "$1");
   Result rows = select.run(run_id);
   if (rows.empty()) return "";
   if (rows.boolean(0, 1)) return "a dry run wrote nothing to the target";
+  if (rows.boolean(0, 3)) return "it was purged: nothing is known of its items any more";
   if (rows.boolean(0, 2)) return "its before-images were dropped by portage.cleanup()";
   return "";
 }

@@ -2,7 +2,7 @@
 // has a SET clause, because the caller's search_path is what a version pins.
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
-#include "bridge/spi.hpp"
+#include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/references.hpp"
 #include "pipeline/checks.hpp"
@@ -25,6 +25,22 @@ std::string setting(const char* name) {
   return bridge::guarded([=] { return GetConfigOption(name, false, false); });
 }
 
+/// How long runs are to be known: an interval that is read when the time has come.
+void try_retention(const std::string& interval) {
+  if (interval.empty()) return;
+  bool positive = false;
+  std::optional<Error> error = bridge::attempt([&] {
+    positive =
+        bridge::execute("SELECT $1::pg_catalog.interval OPERATOR(pg_catalog.>) '0'::pg_catalog.interval",
+                        {bridge::param(interval)})
+            .boolean(0, 1);
+  });
+  if (!error && positive) return;
+  throw Error(codes::invalid_definition, "\"retain\" must be a positive interval, not \"" + interval + "\"")
+      .detail("at retain")
+      .hint("For example: \"90 days\".");
+}
+
 /// Compiles the definition against its target, only to see whether it can be; fills in what is pinned.
 void check_and_pin(StoredPipeline& pipeline) {
   pipeline.search_path = setting("search_path");
@@ -40,6 +56,7 @@ void check_and_pin(StoredPipeline& pipeline) {
   try_checks(*plan);
   try_source(*plan);
   ledger::check_references(*plan, pipeline.name);
+  try_retention(plan->definition().retain);
 }
 
 ledger::NewVersion version_of(const StoredPipeline& pipeline) {

@@ -132,6 +132,7 @@ struct Definition {
   bool exclusive = false;  ///< no other run on the same target
   CsvFormat csv;
   std::optional<PipelineSource> source;
+  std::string retain;  ///< "" or an interval: how long ended runs are known item by item
 };
 
 /// Reads a definition. Throws DefinitionFault.

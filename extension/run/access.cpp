@@ -2,6 +2,7 @@
 #include "run/access.hpp"
 
 #include "bridge/codes.hpp"
+#include "ledger/retention.hpp"
 #include "settings.hpp"
 
 extern "C" {
@@ -76,6 +77,13 @@ Oid role_of(const ledger::Run& run) {
         .detail("A run accesses its sources and target as the role that opened it, whoever continues it.")
         .hint("GRANT " + bridge::quoted(run.role_name) + " to yourself, or let that role continue the run.");
   return role;
+}
+
+void refuse_purged(int64_t id) {
+  if (!ledger::purged(id)) return;
+  throw Error(codes::wrong_state, bridge::format("run %lld was purged", static_cast<long long>(id)))
+      .detail("Nothing is known of its items any more.")
+      .hint("The mappings are still known: an import finds what has changed.");
 }
 
 int64_t latest_run() {

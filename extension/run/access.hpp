@@ -16,6 +16,8 @@ bool sees_raw(int64_t id);
 /// The role of the run, as which its sources and target are accessed. 42501 if the current user cannot SET
 /// ROLE to it.
 Oid role_of(const ledger::Run&);
+/// PZ006 for a run of whose items nothing is known any more.
+void refuse_purged(int64_t id);
 /// The caller's latest run. PZ005 if there is none.
 int64_t latest_run();
 /// Raises 42501 if the session is limited to another scope (portage.scope).

@@ -1,4 +1,4 @@
-// See background.hpp; with the SQL-callable functions start, tick, wait and what a worker itself calls
+// See background.hpp; with the SQL-callable functions start, wait and what a worker itself calls
 // (sql/32-background.sql).
 #include "run/background.hpp"
 
@@ -9,7 +9,6 @@
 #include "run/access.hpp"
 #include "run/arguments.hpp"
 #include "run/entry_points.hpp"
-#include "run/parked.hpp"
 #include "run/states.hpp"
 
 namespace portage::run {
@@ -79,6 +78,12 @@ void send_worker(const ledger::Run& run) {
   bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
 }
 
+void start(int64_t id) {
+  ledger::Run run = run_to_change(id);
+  if (!waits(run)) move(run.id, run.status, "queued", "queued");
+  send_worker(run);
+}
+
 void send_helpers(const ledger::Run& run, int count) {
   Oid role = role_of(run), session = ledger::role_named(run.session_role);
   if (obstacle({run.id, run.session_role, run.role_name}, session, role)) return;
@@ -108,19 +113,7 @@ using namespace portage::run;
 PORTAGE_FUNCTION(portage_start) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run_or_latest(0));
-  if (!waits(run)) move(run.id, run.status, "queued", "queued");
-  send_worker(run);
-  spi.finish();
-  return 0;
-}
-
-PORTAGE_FUNCTION(portage_tick) {
-  bridge::require_nonatomic(fcinfo, "tick", "", "while it works");
-  bridge::Spi spi(true);
-  send_waiting_workers(true, false);
-  bridge::commit();
-  settle_waiting_runs_of_user();
+  start(a.run_or_latest(0));
   spi.finish();
   return 0;
 }

@@ -10,6 +10,10 @@ namespace portage::run {
 /// could: the run's session user may not log in (0A000), connect or set the run's role (42501), or is gone.
 void send_worker(const ledger::Run&);
 
+/// Has a background worker work the run off, as start() does: PZ006 where it cannot begin, and the errors of
+/// send_worker().
+void start(int64_t id);
+
 /// Asks for background workers that join those of a run which this session has begun. Fewer come, or none,
 /// where there are no slots, or the session user may not log in: the run goes on without.
 void send_helpers(const ledger::Run&, int count);

@@ -1,5 +1,7 @@
-// The operator's control over runs: pause, resume, retry, cancel (sql/32-background.sql). Whoever works on a
-// run obeys between two batches (ownership.hpp); where nobody does, it is done here.
+// See control.hpp; with the SQL-callable functions of the operator (sql/32-background.sql). Whoever works on
+// a run obeys between two batches (ownership.hpp); where nobody does, it is done here.
+#include "run/control.hpp"
+
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "ledger/pipelines.hpp"
@@ -39,6 +41,27 @@ bool ask_owner(const ledger::Run& run, Request request) {
 
 }  // namespace
 
+namespace portage::run {
+
+void cancel(int64_t id) {
+  ledger::Run run = run_to_control(id);
+  if (!may_become(run.status, "cancelled")) refuse_transition(run.id, run.status, "cancelled");
+  if (ask_owner(run, Request::cancel)) return;
+  move(run.id, run.status, "cancelled", "cancelled");
+  ledger::finish_run(run.id, "cancelled", "", "", "");
+}
+
+void retry(int64_t id) {
+  ledger::Run run = run_to_control(id);
+  if (run.status != "failed") refuse_transition(run.id, run.status, "running");
+  // What failed in mid-rollback goes on with that.
+  bool taken_back = ledger::rollback_options(run.id) != "";
+  move(run.id, run.status, taken_back ? "rolling_back" : "running", "retried");
+  send_worker(run);
+}
+
+}  // namespace portage::run
+
 PORTAGE_FUNCTION(portage_pause) {
   Arguments a(fcinfo);
   bridge::Spi spi;
@@ -52,12 +75,7 @@ PORTAGE_FUNCTION(portage_pause) {
 PORTAGE_FUNCTION(portage_cancel) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_control(a.run(0));
-  if (!may_become(run.status, "cancelled")) refuse_transition(run.id, run.status, "cancelled");
-  if (!ask_owner(run, Request::cancel)) {
-    move(run.id, run.status, "cancelled", "cancelled");
-    ledger::finish_run(run.id, "cancelled", "", "", "");
-  }
+  cancel(a.run(0));
   spi.finish();
   return 0;
 }
@@ -83,12 +101,7 @@ PORTAGE_FUNCTION(portage_resume) {
 PORTAGE_FUNCTION(portage_retry) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_control(a.run(0));
-  if (run.status != "failed") refuse_transition(run.id, run.status, "running");
-  // What failed in mid-rollback goes on with that.
-  bool taken_back = ledger::rollback_options(run.id) != "";
-  move(run.id, run.status, taken_back ? "rolling_back" : "running", "retried");
-  send_worker(run);
+  retry(a.run(0));
   spi.finish();
   return 0;
 }

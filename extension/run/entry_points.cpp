@@ -42,12 +42,12 @@ void require_format(const ledger::Run& run, Format wanted, const char* what) {
 
 int64_t open_run(const std::string& pipeline_name, const std::string& scope, const std::string& options,
                  const std::optional<std::string>& name, const std::optional<std::string>& metadata,
-                 bool announce) {
+                 bool announce, Oid session_role) {
   StoredPipeline pipeline = ledger::find_pipeline(pipeline_name, ledger::Need::run);
   require_scope(scope);
   parse_options(options);
-  ledger::NewRun run{pipeline.id,       pipeline.name, pipeline.version, scope, options,
-                     pipeline.timezone, name,          metadata};
+  ledger::NewRun run{pipeline.id,       pipeline.name, pipeline.version, scope,       options,
+                     pipeline.timezone, name,          metadata,         session_role};
   int64_t id = ledger::insert_run(run);
   if (announce) ledger::add_event(id, "run_created");
   return id;

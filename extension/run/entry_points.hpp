@@ -7,10 +7,10 @@
 namespace portage::run {
 
 /// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id. `announce`:
-/// with an event.
+/// with an event. `session_role`: in whose name, if it is not the session user's.
 int64_t open_run(const std::string& pipeline, const std::string& scope, const std::string& options,
                  const std::optional<std::string>& name, const std::optional<std::string>& metadata,
-                 bool announce = true);
+                 bool announce = true, Oid session_role = InvalidOid);
 
 /// What submit() is told about a chunk.
 struct Submission {

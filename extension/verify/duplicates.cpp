@@ -102,8 +102,9 @@ class MappingWalk {
   int64_t mappings() const {
     ledger::AsLedger as;
     Result rows = bridge::execute(
-        "SELECT coalesce(sum(r.read), 0)::bigint FROM portage.migration_batches r JOIN "
-        "portage.migration_runs m ON m.id = r.run_id WHERE m.pipeline_id = $1 AND r.kind = 'import'",
+        "SELECT coalesce(sum(coalesce(m.read, (SELECT sum(b.read) FROM portage.migration_batches b WHERE "
+        "b.run_id = "
+        "m.id))), 0)::bigint FROM portage.migration_runs m WHERE m.pipeline_id = $1",
         {param(scene_.space.pipeline_id)});
     return rows.bigint(0, 1);
   }

@@ -5,6 +5,7 @@
 #include "bridge/json.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/pipelines.hpp"
+#include "run/access.hpp"
 
 namespace portage::verify {
 
@@ -62,6 +63,7 @@ Verification::Verification(const ledger::Run& run, Oid role, Depth depth)
   if (!run.sealed)
     throw Error(codes::wrong_state, format("run %lld has not been started", id))
         .detail("There is nothing to verify.");
+  run::refuse_purged(run.id);
   if (was_dry(run.id))
     throw Error(codes::wrong_state, format("run %lld was a dry run", id))
         .detail("It wrote nothing that could be verified.");

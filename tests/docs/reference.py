@@ -112,6 +112,8 @@ def check_options(reference):
     text = section(reference, '## Options of a run')
     same('options', first_cells(text), known)
     same('options of later versions', first_cells(section(text, '### Not yet')), later)
+    table = one(r'constexpr Known known\[\] = \{\n(.*?)\n\};', read('extension/schedule/options.cpp'))
+    same('options of a schedule', first_cells(section(reference, '### Options of a schedule')), re.findall(r'^    \{"(\w+)",', table, re.M))
 
 
 def check_definition_keys():

@@ -12,9 +12,9 @@ from portage_server import Server, check, finish  # noqa: E402
 from sessions import Session, ndjson, told  # noqa: E402
 
 LEDGER = ['pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
-          'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_corrections',
+          'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_corrections', 'schedule_rows',
           'legacy_mappings', 'migration_undo', 'predictions', 'migration_events', 'data_integrity_checks']
-RAW = ['migration_payloads', 'item_rows', 'item_corrections', 'migration_undo', 'predictions']
+RAW = ['migration_payloads', 'item_rows', 'item_corrections', 'migration_undo', 'predictions', 'schedule_rows']
 
 names = itertools.count(1)
 
