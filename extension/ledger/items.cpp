@@ -287,13 +287,21 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   return found;
 }
 
+int64_t count_mappings(const MappingSpace& space) {
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT count(*) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2");
+  return select.run(space.pipeline_id, space.scope).bigint(0, 1);
+}
+
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& space, int64_t run_id,
                                                          const std::vector<std::string>& keys) {
   std::unordered_map<std::string, int64_t> written;
   if (keys.empty()) return written;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND "
+      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 "
+      "AND "
       "run_id = $3 AND target_key = ANY ($4 COLLATE \"C\") GROUP BY 1");
   bridge::Result rows =
       select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(keys)});

@@ -27,7 +27,10 @@ std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>
 /// The same for ids; one whose data() is nullptr has none.
 std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<std::string_view>& legacy_ids,
                                    formats::Arena&);
-/// Which of these target keys were written by the run, and the lowest ordinal that did. For duplicates between batches.
+/// How many mappings there are.
+int64_t count_mappings(const MappingSpace&);
+/// Which of these target keys were written by the run, and the lowest ordinal that did. For duplicates
+/// between batches.
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,
                                                          const std::vector<std::string>& keys);
 
