@@ -13,7 +13,7 @@ from sessions import Session, ndjson, told  # noqa: E402
 
 LEDGER = ['pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
           'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_corrections',
-          'legacy_mappings', 'migration_undo', 'predictions', 'migration_events', 'data_integrity_checks']
+          'legacy_mappings', 'migration_undo', 'source_cursors', 'predictions', 'migration_events', 'data_integrity_checks']
 RAW = ['migration_payloads', 'item_rows', 'item_corrections', 'migration_undo', 'predictions']
 
 names = itertools.count(1)
