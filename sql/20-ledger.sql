@@ -104,10 +104,17 @@ CREATE TABLE portage.migration_parts (
   modified_at  timestamptz,
   created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   skipped      text,
+  cursor_column text,
+  cursor_type  text,
+  source_table text,
+  cursor_from  text,
   PRIMARY KEY (run_id, part)
 );
 COMMENT ON TABLE portage.migration_parts IS 'one payload, file, query or large object of a run, in order of submission';
 COMMENT ON COLUMN portage.migration_parts.last_key IS 'query: the greatest key when the run was sealed; what comes after it is the next run''s';
+COMMENT ON COLUMN portage.migration_parts.cursor_column IS 'query: the first column of its key, by which later runs read on';
+COMMENT ON COLUMN portage.migration_parts.source_table IS 'query with a cursor: the table that it reads, if it is one';
+COMMENT ON COLUMN portage.migration_parts.cursor_from IS 'the cursor''s value from which on the run reads; null: from the beginning';
 COMMENT ON COLUMN portage.migration_parts.skipped IS 'why the whole part was not read, if it was not';
 
 CREATE TABLE portage.migration_payloads (
@@ -245,6 +252,22 @@ COMMENT ON COLUMN portage.legacy_mappings.image IS
 COMMENT ON COLUMN portage.legacy_mappings.source_hash IS 'hash of the incoming typed values: change detection';
 COMMENT ON COLUMN portage.legacy_mappings.row_hash IS 'hash of the stored row after triggers and defaults: drift detection';
 
+CREATE TABLE portage.source_cursors (
+  pipeline_id   bigint NOT NULL,
+  scope         text NOT NULL COLLATE "C",
+  run_id        bigint NOT NULL,
+  source        text NOT NULL,
+  cursor_column text NOT NULL,
+  position      text NOT NULL,
+  batch_id      bigint NOT NULL,
+  moved_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  PRIMARY KEY (pipeline_id, scope, run_id)
+);
+COMMENT ON TABLE portage.source_cursors IS 'up to where a run has read the source of its pipeline; the row moved last is where the next run reads on';
+COMMENT ON COLUMN portage.source_cursors.source IS 'the query that was read; the positions of another one do not count for it';
+COMMENT ON COLUMN portage.source_cursors.position IS 'the cursor''s value in the last row that was read, as text';
+COMMENT ON COLUMN portage.source_cursors.batch_id IS 'the batch that moved it: a rollback forgets what was reached since the run''s first batch';
+
 CREATE TABLE portage.migration_undo (
   run_id             bigint NOT NULL,
   ordinal            bigint NOT NULL,
@@ -332,6 +355,7 @@ CREATE TABLE portage.migration_events (
 );
 CREATE UNIQUE INDEX migration_events_run ON portage.migration_events (run_id, seq);
 COMMENT ON TABLE portage.migration_events IS 'what happened to a run, append-only: audit log, history and outbox in one';
+COMMENT ON COLUMN portage.migration_events.run_id IS 'the run; 0: the event is of a pipeline, which the details name';
 
 -- Dump and restore carry the ledger and its numbering.
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_runs', '');
@@ -344,6 +368,7 @@ SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches_id_seq', '
 SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.source_cursors', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_conflicts', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');

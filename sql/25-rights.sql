@@ -22,6 +22,7 @@ ALTER TABLE portage.migration_batches ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.data_integrity_checks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.legacy_mappings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.source_cursors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_corrections ENABLE ROW LEVEL SECURITY;
@@ -38,14 +39,19 @@ CREATE POLICY ranges_of_runs ON portage.migration_ranges FOR SELECT
 CREATE POLICY batches_of_runs ON portage.migration_batches FOR SELECT
   USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
 CREATE POLICY events_of_runs ON portage.migration_events FOR SELECT
-  USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
+  USING (run_id IN (SELECT r.id FROM portage.migration_runs r)
+         OR (run_id = 0 AND portage.in_scope(details ->> 'scope')
+             AND (details ->> 'pipeline_id')::bigint IN (SELECT p.id FROM portage.pipelines p)));
 CREATE POLICY checks_of_runs ON portage.data_integrity_checks FOR SELECT
   USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
 CREATE POLICY mappings_of_runs ON portage.legacy_mappings FOR SELECT
   USING (portage.in_scope(scope) AND run_id IN (SELECT r.id FROM portage.migration_runs r));
+CREATE POLICY cursors_of_runs ON portage.source_cursors FOR SELECT
+  USING (portage.in_scope(scope) AND run_id IN (SELECT r.id FROM portage.migration_runs r));
 
 GRANT SELECT ON portage.migration_runs, portage.migration_parts, portage.migration_ranges, portage.migration_batches,
-  portage.migration_events, portage.data_integrity_checks, portage.legacy_mappings TO PUBLIC;
+  portage.migration_events, portage.data_integrity_checks, portage.legacy_mappings,
+  portage.source_cursors TO PUBLIC;
 
 CREATE VIEW portage.visible_runs WITH (security_barrier) AS
   SELECT r.id AS run_id, r.pipeline_id, r.pipeline, r.scope,

@@ -32,6 +32,10 @@ void erase_history(int64_t pipeline_id) {
     bridge::execute(std::string("DELETE FROM portage.") + table +
                         " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
                     {param(pipeline_id)});
+  bridge::execute(
+      "DELETE FROM portage.migration_events WHERE run_id = 0 AND (details ->> 'pipeline_id')::bigint = $1",
+      {param(pipeline_id)});
+  bridge::execute("DELETE FROM portage.source_cursors WHERE pipeline_id = $1", {param(pipeline_id)});
   bridge::execute("DELETE FROM portage.legacy_mappings WHERE pipeline_id = $1", {param(pipeline_id)});
   bridge::execute("DELETE FROM portage.migration_runs WHERE pipeline_id = $1", {param(pipeline_id)});
 }

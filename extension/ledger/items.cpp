@@ -357,6 +357,13 @@ void read_images(const MappingSpace& space, const std::vector<Item*>& items, std
     wanted[static_cast<size_t>(rows.bigint(i, 1)) - 1]->image = arena.copy(rows.text(i, 2));
 }
 
+int64_t count_mappings(const MappingSpace& space) {
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT count(*) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2");
+  return select.run(space.pipeline_id, space.scope).bigint(0, 1);
+}
+
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& space, int64_t run_id,
                                                          const std::vector<std::string>& keys) {
   std::unordered_map<std::string, int64_t> written;

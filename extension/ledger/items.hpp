@@ -32,6 +32,8 @@ std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<std::s
 /// Fills in the images of those of the mappings that have one; mappings[i] is of items[i].
 void read_images(const MappingSpace&, const std::vector<Item*>& items, std::vector<Mapping*>& mappings,
                  formats::Arena&);
+/// How many mappings there are.
+int64_t count_mappings(const MappingSpace&);
 /// Which of these target keys were written by the run, and the lowest ordinal that did. For duplicates
 /// between batches.
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,

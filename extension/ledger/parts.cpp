@@ -26,15 +26,17 @@ int32_t insert_part(int64_t run_id, const Part& part) {
   static const Statement insert(
       "INSERT INTO portage.migration_parts (run_id, part, kind, name, path, query, key_columns, "
       "large_object, "
-      "byte_length, data_version, device, inode, modified_at, search_path) SELECT $1, coalesce(max(part), 0) "
+      "byte_length, data_version, device, inode, modified_at, search_path, cursor_column, cursor_type, "
+      "source_table) SELECT $1, coalesce(max(part), 0) "
       "+ 1, $2, $3, "
       "nullif($4, ''), nullif($5, ''), $6, nullif($7, 0::oid), $8, $9, $10, $11, $12::timestamptz, "
-      "nullif($13, '') "
+      "nullif($13, ''), nullif($14, ''), nullif($15, ''), nullif($16, '') "
       "FROM portage.migration_parts WHERE run_id = $1 RETURNING part");
   return insert({param(run_id), param(part.kind), param(part.name), param(part.path), param(part.query),
                  bridge::param_text_array(part.key_columns), bridge::param_oid(part.large_object),
                  param(part.byte_length), param(part.data_version), param(part.device), param(part.inode),
-                 param(part.modified_at), param(part.search_path)})
+                 param(part.modified_at), param(part.search_path), param(part.cursor_column),
+                 param(part.cursor_type), param(part.source_table)})
       .integer(0, 1);
 }
 
@@ -44,7 +46,8 @@ std::vector<Part> parts_of(int64_t run_id) {
       "SELECT part, kind, name, coalesce(path, ''), coalesce(query, ''), array_to_json(key_columns)::text, "
       "last_key, "
       "coalesce(large_object, 0::oid), byte_length, data_version, device, inode, "
-      "(extract(epoch FROM modified_at) * 1000000)::bigint, skipped, coalesce(search_path, '') "
+      "(extract(epoch FROM modified_at) * 1000000)::bigint, skipped, coalesce(search_path, ''), "
+      "coalesce(cursor_column, ''), coalesce(cursor_type, ''), coalesce(source_table, ''), cursor_from "
       "FROM portage.migration_parts WHERE run_id = $1 ORDER BY part");
   Result rows = select.run(run_id);
   std::vector<Part> parts;
@@ -65,6 +68,10 @@ std::vector<Part> parts_of(int64_t run_id) {
     if (!rows.is_null(i, 13)) part.modified_us = rows.bigint(i, 13);
     part.skipped = rows.maybe_text(i, 14);
     part.search_path = rows.text(i, 15);
+    part.cursor_column = rows.text(i, 16);
+    part.cursor_type = rows.text(i, 17);
+    part.source_table = rows.text(i, 18);
+    part.cursor_from = rows.maybe_text(i, 19);
     parts.push_back(std::move(part));
   }
   return parts;
@@ -89,6 +96,13 @@ void set_part_last_key(int64_t run_id, int32_t part, const std::optional<std::st
   static const Statement update(
       "UPDATE portage.migration_parts SET last_key = $3 WHERE run_id = $1 AND part = $2");
   update.run(run_id, part, key);
+}
+
+void set_part_cursor_from(int64_t run_id, int32_t part, const std::optional<std::string>& from) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_parts SET cursor_from = $3 WHERE run_id = $1 AND part = $2");
+  update.run(run_id, part, from);
 }
 
 void set_part_skipped(int64_t run_id, int32_t part, const std::string& reason) {

@@ -21,6 +21,10 @@ struct Part {
   std::optional<std::string> modified_at;  ///< timestamptz as text, to be written
   std::optional<int64_t> modified_us;      ///< the same as read: microseconds since 1970
   std::string search_path;                 ///< query: under which it was attached
+  std::string cursor_column,
+      cursor_type;           ///< query: it is read in this column's order, first of the key's; "": none
+  std::string source_table;  ///< of a query with a cursor: the table, if it is one
+  std::optional<std::string> cursor_from;  ///< the cursor's value from which on it is read
   std::optional<std::string> skipped;
 };
 
@@ -30,6 +34,7 @@ std::vector<Part> parts_of(int64_t run_id);
 void set_part_size(int64_t run_id, int32_t part, int64_t bytes);
 void set_part_sha256(int64_t run_id, int32_t part, const std::string& digest);
 void set_part_last_key(int64_t run_id, int32_t part, const std::optional<std::string>& key);
+void set_part_cursor_from(int64_t run_id, int32_t part, const std::optional<std::string>& from);
 void set_part_skipped(int64_t run_id, int32_t part, const std::string& reason);
 std::optional<int32_t> find_payload_part(int64_t run_id, const std::string& name);
 

@@ -16,7 +16,8 @@ Result purgeable(std::optional<int64_t> pipeline_id, TimestampTz ended_before, i
   static const Statement select(
       "SELECT id, pipeline_id, pipeline_version, scope FROM portage.migration_runs WHERE id > $3 AND ($1 IS "
       "NULL OR "
-      "pipeline_id = $1) AND status IN ('completed', 'failed', 'cancelled', 'rolled_back') AND completed_at "
+      "pipeline_id = $1) AND status IN ('completed', 'failed', 'cancelled', 'rolled_back') AND "
+      "coalesce(open_parked, 0) = 0 AND completed_at "
       "< $2 AND "
       "expires_at IS DISTINCT FROM 'infinity' AND (purged_at IS NULL OR purged_at = 'infinity') ORDER BY id "
       "LIMIT 1 "
@@ -153,6 +154,8 @@ bool Purge::step() {
   }
   static const Statement corrections("DELETE FROM portage.item_corrections WHERE run_id = $1");
   erased(corrections);
+  static const Statement conflicts("DELETE FROM portage.migration_conflicts WHERE run_id = $1");
+  erased(conflicts);
   static const Statement predictions("DELETE FROM portage.predictions WHERE run_id = $1");
   erased(predictions);
   static const Statement checks("DELETE FROM portage.data_integrity_checks WHERE run_id = $1");

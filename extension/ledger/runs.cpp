@@ -405,6 +405,15 @@ void add_event(int64_t run_id, const std::string& type, const std::string& detai
   insert.run(run_id, type, actor, details);
 }
 
+void add_pipeline_event(const std::string& type, const std::string& details) {
+  std::string actor = session_user_name();
+  AsLedger as;
+  static const Statement insert(
+      "INSERT INTO portage.migration_events (id, run_id, seq, event_type, actor, details) OVERRIDING SYSTEM "
+      "VALUE SELECT n, 0, n, $1, $2, $3::jsonb FROM nextval('portage.migration_events_id_seq') n");
+  insert.run(type, actor, details);
+}
+
 int64_t last_event(int64_t run_id) {
   AsLedger as;
   static const Statement select(

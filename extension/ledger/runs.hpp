@@ -111,6 +111,9 @@ void set_rollback_options(int64_t id, const std::string& drifted, bool cascade);
 std::string session_user_name();  ///< whom audit records name
 /// Appends an event; details is a JSON object.
 void add_event(int64_t run_id, const std::string& type, const std::string& details = "{}");
+/// Appends an event of a pipeline rather than of a run: its run is 0, and its details name pipeline and
+/// scope.
+void add_pipeline_event(const std::string& type, const std::string& details);
 /// The number of the run's latest event; 0 if there is none.
 int64_t last_event(int64_t run_id);
 

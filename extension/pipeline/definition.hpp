@@ -108,7 +108,13 @@ struct PipelineSource {
   Kind kind = Kind::files;
   std::string text;              ///< a path or glob, the query, or the table's name
   std::vector<std::string> key;  ///< query: column names; empty: its result is copied
+  std::string cursor;            ///< a column that grows with every change; "": everything is read each time
+  std::string overlap;           ///< how far before the last position is read again; "": the default
+  bool overlap_is_number = false;
 };
+
+/// How far is read again by a cursor that is a time.
+inline constexpr const char* default_overlap = "5 minutes";
 
 /// A definition, checked as far as that goes without a database.
 struct Definition {

@@ -7,7 +7,7 @@ using namespace nodes;
 
 PipelineSource source_of(const JsonNode& node, Format format) {
   need_object(node, "\"source\"");
-  known_keys(node, {"files", "query", "table", "key"});
+  known_keys(node, {"files", "query", "table", "key", "cursor", "overlap"});
   static const std::pair<const char*, PipelineSource::Kind> kinds[] = {
       {"files", PipelineSource::Kind::files},
       {"query", PipelineSource::Kind::query},
@@ -35,6 +35,18 @@ PipelineSource source_of(const JsonNode& node, Format format) {
     if (source.kind != PipelineSource::Kind::query)
       fault(*key, "\"key\" has a meaning only for a query", "A table is read by its primary key.");
     source.key = names_of(*key, "\"key\"");
+  }
+  if (const JsonNode* cursor = node.find("cursor")) {
+    if (files) fault(*cursor, "\"cursor\" has a meaning only for a query or table");
+    source.cursor = nonempty_text_of(*cursor, "\"cursor\"");
+    if (source.kind == PipelineSource::Kind::query && source.key.empty())
+      fault(*cursor, "a query with a cursor needs a \"key\", too",
+            "Name columns that are unique and not null; the cursor may be one of them.");
+  }
+  if (const JsonNode* overlap = node.find("overlap")) {
+    if (source.cursor.empty()) fault(*overlap, "\"overlap\" needs a \"cursor\"");
+    source.overlap_is_number = overlap->kind == formats::Kind::number;
+    source.overlap = source.overlap_is_number ? overlap->text : nonempty_text_of(*overlap, "\"overlap\"");
   }
   return source;
 }

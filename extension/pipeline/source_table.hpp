@@ -18,6 +18,17 @@ SourceTable source_table(Oid table);
 /// The same by a name, which is looked up under the search_path that is set.
 SourceTable source_table(const std::string& name);
 
+/// How a source's rows are read: a table or query of a definition as it is now.
+struct SourceRows {
+  std::string query;
+  std::string table;             ///< schema.name, quoted; "" for a query
+  std::vector<std::string> key;  ///< the order of reading; a cursor comes first, and alone where it is unique
+  std::string cursor_type;       ///< its type's name; "": there is no cursor
+  Oid table_oid = InvalidOid;
+};
+/// Throws PZ001 or PostgreSQL's own code, with the place in the detail.
+SourceRows source_rows(const PipelineSource&);
+
 /// Whether the definition's source can be what it says, as far as that can be known before a run: PZ001 or
 /// PostgreSQL's own code, with the place in the detail. Files may come later.
 void try_source(const Plan&);

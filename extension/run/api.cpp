@@ -92,14 +92,15 @@ PORTAGE_FUNCTION(portage_attach_file) {
 PORTAGE_FUNCTION(portage_attach_query) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  std::vector<std::string> key;
+  ledger::Part fresh;
+  fresh.name = a.maybe_text(4).value_or("query");
+  fresh.query = a.text(1, "query");
   if (!a.null(2)) {
     bridge::Result rows =
         bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, fcinfo->args[2].value, false}});
-    for (size_t i = 0; i < rows.size(); i++) key.push_back(rows.text(i, 1));
+    for (size_t i = 0; i < rows.size(); i++) fresh.key_columns.push_back(rows.text(i, 1));
   }
-  int32_t part = attach_query(open_for_parts(a.run(0)), a.text(1, "query"), key, a.flag(3),
-                              a.maybe_text(4).value_or("query"));
+  int32_t part = attach_query(open_for_parts(a.run(0)), std::move(fresh), a.flag(3));
   spi.finish();
   return Int32GetDatum(part);
 }
@@ -165,9 +166,12 @@ PORTAGE_FUNCTION(portage_import) {
   if (!a.null(1)) {
     attach_files(run, a.text(1, "file"));
   } else if (!a.null(2)) {
-    std::vector<std::string> key;
-    if (!a.null(6)) key.push_back(a.text(6, "key"));
-    attach_query(run, a.text(2, "query"), key, key.empty(), "query");
+    ledger::Part part;
+    part.name = "query";
+    part.query = a.text(2, "query");
+    if (!a.null(6)) part.key_columns.push_back(a.text(6, "key"));
+    bool snapshot = part.key_columns.empty();
+    attach_query(run, std::move(part), snapshot);
   } else if (!a.null(3)) {
     submit(run, a.text(3, "payload"), {"payload", std::nullopt, std::nullopt, std::nullopt});
   } else {

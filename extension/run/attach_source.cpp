@@ -27,6 +27,23 @@ void require_trust(const ledger::Run& run, const StoredPipeline& pipeline) {
                 : "SET ROLE " + bridge::quoted(owner) + "; first, or name the data: file, query or payload.");
 }
 
+void attach_rows(const ledger::Run& run, const PipelineSource& source) {
+  Oid role = role_of(run);
+  std::optional<SourceRows> rows;
+  {
+    bridge::AsUser as(role);
+    rows = source_rows(source);
+  }
+  ledger::Part part;
+  part.name = rows->table.empty() ? "query" : rows->table;
+  part.query = rows->query;
+  part.key_columns = rows->key;
+  part.cursor_column = source.cursor;
+  part.cursor_type = rows->cursor_type;
+  if (!source.cursor.empty()) part.source_table = rows->table;
+  attach_query(run, std::move(part), rows->key.empty());
+}
+
 }  // namespace
 
 void attach_source(const ledger::Run& run) {
@@ -45,18 +62,9 @@ void attach_source(const ledger::Run& run) {
       attach_files(run, source->text);
       break;
     case PipelineSource::Kind::query:
-      attach_query(run, source->text, source->key, source->key.empty(), "query");
+    case PipelineSource::Kind::table:
+      attach_rows(run, *source);
       break;
-    case PipelineSource::Kind::table: {
-      Oid role = role_of(run);
-      std::optional<SourceTable> table;
-      {
-        bridge::AsUser as(role);
-        table = source_table(source->text);
-      }
-      attach_table(run, *table);
-      break;
-    }
   }
 }
 

@@ -26,11 +26,16 @@ std::optional<std::string> version_in_document(int64_t run_id, const ledger::Par
 
 }  // namespace
 
+std::optional<std::string> data_version_of(int64_t run_id, const ledger::Part& part, const Plan& plan) {
+  const std::optional<DataVersion>& wanted = plan.definition().data_version;
+  if (part.data_version || !wanted || plan.definition().format != Format::json || part.kind == "query")
+    return part.data_version;
+  return version_in_document(run_id, part, plan, wanted->from);
+}
+
 void check_data_version(int64_t run_id, const ledger::Part& part, const Plan& plan) {
   const DataVersion& wanted = *plan.definition().data_version;
-  std::optional<std::string> version = part.data_version;
-  if (!version && plan.definition().format == Format::json && part.kind != "query")
-    version = version_in_document(run_id, part, plan, wanted.from);
+  std::optional<std::string> version = data_version_of(run_id, part, plan);
   if (version && std::find(wanted.accept.begin(), wanted.accept.end(), *version) != wanted.accept.end())
     return;
   std::string accepted;

@@ -102,16 +102,11 @@ void attach_files(const ledger::Run& run, const std::string& path_or_glob) {
   for (const ledger::Part& part : parts) ledger::insert_part(run.id, part);
 }
 
-int32_t attach_query(const ledger::Run& run, const std::string& query, const std::vector<std::string>& key,
-                     bool snapshot, const std::string& name) {
+int32_t attach_query(const ledger::Run& run, ledger::Part part, bool snapshot) {
   require_format(run, Format::rows, "attach a query or table");
   Oid role = role_of(run);
-  ledger::Part part;
-  part.name = name;
   if (!snapshot) {
     part.kind = "query";
-    part.query = query;
-    part.key_columns = key;
     part.search_path = setting("search_path");
     {
       bridge::AsUser as(role);
@@ -120,6 +115,9 @@ int32_t attach_query(const ledger::Run& run, const std::string& query, const std
     return ledger::insert_part(run.id, part);
   }
   // The result as it is now, in chunks of lines: read without a key, and unchanged by what comes later.
+  std::string query;
+  query.swap(part.query);
+  part.key_columns.clear();
   part.kind = "payload";
   int32_t number = ledger::insert_part(run.id, part);
   std::string chunk;
@@ -155,7 +153,11 @@ int32_t attach_query(const ledger::Run& run, const std::string& query, const std
 }
 
 int32_t attach_table(const ledger::Run& run, const SourceTable& table) {
-  return attach_query(run, "SELECT * FROM " + table.name, table.key, false, table.name);
+  ledger::Part part;
+  part.name = table.name;
+  part.query = "SELECT * FROM " + table.name;
+  part.key_columns = table.key;
+  return attach_query(run, std::move(part), false);
 }
 
 void run_here(int64_t id, bool show_progress) {

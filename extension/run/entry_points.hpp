@@ -23,8 +23,8 @@ struct Submission {
 int32_t submit(const ledger::Run&, std::string_view bytes, const Submission&);
 
 void attach_files(const ledger::Run&, const std::string& path_or_glob);
-int32_t attach_query(const ledger::Run&, const std::string& query, const std::vector<std::string>& key,
-                     bool snapshot, const std::string& name);
+/// A part with name, query, key columns and perhaps a cursor; `snapshot`: its result is copied now.
+int32_t attach_query(const ledger::Run&, ledger::Part, bool snapshot);
 
 int32_t attach_table(const ledger::Run&, const SourceTable&);
 /// What the pipeline's own source has now, as the run's role (attach_source.cpp). 22023 without a source;

@@ -6,7 +6,9 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "ledger/source_cursors.hpp"
 #include "run/background.hpp"
+#include "run/source_cursor.hpp"
 #include "settings.hpp"
 
 extern "C" {
@@ -332,6 +334,8 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
         ledger::set_part_sha256(job_.run.id, part.number, *digest);
   }
   ledger::advance_range(job_.run.id, next, range.end_ordinal ? settings::lease_duration : 0);
+  if (whole && !batch.items.empty() && moves_cursor(part, job_.options))
+    ledger::set_source_position(job_.run, part, next.checkpoint.state);
   if (!whole || !at_end || part.number < parts_.back().number) loader_->remember(items, n, expected_items());
   range = next;
   done = settled;

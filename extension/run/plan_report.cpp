@@ -10,6 +10,7 @@
 #include "run/access.hpp"
 #include "run/batch_reader.hpp"
 #include "run/preflight.hpp"
+#include "run/source_cursor.hpp"
 #include "run/worker.hpp"
 
 namespace portage::run {
@@ -31,8 +32,9 @@ struct Estimate {
 Estimate estimate(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
                   const Options& options) {
   if (part.kind == "query") {
-    bridge::Result rows = bridge::execute("SELECT pg_catalog.count(*) FROM (" + part.query + "\n) q");
-    return {rows.bigint(0, 1), std::nullopt, true};
+    ledger::Part from = part;
+    if (!run.sealed) from.cursor_from = cursor_start(run, part, options, plan);
+    return {rows_of(from), std::nullopt, true};
   }
   int64_t bytes = part.byte_length.value_or(0);
   if (part.kind == "payload") {
@@ -105,6 +107,10 @@ Json json_of(const bridge::Error& error) {
 }
 
 }  // namespace
+
+std::string estimated_interval(int64_t pipeline_id, int64_t items) {
+  return estimated_duration(pipeline_id, items).text;
+}
 
 std::string validation_of(const ledger::Run& run) {
   Json blockers = Json::array(), issues = Json::array(), warnings = Json::array();

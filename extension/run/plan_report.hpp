@@ -9,6 +9,9 @@ namespace portage::run {
 /// JSON object: can_proceed, blockers, writer, data_breakdown, estimated_*, recommendations.
 std::string plan_of(const ledger::Run&);
 
+/// How long so many items will take, by the pipeline's completed runs, as an interval's text.
+std::string estimated_interval(int64_t pipeline_id, int64_t items);
+
 /// The same for validate(): everything is read, and what would become of it is counted. JSON as in the
 /// reference. Writes nothing that stays.
 std::string validation_of(const ledger::Run&);

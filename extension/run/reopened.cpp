@@ -19,6 +19,7 @@ double now_ms() {
 
 Reopened::Reopened(const ledger::Run& run, Commits commits, const char* what)
     : run_(run), commits_(commits), options_(parse_options(run.options)), role_(role_of(run)), what_(what) {
+  refuse_purged(run.id);
   options_.sample.reset();  // what was sampled out is no reject; a corrected id is meant to land
   StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
   pipeline.timezone = run.timezone;

@@ -73,6 +73,15 @@ std::string compare(const std::vector<KeyColumn>& key, const char* op) {
   return builtin ? " OPERATOR(pg_catalog." + std::string(op) + ") " : " " + std::string(op) + " ";
 }
 
+/// " AND " the cursor's value from which on the part is read, as parameter; "" where it is read from the
+/// beginning.
+std::string from_cursor(const ledger::Part& part, const std::vector<KeyColumn>& key, const char* parameter) {
+  if (!part.cursor_from) return "";
+  const KeyColumn& cursor = key.front();
+  return " AND q." + cursor.name + (cursor.builtin ? " OPERATOR(pg_catalog.>=) " : " >= ") + parameter +
+         "::" + cursor.type;
+}
+
 /// Queries are read under the search_path with which they were attached, and under settings that make their
 /// values the same text in every session.
 class QuerySettings {
@@ -140,9 +149,10 @@ class RowsReader final : public formats::Reader {
     if (!last_.empty())
       sql +=
           " AND ROW(" + column_list(key) + ")" + compare(key, ">") + "ROW(" + key_from_text(key, "$2") + ")";
+    sql += from_cursor(part_, key, "$3");
     // one more than the page: of two rows with one key, a later page would not see the second
     sql += " ORDER BY " + column_list(key) + " LIMIT " + std::to_string(page_rows + 1);
-    Result rows = execute(sql, {param(*part_.last_key), param(last_)}, false);
+    Result rows = execute(sql, {param(*part_.last_key), param(last_), param(part_.cursor_from)}, false);
     for (size_t i = 0; i < rows.size(); i++) {
       std::string at = rows.text(i, 2);
       if (!page_.empty() && page_.back().second == at)
@@ -200,15 +210,33 @@ std::optional<std::string> last_key_of(const ledger::Part& part) {
     (order += order.empty() ? "" : ", ") += "q." + column.name + " DESC";
     (nulls += nulls.empty() ? "" : " OR ") += "q." + column.name + " IS NULL";
   }
-  Result null_key =
-      execute("SELECT EXISTS (SELECT 1 FROM (" + part.query + "\n) q WHERE " + nulls + ")", {}, false);
-  if (null_key.boolean(0, 1))
+  // Of a table's key and cursor it is known that they are not null: no look at all its rows is needed.
+  if (part.source_table.empty() &&
+      execute("SELECT EXISTS (SELECT 1 FROM (" + part.query + "\n) q WHERE " + nulls + ")", {}, false)
+          .boolean(0, 1))
     throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the key of the query is null in some rows")
         .hint("Take a key that is unique and not null, or copy the result: snapshot => true.");
-  Result rows =
-      execute("SELECT " + key_as_text(key) + " FROM (" + part.query + "\n) q ORDER BY " + order + " LIMIT 1");
+  bridge::Settings in_order;
+  if (!part.source_table.empty()) in_order.set("enable_sort", "off");
+  Result rows = execute("SELECT " + key_as_text(key) + " FROM (" + part.query + "\n) q WHERE true" +
+                            from_cursor(part, key, "$1") + " ORDER BY " + order + " LIMIT 1",
+                        {param(part.cursor_from)});
   if (rows.empty()) return std::nullopt;
-  return rows.text(0, 1);
+  std::string last = rows.text(0, 1);
+  if (!part.cursor_column.empty() && last.starts_with("[\"infinity\""))
+    throw Error(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "the cursor of the source is infinite in some rows")
+        .hint("Nothing could ever come after them: give \"" + part.cursor_column +
+              "\" the time of their last change.");
+  return last;
+}
+
+int64_t rows_of(const ledger::Part& part) {
+  QuerySettings settings(part);
+  std::vector<KeyColumn> key = key_of(part);
+  return execute("SELECT pg_catalog.count(*) FROM (" + part.query + "\n) q WHERE true" +
+                     from_cursor(part, key, "$1"),
+                 {param(part.cursor_from)})
+      .bigint(0, 1);
 }
 
 }  // namespace portage::run

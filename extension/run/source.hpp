@@ -33,6 +33,8 @@ std::vector<ledger::Part> files_of(const std::string& path_or_glob);
 void check_query(ledger::Part&);
 /// The greatest key of a query part now; nothing if it has no rows.
 std::optional<std::string> last_key_of(const ledger::Part&);
+/// How many rows a query part has, from its cursor_from on.
+int64_t rows_of(const ledger::Part&);
 
 /// Bytes [offset, offset + length) of a part that is bytes; fewer at its end. The current user is the run's
 /// role.

@@ -14,6 +14,7 @@
 #include "run/parked.hpp"
 #include "run/preflight.hpp"
 #include "run/settle.hpp"
+#include "run/source_cursor.hpp"
 #include "run/states.hpp"
 #include "run/unpark.hpp"
 #include "undo/rollback.hpp"
@@ -138,8 +139,10 @@ std::string Worker::one_worker_reason() const {
 }
 
 void Worker::seal_parts() {
-  for (const ledger::Part& part : ledger::parts_of(job_.run.id)) {
+  for (ledger::Part& part : ledger::parts_of(job_.run.id)) {
     if (part.kind == "query") {
+      part.cursor_from = cursor_start(job_.run, part, job_.options, *job_.plan);
+      if (part.cursor_from) ledger::set_part_cursor_from(job_.run.id, part.number, part.cursor_from);
       ledger::set_part_last_key(job_.run.id, part.number, last_key_of(part));
     } else if (part.kind == "payload") {
       int64_t bytes = 0;
@@ -167,6 +170,10 @@ void Worker::work() {
   if (job_.commits == Commits::yes) bridge::commit();
   if (job_.run.status == "verifying") return;  // all is read
   try {
+    if (job_.commits == Commits::yes)
+      for (const ledger::Part& part : ledger::parts_of(job_.run.id))
+        if (!part.cursor_column.empty() && !ledger::find_range(job_.run.id, part.number))
+          wait_for_writers(job_, part);
     if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
     if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
     importer_->work();
@@ -227,12 +234,16 @@ void Worker::work_off(Stage& stage) {
   }
 }
 
-Validation Worker::validation(int32_t session) {
+void Worker::seal() {
+  if (job_.run.sealed) return;
   bridge::AsUser as(job_.role);
-  if (!job_.run.sealed) {
-    check_data_versions();
-    seal_parts();
-  }
+  check_data_versions();
+  seal_parts();
+}
+
+Validation Worker::validation(int32_t session) {
+  seal();
+  bridge::AsUser as(job_.role);
   load::Policy policy = job_.policy;
   policy.hash_columns = job_.run.sealed ? job_.run.hash_columns : readable_columns(job_.plan->target());
   policy.may_update = may_update(*job_.plan);

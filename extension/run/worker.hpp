@@ -17,6 +17,8 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   const Plan& plan() const { return *job_.plan; }
+  Plan& plan() { return *job_.plan; }
+  const ledger::MappingSpace& space() const { return job_.policy.space; }
   const Options& options() const { return job_.options; }
   Oid role() const { return job_.role; }
   bool overwrites() const { return load::overwrites(job_.policy.on_conflict); }
@@ -34,6 +36,9 @@ class Worker {
   /// Counters, the state in which the run ends or pauses, events.
   void complete();
 
+  /// Fixes the ends of the parts of a run that has not begun, of which one only wants to look; the caller
+  /// undoes it. PZ016 for a version of the data that is not accepted.
+  void seal();
   /// What would become of the run, to be worked off in this transaction. The run's row stays as it is; its
   /// parts are sealed, which the caller undoes.
   Validation validation(int32_t session);

@@ -1,6 +1,7 @@
 // Whether a run can be taken back as it is: what has become of its rows, what hangs on them, what its role
 // may not do; and the begin of a rollback, which asks all that first. See rollback.hpp.
 #include "bridge/spi.hpp"
+#include "ledger/source_cursors.hpp"
 #include "run/access.hpp"
 #include "run/options.hpp"
 #include "run/states.hpp"
@@ -244,6 +245,7 @@ void Rollback::begin() {
                                cascade_);
   ownership_ = std::make_unique<run::Ownership>(run_, space_.scope, run::Commits::yes);
   patience_ = std::make_unique<run::Patience>(*ownership_, run::parse_options(run_.options).retry_attempts);
+  ledger::forget_source_positions(run_, !plan_->definition().scoped);
   ledger::set_step(run_.id, "rolling_back");
   bridge::commit();
 }
