@@ -191,8 +191,10 @@ std::set<int64_t> overwritten_in_run(int64_t run_id, const std::vector<const Lan
   std::set<int64_t> found;
   if (items.empty()) return found;
   std::vector<std::string> keys;
-  std::vector<int64_t> ordinals, hashes;
+  std::vector<int64_t> ordinals, hashes, batches;
   for (const LandedItem* item : items) {
+    batches.push_back(item->columns.empty() ? 0
+                                            : item->batch_id);  // of a row that it inserted it was the first
     bool ours =
         item->mapping.found && item->mapping.run_id == run_id && item->mapping.ordinal == item->ordinal;
     keys.emplace_back(item->target_key);
@@ -202,17 +204,22 @@ std::set<int64_t> overwritten_in_run(int64_t run_id, const std::vector<const Lan
   AsLedger as;
   bridge::ByIndex by_index;
   static const bridge::Statement select(
-      "SELECT k.ordinal FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS k (key, ordinal, hash) CROSS "
-      "JOIN "
-      "LATERAL (SELECT * FROM portage.migration_undo u WHERE pg_catalog.hashtextextended(u.target_key, 0) = "
-      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.columns IS NOT NULL AND u.target_key = "
-      "k.key "
-      "COLLATE \"C\" AND u.run_id = $1 AND u.ordinal > k.ordinal ORDER BY u.ordinal LIMIT 1) u WHERE "
-      "u.before_hash = CASE WHEN u.mapping_run_id = $1 AND u.mapping_ordinal = k.ordinal THEN "
-      "u.mapping_row_hash "
-      "ELSE k.hash END");
+      "SELECT k.ordinal FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS k (key, "
+      "ordinal, hash, "
+      "batch_id) CROSS JOIN LATERAL (SELECT * FROM portage.migration_undo u WHERE "
+      "pg_catalog.hashtextextended(u.target_key, 0) = pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) "
+      "AND "
+      "u.batch_id > k.batch_id AND u.columns IS NOT NULL AND u.target_key = k.key COLLATE \"C\" AND u.run_id "
+      "= $1 AND "
+      "u.ordinal <> k.ordinal AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND "
+      "r.ordinal = "
+      "u.ordinal AND r.revision > u.revision AND r.status IN ('rolled_back', 'parked')) ORDER BY u.batch_id, "
+      "u.ordinal "
+      "LIMIT 1) u WHERE u.before_hash = CASE WHEN u.mapping_run_id = $1 AND u.mapping_ordinal = k.ordinal "
+      "THEN "
+      "u.mapping_row_hash ELSE k.hash END");
   Result rows = select({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(ordinals),
-                        bridge::param_int8_array(hashes)});
+                        bridge::param_int8_array(hashes), bridge::param_int8_array(batches)});
   for (size_t i = 0; i < rows.size(); i++) found.insert(rows.bigint(i, 1));
   return found;
 }

@@ -38,8 +38,9 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace&, int64_
 std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace&,
                                      const std::vector<int64_t>& ordinals, formats::Arena&);
 
-/// Of these items, the ordinals of those whose row a higher item of the run has changed next, as they had
-/// left it.
+/// Of these items, the ordinals of those whose row another item of the run has changed next, as they had left
+/// it, and has not been taken back. Who came next is told by the batches, not by the ordinals: there may be
+/// several workers.
 std::set<int64_t> overwritten_in_run(int64_t run_id, const std::vector<const LandedItem*>& items);
 
 /// Of these target keys, those of rows that the run inserted or updated and that are not taken back. Reads

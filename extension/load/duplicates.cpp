@@ -36,6 +36,27 @@ std::unordered_map<std::string, int64_t> Loader::had_before(const std::vector<Fo
   return had;
 }
 
+/// Followers by match key that do not find the row of their leader, though that one landed: it was found
+/// unchanged while somebody has deleted or changed its row, or the row has kept another match key than it
+/// came with. In another batch they would not have met it.
+std::set<const Item*> Loader::without_leader(Batch& batch, size_t settled) {
+  std::vector<Item*> items;
+  std::vector<const Item*> leaders;
+  for (const Follower& follower : followers_) {
+    if (follower.by_id || static_cast<size_t>(follower.item - batch.items.data()) >= settled) continue;
+    Outcome outcome = follower.leader->outcome;
+    bool written = outcome == Outcome::inserted || outcome == Outcome::updated;
+    if (outcome != Outcome::unchanged && (!written || policy_.purpose == Purpose::validate)) continue;
+    items.push_back(follower.item);
+    leaders.push_back(follower.leader);
+  }
+  std::vector<Row> rows = writer_.find_by_match(batch, items);
+  std::set<const Item*> alone;
+  for (size_t i = 0; i < items.size(); i++)
+    if (!rows[i].found || rows[i].key != leaders[i]->target_key) alone.insert(items[i]);
+  return alone;
+}
+
 /// Rejects the followers whose leader landed, or is a duplicate itself of the same kind. Position of the
 /// first other one, or `settled` if there is none.
 size_t Loader::judge_followers(Batch& batch, size_t settled) {
@@ -43,6 +64,7 @@ size_t Loader::judge_followers(Batch& batch, size_t settled) {
             [](const Follower& a, const Follower& b) { return a.item < b.item; });
   std::vector<int64_t> firsts;
   std::unordered_map<std::string, int64_t> had = had_before(followers_);
+  std::set<const Item*> alone = without_leader(batch, settled);
   for (const Follower& follower : followers_) {
     size_t position = static_cast<size_t>(follower.item - batch.items.data());
     if (position >= settled) break;
@@ -51,6 +73,7 @@ size_t Loader::judge_followers(Batch& batch, size_t settled) {
                   leader.outcome == Outcome::unchanged;
     auto known = duplicate_of_.find({&leader, follower.by_id});
     if (!landed && known == duplicate_of_.end()) return position;
+    if (alone.count(follower.item)) return position;
     int64_t first = landed ? leader.ordinal : known->second;
     if (landed && !follower.by_id)
       if (auto row = had.find(std::string(leader.target_key)); row != had.end())
@@ -73,6 +96,7 @@ void Loader::add_duplicate(Batch& batch, Item& item, bool by_id, int64_t first) 
   // With "first" and "last" it is told in advance who is to land: the others are no faults.
   item.outcome = policy_.duplicates == Duplicates::reject ? Outcome::invalid : Outcome::skipped;
   item.origin = 0;
+  item.target_key = {};
   if (by_id)
     batch.add_issue(
         item, "duplicate", "23505", "",

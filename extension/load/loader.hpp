@@ -122,6 +122,7 @@ class Loader {
                     const std::vector<Untouched>& before);
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
   std::unordered_map<std::string, int64_t> had_before(const std::vector<Follower>&) const;
+  std::set<const Item*> without_leader(Batch&, size_t settled);
   size_t judge_followers(Batch&, size_t settled);
   void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
   void park(Batch&, Item&, const std::string& why);

@@ -46,14 +46,18 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
   return cases;
 }
 
-/// What a higher item of the run has made of a row is taken back before: no drift of the lower one's.
+/// What another item of the run has made of a row afterwards is no drift of the one before: that one waits
+/// for it.
 void Rollback::forgive_own(std::vector<Case>& cases) {
   std::vector<const LandedItem*> suspects;
   for (const Case& c : cases)
     if (c.drift == "changed" || c.drift == "later_run") suspects.push_back(c.item);
   std::set<int64_t> own = ledger::overwritten_in_run(run_.id, suspects);
-  for (Case& c : cases)
-    if (own.count(c.item->ordinal)) c.drift.clear();
+  for (Case& c : cases) {
+    if (!own.count(c.item->ordinal)) continue;
+    c.drift.clear();
+    c.spared = overwritten;
+  }
 }
 
 std::vector<std::string> Rollback::missing_grants() {

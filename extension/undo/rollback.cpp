@@ -104,9 +104,10 @@ void Rollback::work() {
           format("SELECT portage.resume(%lld); goes on with the rollback.", static_cast<long long>(run_.id)));
       return;
     }
-    // Another round helps only rows that others of the run referred to. What refers to them when none of the
-    // run is left to do so, is somebody else's.
-    again = spared_for_["referred_to"] > 0 && (progress || (cascade_ && !strangers_too_));
+    // Another round helps only rows that others of the run referred to, or have written after them. What
+    // refers to them when none of the run is left to do so, is somebody else's.
+    again = (spared_for_[overwritten] > 0 && progress) ||
+            (spared_for_["referred_to"] > 0 && (progress || (cascade_ && !strangers_too_)));
     strangers_too_ = strangers_too_ || (cascade_ && !progress);
   }
   run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
@@ -152,8 +153,10 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
       bridge::AsUser as(role_);
       if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
       cases = judge(batch, items, true);
+      forgive_own(cases);
       std::vector<Case*> open;
       for (Case& c : cases) {
+        if (c.spared == overwritten) continue;
         if (!c.drift.empty() && c.drift != "gone" && drifted_ != Drifted::force)
           c.spared = c.drift;
         else

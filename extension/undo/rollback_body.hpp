@@ -32,6 +32,10 @@ struct Rollback::Case {
   bool done = false;
 };
 
+/// Why an item is spared that has its turn once another item of the run, which has written its row since, is
+/// taken back.
+inline constexpr const char* overwritten = "overwritten";
+
 /// 42501 with the GRANT statements as hint, if there are any. `on`: what permission is denied for.
 void require_grants(const std::string& on, const std::vector<std::string>& grants, const std::string& role);
 inline constexpr const char* dependant_tables = "tables whose rows refer to rows of the run";

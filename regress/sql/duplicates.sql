@@ -56,6 +56,16 @@ SELECT ordinal, revision, status, rule, message FROM portage.migration_items WHE
 SELECT run_id AS run FROM portage.migrate('dup_last', '[{"id": 1, "name": "a", "v": 3}]', 'replay') \gset
 SELECT pg_temp.books(:run);
 
+-- An unchanged item whose row is gone, or has another match key by now, has no row that another could meet: whatever the
+-- batch, the other one is inserted.
+TRUNCATE t;
+SELECT run_id AS run FROM portage.migrate('dup_reject', '[{"id": 1, "name": "gone", "v": 1}, {"id": 2, "name": "renamed", "v": 2}]', 'row gone') \gset
+DELETE FROM t WHERE name = 'gone';
+UPDATE t SET name = 'another' WHERE name = 'renamed';
+SELECT run_id AS run FROM portage.migrate('dup_reject', '[{"id": 1, "name": "gone", "v": 1}, {"id": 2, "name": "renamed", "v": 2}, {"id": 8, "name": "gone", "v": 8}, {"id": 9, "name": "renamed", "v": 9}]', 'row gone') \gset
+SELECT pg_temp.books(:run);
+SELECT * FROM t ORDER BY name;
+
 -- A dry run tells the same.
 TRUNCATE t;
 CALL portage.import('dup_last', payload => :'items', scope => 'dry', options => '{"dry_run": true}');
