@@ -168,6 +168,15 @@ void rollback() {
   MemoryContextSwitchTo(context);
 }
 
+Datum input_value(Oid type, int32_t typmod, const std::string& text) {
+  const char* t = text.c_str();
+  return guarded([=] {
+    Oid input, parameter;
+    getTypeInputInfo(type, &input, &parameter);
+    return OidInputFunctionCall(input, const_cast<char*>(t), parameter, typmod);
+  });
+}
+
 std::string output_text(Oid type, Datum value) {
   char* text = guarded([=] {
     Oid output;

@@ -105,6 +105,8 @@ void rollback();
 
 /// The text of a Datum of a known type, through its output function.
 std::string output_text(Oid type, Datum value);
+/// The other way round, through its input function, in the current memory context.
+Datum input_value(Oid type, int32_t typmod, const std::string& text);
 /// The contents of a text, json or bytea Datum, detoasted.
 std::string string_of(Datum text_value);
 /// A text Datum in the current memory context.

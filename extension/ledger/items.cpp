@@ -221,16 +221,6 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   if (written != ids.size()) throw overtaken();
 }
 
-Datum image_of(std::string_view literal) {
-  std::string text(literal);
-  const char* t = text.c_str();
-  return guarded([=] {
-    Oid input, parameter;
-    getTypeInputInfo(TEXTARRAYOID, &input, &parameter);
-    return OidInputFunctionCall(input, const_cast<char*>(t), parameter, -1);
-  });
-}
-
 void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items, const std::vector<Undo>& undo,
                 const std::vector<int32_t>& revisions) {
   if (undo.empty()) return;
@@ -262,7 +252,7 @@ void write_undo(const BatchRecord& record, int64_t batch_id, const Item* items, 
     v[14] = one.after_hashes;
     null[14] = one.after_hashes == 0;
     null[15] = one.mapping.image.data() == nullptr;
-    v[15] = null[15] ? 0 : image_of(one.mapping.image);
+    v[15] = null[15] ? 0 : bridge::input_value(TEXTARRAYOID, -1, std::string(one.mapping.image));
     rows.add();
   }
   rows.finish();

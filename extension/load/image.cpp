@@ -14,8 +14,7 @@ using bridge::guarded;
 
 Image::Image(std::string_view literal) {
   if (literal.data() == nullptr) return;
-  std::string text(literal);
-  const char* t = text.c_str();
+  Datum array = bridge::input_value(TEXTARRAYOID, -1, std::string(literal));
   struct Elements {
     Datum* items;
     bool* nulls;
@@ -23,9 +22,6 @@ Image::Image(std::string_view literal) {
   };
   Elements e = guarded([=] {
     Elements found{};
-    Oid input, parameter;
-    getTypeInputInfo(TEXTARRAYOID, &input, &parameter);
-    Datum array = OidInputFunctionCall(input, const_cast<char*>(t), parameter, -1);
     deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &found.items, &found.nulls,
                       &found.count);
     return found;
@@ -100,14 +96,7 @@ void came_values(const Plan& plan, const Image& image, Batch& batch, Datum* valu
     const TargetColumn& column = plan.target().column(attnum);
     const Image::Column* known = image.find(column.name);
     if (!known || !known->came) continue;
-    const char* text = known->came->c_str();
-    Oid type = column.type;
-    int32_t typmod = column.typmod;
-    values[attnum - 1] = guarded([=] {
-      Oid input, parameter;
-      getTypeInputInfo(type, &input, &parameter);
-      return OidInputFunctionCall(input, const_cast<char*>(text), parameter, typmod);
-    });
+    values[attnum - 1] = bridge::input_value(column.type, column.typmod, *known->came);
     nulls[attnum - 1] = false;
   }
 }

@@ -98,6 +98,8 @@ class Loader {
     /// Forgets what a write that was rolled back said about the item.
     void forget_attempt() {
       item->outcome = Outcome::pending;
+      for (const OpenReference* open = item->open; open; open = open->next)
+        item->nulls[open->attnum - 1] = true;
       if (remarks)
         remarks->next = nullptr;
       else
@@ -155,6 +157,7 @@ class Loader {
   void predict_unique(Batch&);
   bool settle(Batch&, size_t low, size_t high);
   void write(Batch&, size_t low, size_t high);
+  void close_references(Batch&, size_t low, size_t high);
   void resolve_single(Batch&, Work&, const bridge::Error&);
   void keep_undo(Batch&);
   void keep_images(Batch&);

@@ -122,6 +122,52 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
   work = decided;
 }
 
+/// Items that refer to each other get their references now that all have their rows; it is one write to the
+/// ledger.
+void Loader::close_references(Batch& batch, size_t low, size_t high) {
+  std::unordered_map<std::string_view, const Item*> landed;
+  for (size_t i = low; i < high; i++)
+    if (work_[i].item->outcome == Outcome::pending && work_[i].item->legacy_id.data())
+      landed.emplace(work_[i].item->legacy_id, work_[i].item);
+  std::vector<Update> closing;
+  std::vector<Work*> works;
+  bridge::InMemory in(batch.memory.get());
+  bridge::PlainText plain;
+  for (size_t i = low; i < high; i++) {
+    Item& item = *work_[i].item;
+    if (!item.open || item.outcome != Outcome::pending) continue;
+    for (const OpenReference* open = item.open; open; open = open->next) {
+      auto other = landed.find(open->legacy_id);
+      const TargetColumn& column = plan_.target().column(open->attnum);
+      if (other == landed.end())
+        throw Error(ERRCODE_FOREIGN_KEY_VIOLATION, "what column \"" + column.name + "\" refers to, \"" +
+                                                       std::string(open->legacy_id) +
+                                                       "\", does not land with it");
+      item.values[open->attnum - 1] =
+          bridge::input_value(column.type, column.typmod, std::string(other->second->target_key));
+      item.nulls[open->attnum - 1] = false;
+    }
+    Row row;
+    row.found = true;
+    row.values = const_cast<Datum*>(item.stored);
+    row.nulls = const_cast<bool*>(item.stored_nulls);
+    row.key = item.target_key;
+    closing.push_back({&item, row, {}});
+    works.push_back(&work_[i]);
+  }
+  std::vector<Update*> updates;
+  for (Update& update : closing) updates.push_back(&update);
+  writer_.update(batch, updates);
+  for (size_t i = 0; i < works.size(); i++) {
+    Item& item = *works[i]->item;
+    works[i]->update.after = closing[i].after;
+    const RowHasher* hasher = &content_hasher_;
+    const Datum* values = item.values;
+    const bool* nulls = item.nulls;
+    item.source_hash = bridge::guarded([=] { return (*hasher)(values, nulls); });
+  }
+}
+
 void Loader::write(Batch& batch, size_t low, size_t high) {
   std::vector<Item*> inserts;
   std::vector<Update*> updates;
@@ -135,6 +181,7 @@ void Loader::write(Batch& batch, size_t low, size_t high) {
   }
   writer_.insert(batch, inserts);
   writer_.update(batch, updates);
+  close_references(batch, low, high);
   writer_.check_deferred();
   writer_.reread(batch, inserts, updates);
 }

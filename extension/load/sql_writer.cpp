@@ -199,14 +199,7 @@ Datum* SqlWriter::key_values(Batch& batch, std::string_view key) const {
   bridge::InMemory in(batch.memory.get());
   for (size_t i = 0; i < texts.size(); i++) {
     const TargetColumn& column = target_.column(plan_.key()[i]);
-    const char* text = texts[i].c_str();
-    Oid type = column.type;
-    int32_t typmod = column.typmod;
-    values[i] = guarded([=] {
-      Oid input, io_param;
-      getTypeInputInfo(type, &input, &io_param);
-      return OidInputFunctionCall(input, const_cast<char*>(text), io_param, typmod);
-    });
+    values[i] = bridge::input_value(column.type, column.typmod, texts[i]);
   }
   return values;
 }

@@ -38,6 +38,13 @@ struct Issue {
   Issue* next;
 };
 
+/// A reference to an item that is to land together with this one. Lives in the batch's arena.
+struct OpenReference {
+  int attnum;
+  std::string_view legacy_id;
+  const OpenReference* next;
+};
+
 /// One legacy record on its way. Trivially copyable; all memory is the batch's.
 struct Item {
   int64_t ordinal;  ///< dense, run-wide, from 1
@@ -46,7 +53,8 @@ struct Item {
   bool* nulls;
   std::string_view legacy_id;  ///< empty data() == nullptr: none
   uint64_t source_hash;
-  Datum* came;  ///< the incoming values, where `values` are merged ones; else nullptr
+  const OpenReference* open;  ///< columns that are null until both items are written
+  Datum* came;                ///< the incoming values, where `values` are merged ones; else nullptr
   bool* came_nulls;
   Outcome outcome;
   Issue* issues;  ///< in the order found; warnings may stand on items that land

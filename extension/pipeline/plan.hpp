@@ -28,6 +28,9 @@ struct StoredPipeline {
 struct ItemContext {
   std::string_view scope, name, path;
   std::optional<TimestampTz> mtime;
+  /// Items that refer to others of the batch which have no row yet are to land with these: their references
+  /// are left open (Item::open) where the column takes a null.
+  bool close_circles = false;
 };
 
 /// A mapped column whose values come as legacy ids of another pipeline, or of this one.

@@ -74,7 +74,7 @@ class Preparation {
   }
 
   /// Set-wise: first the ids of all items, then what they became.
-  void translate(const Translate& translate) {
+  void translate(const Translate& translate, bool close_circles) {
     work_.ids = batch_.arena.make_array<std::string_view>(work_.count);
     for (size_t r = 0; r < body_.references.size(); r++) {
       const MappedColumn* column = body_.referring[r];
@@ -92,6 +92,12 @@ class Preparation {
       std::vector<std::string_view> keys = translate(body_.references[r], ids);
       for (size_t i = 0; i < work_.count; i++) {
         if (!ids[i].data() || keys[i].data()) continue;
+        if (close_circles && may_stay_open(r)) {
+          auto* open = batch_.arena.make_array<OpenReference>(1);
+          *open = {column->attnum, ids[i], work_.items[i]->open};
+          work_.items[i]->open = open;
+          continue;
+        }
         work_.states[i].failed |= column->bit;
         work_.states[i].waits = true;
         batch_.add_issue(*work_.items[i], "reference", "23503", column->name,
@@ -103,6 +109,16 @@ class Preparation {
       run_pass(
           work_, take_keys_raw, concerns_more_than_value, [](Stop) {}, failed);
     }
+  }
+
+  /// The column refers to the pipeline's own rows, takes a null, and is not what rows are found by.
+  bool may_stay_open(size_t reference) const {
+    int attnum = body_.references[reference].attnum;
+    auto has = [=](const std::vector<int>& attnums) {
+      return std::find(attnums.begin(), attnums.end(), attnum) != attnums.end();
+    };
+    return body_.references[reference].pipeline == body_.pipeline.name &&
+           !body_.target.column(attnum).not_null && !has(body_.match) && !has(body_.key);
   }
 
   void judge_rules() {
@@ -244,7 +260,7 @@ void Plan::prepare(Batch& batch, const ItemContext& context, const Translate& tr
   Preparation preparation(*body_, batch, work);
   preparation.evaluate_items();
   preparation.convert();
-  if (!body_->references.empty()) preparation.translate(translate);
+  if (!body_->references.empty()) preparation.translate(translate, context.close_circles);
   preparation.judge_rules();
   preparation.judge_table();
   for (size_t i = 0; i < work.count; i++)

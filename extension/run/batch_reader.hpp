@@ -27,7 +27,8 @@ struct Position {
 bool read_batch(OpenPart&, Batch&, Position, int64_t wanted);
 
 /// Phase A over the batch (Plan::prepare), and the run's `sample`. The current user is the run's role.
-void prepare_batch(Plan&, Batch&, const ledger::Run&, const ledger::Part&, const Options&);
+void prepare_batch(Plan&, Batch&, const ledger::Run&, const ledger::Part&, const Options&,
+                   bool close_circles = false);
 
 /// Waits until nobody changes the target's shape, and raises PZ009 if it is not the plan's any more.
 void hold_target(const Plan&, int64_t run_id, LOCKMODE);

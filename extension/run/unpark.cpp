@@ -1,11 +1,15 @@
 // See unpark.hpp.
 #include "run/unpark.hpp"
 
+#include "bridge/entry.hpp"
+
 namespace portage::run {
 namespace {
 
 constexpr int64_t greatest_page = 5000, least_page = 1;
 constexpr int64_t page_bytes = 8 << 20;  // of raw input
+constexpr int64_t greatest_circle = 20000;
+constexpr int64_t circle_bytes = 32 << 20;
 
 std::string now_text() {
   return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
@@ -37,9 +41,11 @@ Stage::Page Unpark::page() {
   page_landed_ = 0;
   round_over_ = false;
   bridge::InMemory in(batch_.memory.get());
+  if (closing_) return close_circles();
   std::vector<ledger::Reject> parked = ledger::parked_items(run_.id, after_, size_, page_bytes);
   if (parked.empty()) {
-    if (landed_ == 0 && (!give_up_ || giving_up_)) return {true, {}, nullptr, 0};
+    bool last = !refers_to_itself() || closed_;
+    if (landed_ == 0 && last && (!give_up_ || giving_up_)) return {true, {}, nullptr, 0};
     round_over_ = true;
     return {};
   }
@@ -51,7 +57,16 @@ Stage::Page Unpark::page() {
     }
   part_ = parked[0].part;
   next_after_ = parked.back().ordinal;
-  for (ledger::Reject& reject : parked) {
+  read(parked);
+  Page page;
+  while (int64_t landed = wave(page.counts)) page_landed_ += landed;
+  page.items = told_.data();
+  page.n = told_.size();
+  return page;
+}
+
+void Unpark::read(const std::vector<ledger::Reject>& parked) {
+  for (ledger::Reject reject : parked) {
     Item item;
     memset(static_cast<void*>(&item), 0, sizeof item);
     item.ordinal = reject.ordinal;
@@ -60,11 +75,93 @@ Stage::Page Unpark::page() {
     batch_.items.push_back(item);
     revisions_.push_back(reject.revision + 1);
   }
+}
+
+bool Unpark::refers_to_itself() const {
+  const std::vector<Reference>& references = plan_.references();
+  return std::any_of(references.begin(), references.end(),
+                     [&](const Reference& one) { return one.pipeline == run_.pipeline; });
+}
+
+/// Of all that is parked: what refers to nothing but rows that are there and each other.
+Stage::Page Unpark::close_circles() {
+  round_over_ = closed_ = true;
+  std::vector<ledger::Reject> parked = ledger::parked_items(run_.id, 0, greatest_circle + 1, circle_bytes);
+  if (parked.empty()) return {};
+  if (parked.size() > static_cast<size_t>(greatest_circle)) {
+    bridge::notice(
+        bridge::format("run %lld has too many parked items to look for circles among them",
+                       static_cast<long long>(run_.id)),
+        bridge::format("Up to %lld are looked at together.", static_cast<long long>(greatest_circle)));
+    return {};
+  }
+  hold_target(plan_, run_.id, RowExclusiveLock);
+  read(parked);
+  prepare_by_part(parked);
+  std::map<int64_t, int32_t> parts;
+  for (const ledger::Reject& reject : parked) parts[reject.ordinal] = reject.part;
+  keep_closed();
+  if (batch_.items.empty()) return {};
+  size_t settled;
+  {
+    bridge::AsUser as(role_);
+    if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    settled = loader_->load(batch_, 0);
+  }
   Page page;
-  while (int64_t landed = wave(page.counts)) page_landed_ += landed;
+  std::map<int32_t, std::vector<size_t>> decided;
+  for (size_t i = 0; i < settled; i++) decided[parts[batch_.items[i].ordinal]].push_back(i);
+  for (const auto& [part, positions] : decided) write(positions, part, page.counts);
+  page_landed_ = static_cast<int64_t>(settled);
   page.items = told_.data();
   page.n = told_.size();
   return page;
+}
+
+/// The batch holds items of several parts; each is prepared as an item of its own part.
+void Unpark::prepare_by_part(const std::vector<ledger::Reject>& parked) {
+  bridge::AsUser as(role_);
+  std::map<int32_t, std::vector<Item>> parts;
+  for (size_t i = 0; i < parked.size(); i++) parts[parked[i].part].push_back(batch_.items[i]);
+  std::map<int64_t, Item> prepared;
+  for (auto& [part, items] : parts) {
+    batch_.items = std::move(items);
+    prepare_batch(plan_, batch_, run_, reader_.part(part), options_, true);
+    for (const Item& item : batch_.items) prepared.emplace(item.ordinal, item);
+  }
+  batch_.items.clear();
+  for (const auto& [ordinal, item] : prepared) batch_.items.push_back(item);
+}
+
+/// Leaves in the batch what refers to nothing outside of it.
+void Unpark::keep_closed() {
+  std::unordered_map<std::string_view, int> ids;  // how many items have it
+  std::vector<size_t> kept;
+  for (size_t i = 0; i < batch_.items.size(); i++)
+    if (batch_.items[i].outcome == Outcome::pending) kept.push_back(i);
+  for (size_t i : kept) ids[batch_.items[i].legacy_id]++;
+  for (bool again = true; again;) {
+    again = false;
+    std::erase_if(kept, [&](size_t i) {
+      const Item& item = batch_.items[i];
+      for (const OpenReference* open = item.open; open; open = open->next) {
+        auto found = ids.find(open->legacy_id);
+        if (found != ids.end() && found->second > 0) continue;
+        ids[item.legacy_id]--;
+        again = true;
+        return true;
+      }
+      return false;
+    });
+  }
+  std::vector<Item> items;
+  std::vector<int32_t> revisions;
+  for (size_t i : kept) {
+    items.push_back(batch_.items[i]);
+    revisions.push_back(revisions_[i]);
+  }
+  batch_.items = std::move(items);
+  revisions_ = std::move(revisions);
 }
 
 void Unpark::committed() {
@@ -72,7 +169,13 @@ void Unpark::committed() {
   after_ = next_after_;
   size_ = std::min(size_ * 2, greatest_page);
   if (!round_over_) return;
-  giving_up_ = landed_ == 0;
+  if (closing_ || landed_ > 0) {  // from the beginning: who waits for what has landed since
+    closing_ = false;
+  } else if (refers_to_itself() && !closed_) {
+    closing_ = true;
+  } else {
+    giving_up_ = true;
+  }
   landed_ = 0;
   after_ = 0;
 }
@@ -117,14 +220,14 @@ int64_t Unpark::wave(ledger::Counts& counts) {
     rest_revisions.push_back(revisions_[i]);
   }
   if (decided.empty()) return 0;
-  write(decided, counts);
+  write(decided, part_, counts);
   batch_.items = std::move(rest);
   revisions_ = std::move(rest_revisions);
   return static_cast<int64_t>(decided.size());
 }
 
 /// New revisions for items at these positions of the batch.
-void Unpark::write(const std::vector<size_t>& positions, ledger::Counts& counts) {
+void Unpark::write(const std::vector<size_t>& positions, int32_t part, ledger::Counts& counts) {
   std::vector<Item> items;
   std::vector<int32_t> revisions;
   std::unordered_map<const Item*, size_t> places;
@@ -134,13 +237,15 @@ void Unpark::write(const std::vector<size_t>& positions, ledger::Counts& counts)
     revisions.push_back(revisions_[position]);
   }
   std::vector<ledger::Undo> undo = loader_->undo();
+  std::erase_if(undo, [&](const ledger::Undo& one) { return !places.count(one.item); });
   for (ledger::Undo& one : undo) one.item = &items[places.at(one.item)];
   std::vector<ledger::Conflict> conflicts = loader_->conflicts();
+  std::erase_if(conflicts, [&](const ledger::Conflict& one) { return !places.count(one.item); });
   for (ledger::Conflict& one : conflicts) one.item = &items[places.at(one.item)];
   ledger::BatchRecord record;
   record.run_id = run_.id;
   record.kind = "settle";
-  record.part = part_;
+  record.part = part;
   record.range_no = 1;
   record.epoch = 0;
   record.started_at = now_text();

@@ -19,8 +19,13 @@ class Unpark : public Stage {
   bool shrink() override;
 
  private:
+  void read(const std::vector<ledger::Reject>& parked);
   int64_t wave(ledger::Counts&);
-  void write(const std::vector<size_t>& positions, ledger::Counts&);
+  bool refers_to_itself() const;
+  Page close_circles();
+  void prepare_by_part(const std::vector<ledger::Reject>& parked);
+  void keep_closed();
+  void write(const std::vector<size_t>& positions, int32_t part, ledger::Counts&);
 
   const ledger::Run& run_;
   const Options& options_;
@@ -28,6 +33,7 @@ class Unpark : public Stage {
   Oid role_;
   load::Policy policy_;
   bool give_up_, giving_up_ = false;
+  bool closing_ = false, closed_ = false;  // the circles: their turn comes when rounds find nothing more
   std::unique_ptr<load::Writer> writer_;
   std::unique_ptr<load::Loader> loader_;
   RejectReader reader_;

@@ -85,6 +85,20 @@ SELECT run_id AS run FROM portage.migrate('nodes', :'items') \gset
 SELECT pg_temp.books(:run);
 SELECT * FROM tree();
 
+-- Circles land together: two that refer to each other, one that refers to itself, and what hangs on them; but not what refers
+-- to somebody who is not there.
+SELECT run_id AS run FROM portage.migrate('nodes', '[{"n": "a", "name": "a", "p": "b"}, {"n": "b", "name": "b", "p": "a"}, {"n": "c", "name": "c", "p": "a"}, {"n": "d", "name": "d", "p": "c"}, {"n": "e", "name": "e", "p": "e"}, {"n": "f", "name": "f", "p": "g"}, {"n": "g", "name": "g", "p": "nobody"}, {"n": "h", "name": "a", "p": "e"}]', 'circles') \gset
+SELECT pg_temp.books(:run);
+SELECT * FROM outcomes(:run) WHERE revision > 0 OR status <> 'parked';
+SELECT n.name, p.name AS parent FROM node n LEFT JOIN node p ON p.id = n.parent_id WHERE n.name ~ '^[a-z]$' ORDER BY 1;
+SELECT count(*) AS mappings, bool_and(row_hash = (SELECT portage.row_hash(n) FROM node n WHERE n.id::text = target_key)) AS as_stored FROM portage.legacy_mappings WHERE run_id = :run;
+SELECT run_id AS again FROM portage.migrate('nodes', '[{"n": "a", "name": "a", "p": "b"}, {"n": "b", "name": "b", "p": "a"}, {"n": "e", "name": "e", "p": "e"}]', 'circles') \gset
+SELECT pg_temp.books(:again);
+SELECT bool_and(passed) AS verified FROM portage.verify(:run) WHERE severity <> 'warning';
+CALL portage.rollback(:again);
+CALL portage.rollback(:run);
+SELECT count(*) FROM node WHERE name ~ '^[a-z]$';
+
 -- 4. A dry run predicts what will wait.
 CALL portage.import('books', payload => :'book_items', scope => 'dry', options => '{"dry_run": true}');
 SELECT pg_temp.books(run_id) FROM portage.last_run('books', 'dry');
