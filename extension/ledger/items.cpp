@@ -28,7 +28,8 @@ std::string_view origin_name(char origin) {
   return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
 }
 
-/// One probe for all the ids of a batch: index_rescan is three times cheaper than a scan per key.
+/// One scan for all the ids of a batch, in the order of the index: it goes forward where the next id is near,
+/// as it is where an input comes again, and is set anew (index_rescan) where it is not.
 struct Probe {
   Relation table, index;
   IndexScanDesc scan;
@@ -38,6 +39,8 @@ struct Probe {
 
 struct ProbeHit {
   bool found;
+  const char* id;
+  int id_size;
   const char* key;
   int key_size;
   char origin;
@@ -55,19 +58,20 @@ void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
   p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 3);
   ScanKeyInit(&p->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(pipeline_id));
   ScanKeyInit(&p->keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, scope);
-  ScanKeyInit(&p->keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, 0);
+  ScanKeyInit(&p->keys[2], 3, BTGreaterEqualStrategyNumber, F_TEXT_GE, 0);
   p->keys[1].sk_collation = p->keys[2].sk_collation = C_COLLATION_OID;
 }
 
-ProbeHit probe_raw(Probe* p, Datum legacy_id) {
-  p->keys[2].sk_argument = legacy_id;
-  index_rescan(p->scan, p->keys, 3, nullptr, 0);
+ProbeHit next_hit_raw(Probe* p) {
   ProbeHit hit;
   memset(&hit, 0, sizeof hit);
   if (!index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit;
   slot_getallattrs(p->slot);
   Datum* v = p->slot->tts_values;
   hit.found = true;
+  struct varlena* id = pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(v[2])));
+  hit.id = VARDATA_ANY(id);
+  hit.id_size = VARSIZE_ANY_EXHDR(id);
   struct varlena* key = pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(v[3])));
   hit.key = VARDATA_ANY(key);
   hit.key_size = VARSIZE_ANY_EXHDR(key);
@@ -79,6 +83,30 @@ ProbeHit probe_raw(Probe* p, Datum legacy_id) {
   hit.place = p->slot->tts_tid;
   hit.has_image = !p->slot->tts_isnull[9];
   return hit;
+}
+
+/// The first mapping with this id or a greater one.
+ProbeHit probe_raw(Probe* p, Datum legacy_id) {
+  p->keys[2].sk_argument = legacy_id;
+  index_rescan(p->scan, p->keys, 3, nullptr, 0);
+  return next_hit_raw(p);
+}
+
+/// Goes on to an id that comes after the hit: by at most so many steps, else anew.
+ProbeHit forward_raw(Probe* p, ProbeHit hit, const char* id, int size, int* steps) {
+  auto before = [&] {
+    if (!hit.found) return false;
+    int order = memcmp(hit.id, id, static_cast<size_t>(Min(hit.id_size, size)));
+    return order < 0 || (order == 0 && hit.id_size < size);
+  };
+  int left = *steps;
+  while (before() && left-- > 0) hit = next_hit_raw(p);
+  if (!before()) {
+    *steps = Min(*steps * 2, 64);
+    return hit;
+  }
+  *steps = Max(*steps / 2, 1);
+  return probe_raw(p, PointerGetDatum(cstring_to_text_with_len(id, size)));
 }
 
 void close_probe_raw(Probe* p) {
@@ -310,11 +338,19 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   for (size_t i = 0; i < legacy_ids.size(); i++)
     if (legacy_ids[i].data() != nullptr) order.push_back(i);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
-  int probes = 0;
+  int probes = 0, steps = 4;
+  int* budget = &steps;
+  ProbeHit hit;
+  memset(&hit, 0, sizeof hit);
   for (size_t i : order) {
     if ((probes++ & 255) == 0) bridge::check_interrupts();
-    ProbeHit hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
-    if (!hit.found) continue;
+    const char* id = legacy_ids[i].data();
+    int size = static_cast<int>(legacy_ids[i].size());
+    if (probes == 1)
+      hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
+    else if (hit.found)  // else no id is as great as the one before
+      hit = guarded([=] { return forward_raw(p, hit, id, size, budget); });
+    if (!hit.found || legacy_ids[i] != std::string_view(hit.id, static_cast<size_t>(hit.id_size))) continue;
     found[i] = {true,          arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
                 hit.origin,    hit.source_hash,
                 hit.row_hash,  hit.run_id,
