@@ -12,7 +12,7 @@ root=$PWD
 umask 022
 
 # Seconds. The sum stays under 25 minutes.
-declare -A budget=([build]=600 [unit]=150 [regress]=150 [e2e]=1300 [docs]=170 [long]=43200)
+declare -A budget=([build]=600 [unit]=300 [regress]=150 [e2e]=1300 [docs]=170 [long]=43200)
 
 # No suite may meet somebody's real server.
 for name in $(compgen -e PG | grep -v -x -e PG_CONFIG -e PG_COLOR); do unset "$name"; done

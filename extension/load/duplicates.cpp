@@ -209,7 +209,10 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
     if (!fresh) follow(item, it->second, true);
   }
   const std::vector<int>& match = plan_.match();
-  if (match.empty()) return repeated;
+  // Items that are mapped have rows of their own, and follow nobody.
+  bool all_mapped =
+      std::all_of(items.begin(), items.end(), [](const Item* item) { return item->mapped_before; });
+  if (match.empty() || all_mapped) return repeated;
   // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart
   // by the target's own index when they are written.
   bridge::Memory memory("portage duplicates");
@@ -241,7 +244,7 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
     if (!twin) {
       by_match.emplace(hash, item);
     } else if (!item->mapped_before) {
-      follow(item, twin, false);  // one that is mapped has a row of its own, and finds it by its mapping
+      follow(item, twin, false);
     }
   }
   return repeated;

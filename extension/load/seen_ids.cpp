@@ -25,19 +25,19 @@ constexpr char an_id = 'i', a_key = 'k';
 }  // namespace
 
 void SeenIds::add(char kind, std::string_view text) {
-  std::string element = kind + std::string(text);
+  element_.assign(1, kind).append(text);
   bloom_filter* filter = filter_;
-  auto* bytes = reinterpret_cast<unsigned char*>(element.data());
-  size_t size = element.size();
+  auto* bytes = reinterpret_cast<unsigned char*>(element_.data());
+  size_t size = element_.size();
   guarded([=] { bloom_add_element(filter, bytes, size); });
   empty_ = false;
 }
 
 bool SeenIds::perhaps(char kind, std::string_view text) const {
-  std::string element = kind + std::string(text);
+  element_.assign(1, kind).append(text);
   bloom_filter* filter = filter_;
-  auto* bytes = reinterpret_cast<unsigned char*>(element.data());
-  size_t size = element.size();
+  auto* bytes = reinterpret_cast<unsigned char*>(element_.data());
+  size_t size = element_.size();
   return !guarded([=] { return bloom_lacks_element(filter, bytes, size); });
 }
 

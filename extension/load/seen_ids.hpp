@@ -30,6 +30,7 @@ class SeenIds {
   bridge::Memory memory_;
   bloom_filter* filter_;
   bool empty_ = true;
+  mutable std::string element_;  // what is added or looked for, to spare its allocation
 };
 
 }  // namespace portage::load
