@@ -62,17 +62,20 @@ CREATE TABLE portage.migration_runs (
   references_tried_at timestamptz,
   cleaned_at       timestamptz,
   purged_at        timestamptz,
+  group_id         bigint,
   CONSTRAINT run_balance CHECK (read = inserted + updated + unchanged + skipped + conflicted + parked + invalid + failed)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
 CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, scope, id);
 CREATE INDEX migration_runs_active ON portage.migration_runs (id)
   WHERE status IN ('queued', 'running', 'verifying', 'rolling_back');
+CREATE INDEX migration_runs_group ON portage.migration_runs (group_id) WHERE group_id IS NOT NULL;
 COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
 COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped what the run had kept for later: it cannot be taken back any more';
 COMMENT ON COLUMN portage.migration_runs.purged_at IS 'when retention erased what is known of the run''s items; infinity: it has begun to';
+COMMENT ON COLUMN portage.migration_runs.group_id IS 'the group (run_groups) whose member the run is';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
 COMMENT ON COLUMN portage.migration_runs.owner_lease IS 'until when the owner has promised a sign of life (portage.lease_duration)';
 COMMENT ON COLUMN portage.migration_runs.requested IS 'what an operator wants of the owner; it obeys between two batches';

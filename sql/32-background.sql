@@ -31,7 +31,7 @@ COMMENT ON FUNCTION portage.cancel(bigint) IS
 CREATE PROCEDURE portage.tick()
   AS 'MODULE_PATHNAME', 'portage_tick' LANGUAGE C;
 COMMENT ON PROCEDURE portage.tick() IS
-  'the heartbeat: begins what is due on the caller''s schedules, asks for background workers for its runs that wait for one, or whose worker or server went away, and drops what "retain" lets go';
+  'the heartbeat: begins what is due on the caller''s schedules, moves its groups on, asks for background workers for its runs that wait for one, or whose worker or server went away, and drops what "retain" lets go';
 
 CREATE PROCEDURE portage.work(run bigint)
   AS 'MODULE_PATHNAME', 'portage_work' LANGUAGE C;

@@ -204,6 +204,7 @@ void portage_worker_main(Datum) {
              static_cast<long long>(run));
     execute_at_top_raw(sql, memory);
     if (errand.joins) break;
+    execute_at_top_raw("CALL portage.move_groups_on()", memory);
     execute_at_top_raw("RESET ROLE", memory);
     run = next_run_raw(&role);
   }

@@ -28,7 +28,7 @@ void erase_history(int64_t pipeline_id) {
                              static_cast<long long>(active.bigint(0, 1))));
   for (const char* table : {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches",
                             "item_rows", "item_corrections", "migration_undo", "migration_conflicts",
-                            "predictions", "data_integrity_checks", "migration_events"})
+                            "predictions", "data_integrity_checks", "migration_events", "group_members"})
     bridge::execute(std::string("DELETE FROM portage.") + table +
                         " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
                     {param(pipeline_id)});
@@ -38,6 +38,9 @@ void erase_history(int64_t pipeline_id) {
   bridge::execute("DELETE FROM portage.source_cursors WHERE pipeline_id = $1", {param(pipeline_id)});
   bridge::execute("DELETE FROM portage.legacy_mappings WHERE pipeline_id = $1", {param(pipeline_id)});
   bridge::execute("DELETE FROM portage.migration_runs WHERE pipeline_id = $1", {param(pipeline_id)});
+  bridge::execute(
+      "DELETE FROM portage.run_groups g WHERE NOT EXISTS (SELECT FROM portage.group_members m WHERE "
+      "m.group_id = g.id)");
 }
 
 }  // namespace portage::ledger

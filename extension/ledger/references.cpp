@@ -16,9 +16,24 @@ using bridge::Error;
 using bridge::param;
 
 /// For the owner of the referring pipeline: what it may not see, its pipeline cannot show to others.
-StoredPipeline referred(const Reference& reference, Oid owner) {
+StoredPipeline referred(const std::string& pipeline, Oid owner) {
   bridge::AsUser as(owner);
-  return find_pipeline(reference.pipeline, Need::read);
+  return find_pipeline(pipeline, Need::read);
+}
+
+Error fault(const std::string& place, const std::string& message, const std::string& hint) {
+  return Error(codes::invalid_definition, message).detail("at " + place).hint(hint);
+}
+
+/// The same for a definition that names it there: PZ001 if there is none.
+StoredPipeline named(const std::string& pipeline, Oid owner, const std::string& place) {
+  try {
+    return referred(pipeline, owner);
+  } catch (const Error& error) {
+    if (error.code() != codes::unknown_pipeline) throw;
+    throw fault(place, error.message(),
+                error.report().hint.empty() ? "Create that pipeline first." : error.report().hint);
+  }
 }
 
 }  // namespace
@@ -26,7 +41,7 @@ StoredPipeline referred(const Reference& reference, Oid owner) {
 Translate translator(const Plan& plan, const std::string& scope, formats::Arena& arena) {
   auto spaces = std::make_shared<std::map<std::string, MappingSpace>>();
   for (const Reference& reference : plan.references()) {
-    StoredPipeline pipeline = referred(reference, plan.owner());
+    StoredPipeline pipeline = referred(reference.pipeline, plan.owner());
     bool scoped = parse_definition(pipeline.definition).scoped;
     (*spaces)[reference.pipeline] = {pipeline.id, scoped ? scope : ""};
   }
@@ -41,33 +56,29 @@ Translate translator(const Plan& plan, const std::string& scope, formats::Arena&
 
 void check_references(const Plan& plan, const std::string& own_name) {
   for (const Reference& reference : plan.references()) {
-    auto fault = [&](const std::string& message, const std::string& hint) {
-      return Error(codes::invalid_definition, message).detail("at " + reference.place).hint(hint);
-    };
     std::unique_ptr<Plan> other;
     const Target* target = &plan.target();
     std::vector<int> key = plan.key();
     if (reference.pipeline != own_name) {
-      try {
-        other = Plan::compile(referred(reference, plan.owner()));
-      } catch (const Error& error) {
-        if (error.code() != codes::unknown_pipeline) throw;
-        throw fault(error.message(),
-                    error.report().hint.empty() ? "Create that pipeline first." : error.report().hint);
-      }
+      other = Plan::compile(named(reference.pipeline, plan.owner(), reference.place));
       target = &other->target();
       key = other->key();
     }
     if (key.size() != 1)
-      throw fault("pipeline \"" + reference.pipeline + "\" has a key of several columns",
+      throw fault(reference.place, "pipeline \"" + reference.pipeline + "\" has a key of several columns",
                   "Only a key of one column fits into a column.");
     Oid from = target->column(key[0]).type, to = plan.target().column(reference.attnum).type;
     bool fits = bridge::guarded([=] { return can_coerce_type(1, &from, &to, COERCION_ASSIGNMENT); });
     if (fits) continue;
     throw fault(
+        reference.place,
         "column \"" + plan.target().column(reference.attnum).name + "\" cannot take keys of pipeline \"" +
             reference.pipeline + "\"",
         bridge::format("They are of type %s.", bridge::guarded([=] { return format_type_be(from); })));
+  }
+  for (const std::string& first : plan.definition().after) {
+    if (first == own_name) throw fault("after", "a pipeline cannot come after itself", "");
+    named(first, plan.owner(), "after");
   }
 }
 

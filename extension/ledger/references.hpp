@@ -13,7 +13,8 @@ namespace portage::ledger {
 Translate translator(const Plan&, const std::string& scope, formats::Arena&);
 
 /// Checks what a definition refers to, for the pipeline's owner: that it is there, has a key of one column,
-/// and that this fits the referring column. PZ001 with the place of the fault.
+/// and that this fits the referring column; and the pipelines that it comes after. PZ001 with the place of
+/// the fault.
 void check_references(const Plan&, const std::string& own_name);
 
 /// The pipelines whose current definition refers to one, itself included; and their runs of a scope (of any,

@@ -323,7 +323,7 @@ MergeRule merge_rule_of(const std::string& column, const JsonNode& node) {
 }
 
 void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"after", "missing"};
+  static const Names later{"missing"};
   for (const auto& [name, value] : root.members)
     if (std::find(later.begin(), later.end(), name) != later.end())
       unsupported(value, "\"" + name + "\" is not supported yet");
@@ -358,10 +358,10 @@ Definition parse_definition(std::string_view json) {
   JsonNode root = parse_json_tree(json);
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
   refuse_later_keys(root);
-  known_keys(root,
-             {"format",   "items",     "legacy_id",   "columns",   "rules",     "checks",     "where",
-              "match",    "key",       "on_conflict", "merge",     "newest_by", "duplicates", "data_version",
-              "timezone", "sensitive", "scoped",      "exclusive", "csv",       "source",   "retain"});
+  known_keys(root, {"format",     "items",        "legacy_id", "columns",     "rules",  "checks",
+                    "where",      "match",        "key",       "on_conflict", "merge",  "newest_by",
+                    "duplicates", "data_version", "timezone",  "sensitive",   "scoped", "exclusive",
+                    "csv",        "source",       "retain",    "after"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -398,6 +398,7 @@ Definition parse_definition(std::string_view json) {
   if (auto* exclusive = root.find("exclusive"))
     definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
+  if (auto* after = root.find("after")) definition.after = names_of(*after, "\"after\"", "pipeline");
   if (auto* retain = root.find("retain")) definition.retain = nonempty_text_of(*retain, "\"retain\"");
   if (auto* source = root.find("source")) definition.source = source_of(*source, definition.format);
   if (auto* sensitive = root.find("sensitive")) {

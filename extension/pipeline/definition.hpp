@@ -138,6 +138,7 @@ struct Definition {
   bool exclusive = false;  ///< no other run on the same target
   CsvFormat csv;
   std::optional<PipelineSource> source;
+  std::vector<std::string> after;  ///< pipelines that come first in a group
   std::string retain;  ///< "" or an interval: how long ended runs are known item by item
 };
 

@@ -57,15 +57,15 @@ inline void known_keys(const JsonNode& object, const Names& known) {
     }
 }
 
-/// A list of names; one name alone may be written without brackets.
-inline Names names_of(const JsonNode& node, const char* what) {
+/// A list of names (of columns, or `of` what else); one name alone may be written without brackets.
+inline Names names_of(const JsonNode& node, const char* what, const std::string& of = "column") {
   Names names;
   if (node.is_string()) return {nonempty_text_of(node, what)};
-  if (!node.is_list()) fault(node, std::string(what) + " must be a list of column names");
+  if (!node.is_list()) fault(node, std::string(what) + " must be a list of " + of + " names");
   for (const JsonNode& element : node.elements) {
-    const std::string& name = nonempty_text_of(element, "a column name");
+    const std::string& name = nonempty_text_of(element, ("a " + of + " name").c_str());
     if (std::find(names.begin(), names.end(), name) != names.end())
-      fault(element, "column \"" + name + "\" is listed twice");
+      fault(element, of + " \"" + name + "\" is listed twice");
     names.push_back(name);
   }
   if (names.empty()) fault(node, std::string(what) + " must not be empty");

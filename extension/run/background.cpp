@@ -51,12 +51,6 @@ std::optional<Error> obstacle(const ledger::WaitingRun& run, Oid session, Oid ro
   return std::nullopt;
 }
 
-/// Nobody works on it, though it is queued, or was left by its worker, session or server.
-bool waits(const ledger::Run& run) {
-  if (run.status == "queued") return true;
-  return in_work(run.status) && !run.owner_alive && (run.background || run.owner_pid);
-}
-
 /// The run cannot be taken: it says so itself, since nobody is there to be told.
 void put_down(int64_t id, const Error& error) {
   ledger::Run run = *ledger::find_run(id);
@@ -68,6 +62,26 @@ void put_down(int64_t id, const Error& error) {
 }
 
 }  // namespace
+
+bool waits(const ledger::Run& run) {
+  if (run.status == "queued") return true;
+  return in_work(run.status) && !run.owner_alive && (run.background || run.owner_pid);
+}
+
+void work_off_waiting(int64_t id) {
+  if (!waits(run_to_change(id))) return;
+  try {
+    run_here(id, false);
+  } catch (const Error& error) {
+    bridge::rollback();
+    // Somebody was faster: to take the run, or to pause or end it.
+    bool outrun = error.code() == codes::run_in_progress || error.code() == codes::stale_owner ||
+                  (error.code() == codes::wrong_state && !waits(*ledger::find_run(id)));
+    if (!outrun) put_down(id, error);
+    bridge::commit();
+    if (!outrun || error.code() == codes::stale_owner) throw;
+  }
+}
 
 void send_worker(const ledger::Run& run) {
   Oid role = role_of(run), session = ledger::role_named(run.session_role);
@@ -158,21 +172,7 @@ PORTAGE_FUNCTION(portage_run_in_background) {
   Arguments a(fcinfo);
   bridge::require_nonatomic(fcinfo, "run_in_background");
   bridge::Spi spi(true);
-  int64_t id = a.run(0);
-  ledger::Run run = run_to_change(id);
-  if (waits(run)) {
-    try {
-      run_here(id, false);
-    } catch (const Error& error) {
-      bridge::rollback();
-      // Somebody was faster: to take the run, or to pause or end it.
-      bool outrun = error.code() == codes::run_in_progress || error.code() == codes::stale_owner ||
-                    (error.code() == codes::wrong_state && !waits(*ledger::find_run(id)));
-      if (!outrun) put_down(id, error);
-      bridge::commit();
-      if (!outrun || error.code() == codes::stale_owner) throw;
-    }
-  }
+  work_off_waiting(a.run(0));
   spi.finish();
   return 0;
 }

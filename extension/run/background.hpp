@@ -10,6 +10,13 @@ namespace portage::run {
 /// could: the run's session user may not log in (0A000), connect or set the run's role (42501), or is gone.
 void send_worker(const ledger::Run&);
 
+/// Nobody works on it, though it is queued, or was left by its worker, session or server.
+bool waits(const ledger::Run&);
+
+/// Works such a run off in this session, as a background worker does: does nothing if it waits no more, nor
+/// if somebody else is faster. What stands in its way makes it fail, and is raised.
+void work_off_waiting(int64_t id);
+
 /// Has a background worker work the run off, as start() does: PZ006 where it cannot begin, and the errors of
 /// send_worker().
 void start(int64_t id);

@@ -51,6 +51,20 @@ void cancel(int64_t id) {
   ledger::finish_run(run.id, "cancelled", "", "", "");
 }
 
+void resume(int64_t id) {
+  ledger::Run run = run_to_control(id);
+  bool active = in_work(run.status);
+  if (active && run.owner_alive) {  // it was about to pause
+    ledger::make_request(id, Request::none);
+    return;
+  }
+  if (!active) {
+    std::string to = run.paused_from.empty() ? "running" : run.paused_from;
+    move(run.id, run.status, to, "resumed");
+  }
+  send_worker(run);
+}
+
 void retry(int64_t id) {
   ledger::Run run = run_to_control(id);
   if (run.status != "failed") refuse_transition(run.id, run.status, "running");
@@ -83,17 +97,7 @@ PORTAGE_FUNCTION(portage_cancel) {
 PORTAGE_FUNCTION(portage_resume) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  ledger::Run run = run_to_control(a.run(0));
-  bool active = in_work(run.status);
-  if (active && run.owner_alive) {  // it was about to pause
-    ledger::make_request(run.id, Request::none);
-  } else {
-    if (!active) {
-      std::string to = run.paused_from.empty() ? "running" : run.paused_from;
-      move(run.id, run.status, to, "resumed");
-    }
-    send_worker(run);
-  }
+  resume(a.run(0));
   spi.finish();
   return 0;
 }

@@ -9,6 +9,9 @@ namespace portage::run {
 /// 42501 if the current user may not change it.
 void cancel(int64_t id);
 
+/// Has a background worker go on with a run that is paused or interrupted. PZ006 and the rest likewise.
+void resume(int64_t id);
+
 /// Has a background worker go on with a failed run. PZ006 for another; 42501 likewise, and what
 /// send_worker() raises.
 void retry(int64_t id);

@@ -144,7 +144,7 @@ class Detection {
             {"unchanged", unchanged_},
             {"gone", gone},
             {"complexity", complexity},
-            {"estimated_duration", estimated_interval(run_.pipeline_id, items_)},
+            {"estimated_duration", estimated_duration(run_.pipeline_id, items_).text},
             {"recommendation", advice}};
   }
 

@@ -9,6 +9,7 @@
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/batch_reader.hpp"
+#include "run/data_version.hpp"
 #include "run/preflight.hpp"
 #include "run/source_cursor.hpp"
 #include "run/worker.hpp"
@@ -61,11 +62,9 @@ Json json_of(const Blocker& b) {
           {"remedy", b.remedy}};
 }
 
-struct Duration {
-  std::string text, basis;
-};
+}  // namespace
 
-std::string interval(double seconds) {
+std::string interval_text(double seconds) {
   if (seconds < 120) return bridge::format("%.0f s", std::ceil(seconds));
   return bridge::format("%.0f min", std::ceil(seconds / 60));
 }
@@ -82,10 +81,14 @@ Duration estimated_duration(int64_t pipeline_id, int64_t items) {
       {bridge::param(pipeline_id)});
   bool known = !history.is_null(0, 1);
   double rate = known ? std::strtod(history.text(0, 1).c_str(), nullptr) : assumed_rate;
-  return {interval(static_cast<double>(items) / std::max(rate, 1.0)),
+  double seconds = static_cast<double>(items) / std::max(rate, 1.0);
+  return {seconds, interval_text(seconds),
           known ? history.text(0, 2) + " completed run(s) of this pipeline"
-                : "no completed run yet: 50,000 items/s assumed"};
+                : "no completed run yet: 50,000 items/s assumed",
+          known};
 }
+
+namespace {
 
 Json json_of(const Finding& finding, bool masked) {
   return {{"class", error_class(finding.rule, finding.sqlstate)},
@@ -107,10 +110,6 @@ Json json_of(const bridge::Error& error) {
 }
 
 }  // namespace
-
-std::string estimated_interval(int64_t pipeline_id, int64_t items) {
-  return estimated_duration(pipeline_id, items).text;
-}
 
 std::string validation_of(const ledger::Run& run) {
   Json blockers = Json::array(), issues = Json::array(), warnings = Json::array();
@@ -177,8 +176,10 @@ std::string plan_of(const ledger::Run& run) {
     for (const ledger::Part& part : ledger::parts_of(run.id)) {
       Json entry = {{"part", part.number}, {"name", part.name}, {"kind", part.kind}};
       Estimate known;
-      std::optional<bridge::Error> unreadable =
-          bridge::attempt([&] { known = estimate(run, part, compiled, worker->options()); });
+      std::optional<bridge::Error> unreadable = bridge::attempt([&] {
+        if (compiled.definition().data_version) check_data_version(run.id, part, compiled);
+        known = estimate(run, part, compiled, worker->options());
+      });
       if (unreadable) {
         block({unreadable->code(), unreadable->message(), unreadable->report().detail,
                unreadable->report().hint});

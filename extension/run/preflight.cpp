@@ -119,15 +119,20 @@ std::vector<std::string> readable_columns(const Target& target) {
   return names;
 }
 
+std::optional<Blocker> read_only_blocker() {
+  if (guarded([] { return RecoveryInProgress(); }))
+    return Blocker{ERRCODE_READ_ONLY_SQL_TRANSACTION, "the server is in recovery",
+                   "A standby takes no writes.", "Connect to the primary."};
+  if (XactReadOnly)
+    return Blocker{ERRCODE_READ_ONLY_SQL_TRANSACTION, "the transaction is read-only", "",
+                   "SET TRANSACTION READ WRITE, or SET default_transaction_read_only = off."};
+  return std::nullopt;
+}
+
 std::vector<Blocker> server_blockers(const Plan& plan, int64_t pipeline_id, const std::string& scope,
                                      int64_t run_id) {
   std::vector<Blocker> blockers;
-  if (guarded([] { return RecoveryInProgress(); }))
-    blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the server is in recovery",
-                        "A standby takes no writes.", "Connect to the primary."});
-  else if (XactReadOnly)
-    blockers.push_back({ERRCODE_READ_ONLY_SQL_TRANSACTION, "the transaction is read-only", "",
-                        "SET TRANSACTION READ WRITE, or SET default_transaction_read_only = off."});
+  if (std::optional<Blocker> blocker = read_only_blocker()) blockers.push_back(*blocker);
   std::optional<std::string> excluded;  // where scopes share their ids, all of them
   if (plan.definition().scoped) excluded = scope;
   std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, excluded, run_id);

@@ -19,7 +19,9 @@ std::vector<Blocker> missing_privileges(const Plan&, bool overwrites);
 bool may_update(const Plan&);
 /// The names of the columns that the current role may read and that row_hash covers, in attnum order.
 std::vector<std::string> readable_columns(const Target&);
-/// Standby, read-only transaction, row level security that hides what must be seen, an active run.
+/// A standby, or a read-only transaction.
+std::optional<Blocker> read_only_blocker();
+/// That, and an active run.
 std::vector<Blocker> server_blockers(const Plan&, int64_t pipeline_id, const std::string& scope,
                                      int64_t run_id);
 /// One error for them all: the first one's SQLSTATE if there is only one kind, else PZ008.

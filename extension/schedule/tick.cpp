@@ -4,6 +4,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "group/moving.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/runs.hpp"
 #include "ledger/schedules.hpp"
@@ -214,6 +215,7 @@ PORTAGE_FUNCTION(portage_tick) {
   }
   int64_t moment = schedule::moment_of(now);
   schedule::look_after_schedules(moment);
+  group::move_all_on(false);
   run::send_waiting_workers(true, false);
   bridge::commit();
   run::settle_waiting_runs_of_user();

@@ -150,6 +150,11 @@ SELECT faulty.refuse('{%h, "columns": {%s}, "sensitive": "note"}');
 SELECT faulty.refuse('{%h, "columns": {%s}, "sensitive": ["a]"]}');
 SELECT faulty.refuse('{%h, "columns": {%s}, "data_version": {"from": "v"}}');
 SELECT faulty.refuse('{%h, "columns": {%s}, "data_version": {"from": "v", "accept": [true]}}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "after": []}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "after": {"a": "b"}}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "after": ["other", "other"]}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "after": "other"}');
+SELECT faulty.refuse('{%h, "columns": {%s}, "after": "faulty"}');
 
 -- csv
 SELECT faulty.refuse('{%h, "columns": {%s}, "csv": {}}');

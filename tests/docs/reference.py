@@ -113,6 +113,8 @@ def check_options(reference):
     same('options', first_cells(text), known)
     same('options of later versions', first_cells(section(text, '### Not yet')), later)
     table = one(r'constexpr Known known\[\] = \{\n(.*?)\n\};', read('extension/schedule/options.cpp'))
+    group = one(r'constexpr Known known\[\] = \{\n(.*?)\n\};', read('extension/group/options.cpp'))
+    same('options of a group', first_cells(section(reference, '### Options of a group')), re.findall(r'^    \{"(\w+)",', group, re.M))
     same('options of a schedule', first_cells(section(reference, '### Options of a schedule')), re.findall(r'^    \{"(\w+)",', table, re.M))
 
 

@@ -1,0 +1,179 @@
+// See moving.hpp.
+#include "group/moving.hpp"
+
+#include "bridge/background.hpp"
+#include "bridge/codes.hpp"
+#include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
+#include "group/access.hpp"
+#include "run/access.hpp"
+#include "run/background.hpp"
+#include "run/control.hpp"
+#include "run/entry_points.hpp"
+#include "run/parked.hpp"
+#include "run/states.hpp"
+
+namespace portage::group {
+
+using bridge::Error;
+using bridge::format;
+using ledger::Member;
+
+namespace {
+
+/// The shutdown or cancel of this session is nobody's fault.
+bool ends_session(const Error& error) {
+  return ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);
+}
+
+/// Items that wait for what another member has brought; what is missing then will not come any more.
+void settle_parked(std::vector<Member>& members) {
+  auto round = [&](bool give_up) {
+    int64_t settled = 0;
+    for (Member& m : members) {
+      if (m.dry_run || m.parked == 0) continue;
+      run::ParkedCounts counts = run::Parked(*ledger::find_run(m.run), run::Commits::yes).work(give_up);
+      settled += counts.settled;
+      m.parked = counts.still_parked;
+    }
+    return settled;
+  };
+  while (round(false) > 0) {  // what has landed may be what others wait for
+  }
+  round(true);
+}
+
+/// The group has ended if it still has: nobody wants to go on with one of its members.
+void end(int64_t id, const std::string& status, const std::string& error) {
+  std::optional<ledger::Group> group = ledger::lock_group(id, true);
+  if (!group || group->status != "running" || !look_at(id).ended) return;
+  ledger::set_group_status(id, status, error);
+  bridge::notice(format("portage: group %lld: running -> %s", static_cast<long long>(id), status.c_str()), "",
+                 LOG);
+}
+
+void finish(int64_t id) {
+  run::SessionLock alone(id, "portage group");
+  if (!alone.held()) return;
+  std::vector<Member> members = ledger::members_of(id);
+  bool completed =
+      std::all_of(members.begin(), members.end(), [](const Member& m) { return m.status == "completed"; });
+  std::string error;
+  try {
+    if (completed) settle_parked(members);
+  } catch (const Error& caught) {
+    bridge::rollback();
+    if (ends_session(caught) || caught.code() == codes::run_in_progress) throw;  // the next one settles them
+    error = caught.message() + (caught.report().detail.empty() ? "" : "\n" + caught.report().detail);
+  }
+  end(id, completed && error.empty() ? "completed" : "failed", error);
+  bridge::commit();
+}
+
+void begin(int64_t group, Member& member) {
+  if (!member.again) return run::start(member.run);
+  member.again = false;
+  ledger::note_member(group, member);
+  run::retry(member.run);
+}
+
+/// One member, here and now; it is queued first, so that what stands in its way makes it fail.
+void work_off_member(int64_t group, Member& member) {
+  long long id = static_cast<long long>(member.run);
+  if (member.again) {
+    member.again = false;
+    ledger::note_member(group, member);
+    run::move(member.run, "failed", "running", "retried");
+  } else if (member.status == "pending") {
+    run::move(member.run, "pending", "queued", "queued");
+  }
+  ledger::want_worker(member.run);  // so that it counts as left by somebody, whoever that was
+  bridge::commit();
+  try {
+    run::work_off_waiting(member.run);
+  } catch (const Error& error) {
+    bridge::rollback();
+    if (ends_session(error) || ledger::find_run(member.run)->status != "failed") throw;
+    bridge::notice(
+        format("run %lld of pipeline \"%s\" failed: ", id, member.pipeline.c_str()) + error.message(),
+        error.report().detail, WARNING);
+    return;
+  }
+  std::string status = ledger::find_run(member.run)->status;
+  if (status == "queued")
+    bridge::nap(100);  // another run of its pipeline has the turn
+  else
+    bridge::notice(format("run %lld of pipeline \"%s\" is %s", id, member.pipeline.c_str(), status.c_str()));
+}
+
+}  // namespace
+
+bool begin_members(int64_t id, bool wait) {
+  std::optional<ledger::Group> group = ledger::lock_group(id, wait);
+  if (!group || group->status != "running" || !group->background) return false;
+  Board board = look_at(id);
+  for (size_t i : board.ready) {
+    if (board.under_way++ >= group->workers) break;
+    begin(id, board.members[i]);
+  }
+  return board.ended;
+}
+
+void move_on(int64_t id, bool wait) {
+  bool ended = false;
+  if (std::optional<Error> error = bridge::transact([&] { ended = begin_members(id, wait); })) throw *error;
+  if (ended) finish(id);
+}
+
+void move_all_on(bool wait) {
+  for (const ledger::Group& group : ledger::groups_in_background()) {
+    if (!acts_for(group)) continue;
+    try {
+      move_on(group.id, wait);
+    } catch (const Error& error) {
+      if (ends_session(error)) throw;
+      bridge::notice(format("portage: group %lld: ", static_cast<long long>(group.id)) + error.message(),
+                     error.report().detail, LOG);
+    }
+  }
+}
+
+void work_off(int64_t id) {
+  for (;;) {
+    std::optional<ledger::Group> group = ledger::lock_group(id, true);
+    if (!group || group->status != "running") return bridge::commit();
+    Board board = look_at(id);
+    Member* next = nullptr;
+    bool others = false;
+    for (Member& m : board.members) {
+      bool left = m.status == "queued" || (run::in_work(m.status) && !m.owner_alive);
+      if (left && !next) next = &m;
+      others = others || (run::in_work(m.status) && m.owner_alive);
+    }
+    if (!next && !board.ready.empty()) next = &board.members[board.ready[0]];
+    if (next) {
+      work_off_member(id, *next);
+    } else {
+      bridge::commit();
+      if (board.ended) return finish(id);
+      if (!others) return;  // paused, or waiting for decisions
+      bridge::nap(100);
+    }
+    bridge::check_interrupts();
+  }
+}
+
+void reopen(const ledger::Group& group) {
+  if (group.status != "running" && group.status != "failed")
+    throw Error(codes::wrong_state, format("group %lld is %s and cannot go on",
+                                           static_cast<long long>(group.id), group.status.c_str()))
+        .hint("Open a new group: what is migrated is known, unchanged items are skipped.");
+  for (Member& m : ledger::members_of(group.id)) {
+    if (m.status != "failed" || m.again) continue;
+    m.again = true;
+    ledger::note_member(group.id, m);
+  }
+  ledger::set_group_status(group.id, "running");
+}
+
+}  // namespace portage::group
