@@ -52,9 +52,10 @@ void end(int64_t id, const std::string& status, const std::string& error) {
                  LOG);
 }
 
-void finish(int64_t id) {
+/// False if somebody else is at it, or has one of the pipelines: then it is to be tried again.
+bool finish(int64_t id) {
   run::SessionLock alone(id, "portage group");
-  if (!alone.held()) return;
+  if (!alone.held()) return false;
   std::vector<Member> members = ledger::members_of(id);
   bool completed =
       std::all_of(members.begin(), members.end(), [](const Member& m) { return m.status == "completed"; });
@@ -63,11 +64,13 @@ void finish(int64_t id) {
     if (completed) settle_parked(members);
   } catch (const Error& caught) {
     bridge::rollback();
-    if (ends_session(caught) || caught.code() == codes::run_in_progress) throw;  // the next one settles them
+    if (ends_session(caught)) throw;
+    if (caught.code() == codes::run_in_progress) return false;
     error = caught.message() + (caught.report().detail.empty() ? "" : "\n" + caught.report().detail);
   }
   end(id, completed && error.empty() ? "completed" : "failed", error);
   bridge::commit();
+  return true;
 }
 
 void begin(int64_t group, Member& member) {
@@ -155,8 +158,8 @@ void work_off(int64_t id) {
       work_off_member(id, *next);
     } else {
       bridge::commit();
-      if (board.ended) return finish(id);
-      if (!others) return;  // paused, or waiting for decisions
+      if (board.ended && finish(id)) return;
+      if (!board.ended && !others) return;  // paused, or waiting for decisions
       bridge::nap(100);
     }
     bridge::check_interrupts();

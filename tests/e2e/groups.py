@@ -208,9 +208,9 @@ def test_disasters(server):
         # The member is complete, and whoever should have moved the group on is not there.
         group = run_group(admin, CHAIN)
         worker_of(admin, group, 'a')
-        quicken(admin, 'a')
         admin.rows('SELECT portage.pause(%s)', run_of(admin, group, 'a'))
         until(lambda: states(admin, group)['a'] == 'paused')
+        quicken(admin, 'a')
         until(lambda: states(admin, group)['d'] == 'completed')
         admin.rows('CALL portage.run(%s)', run_of(admin, group, 'a'))
         check('what was worked off by hand counts', states(admin, group)['a'] == 'completed' and wait(admin, group) == 'completed',
