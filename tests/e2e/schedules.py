@@ -32,6 +32,9 @@ def schedule(session, scope, cron, next_due, pipeline='nightly', **options):
 
 
 def tick(session, now):
+    """Once workers have gone, as far as they are about to: they are heartbeats, too, and a schedule that one of them looks
+    at is passed over by others meanwhile."""
+    until(lambda: session.value("SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'portage worker'"), 1.5)
     session.rows('CALL portage.tick(now => %s)', now)
 
 
