@@ -70,6 +70,7 @@ CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, sco
 CREATE INDEX migration_runs_active ON portage.migration_runs (id)
   WHERE status IN ('queued', 'running', 'verifying', 'rolling_back');
 CREATE INDEX migration_runs_group ON portage.migration_runs (group_id) WHERE group_id IS NOT NULL;
+CREATE INDEX migration_runs_parked ON portage.migration_runs (id) WHERE open_parked > 0;
 COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';

@@ -57,4 +57,8 @@ bool concerns_whole_batch(int code) {
   }
 }
 
+bool is_interrupt(int code) {
+  return ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);
+}
+
 }  // namespace portage::bridge

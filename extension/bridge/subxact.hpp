@@ -26,6 +26,9 @@ class Subtransaction {
 /// and serialization failures, missing privileges, internal errors. They end the batch, never one item.
 bool concerns_whole_batch(int sqlerrcode);
 
+/// True for the cancel or the shutdown of this session: nobody's fault, and never to be swallowed.
+bool is_interrupt(int sqlerrcode);
+
 /// Runs `f` in a subtransaction. Returns the Postgres (or own) error after rolling back, nothing if all went
 /// well. Other exceptions roll back and pass.
 template <class F>

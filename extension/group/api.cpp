@@ -21,19 +21,6 @@ using run::Arguments;
 
 namespace {
 
-std::vector<std::string> names_argument(FunctionCallInfo fcinfo) {
-  std::vector<std::string> names;
-  if (fcinfo->args[0].isnull) return names;
-  bridge::Result rows =
-      bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, fcinfo->args[0].value, false}});
-  for (size_t i = 0; i < rows.size(); i++) {
-    if (rows.is_null(i, 1))
-      throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the name of a pipeline must not be null");
-    names.push_back(rows.text(i, 1));
-  }
-  return names;
-}
-
 int64_t group_argument(FunctionCallInfo fcinfo) {
   if (fcinfo->args[0].isnull) throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "the group must not be null");
   return DatumGetInt64(fcinfo->args[0].value);
@@ -64,7 +51,7 @@ void take_back(const ledger::Member& member, undo::Drifted drifted, bool cascade
 PORTAGE_FUNCTION(portage_plan_group) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  std::string plan = plan_of(names_argument(fcinfo), a.maybe_text(1).value_or(""));
+  std::string plan = plan_of(a.texts(0, "the name of a pipeline"), a.maybe_text(1).value_or(""));
   Datum answer = bridge::param_json(plan).value;
   spi.finish();
   return answer;
@@ -73,7 +60,7 @@ PORTAGE_FUNCTION(portage_plan_group) {
 PORTAGE_FUNCTION(portage_run_group) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  int64_t id = open_group(names_argument(fcinfo), a.maybe_json(1).value_or("{}"));
+  int64_t id = open_group(a.texts(0, "the name of a pipeline"), a.maybe_json(1).value_or("{}"));
   begin_members(id, true);
   spi.finish();
   return Int64GetDatum(id);
@@ -96,11 +83,7 @@ PORTAGE_FUNCTION(portage_wait_group) {
   bridge::require_nonatomic(fcinfo, "wait_group", "", "while it works");
   bridge::Spi spi(true);
   int64_t id = group_argument(fcinfo);
-  std::optional<double> seconds;
-  if (!fcinfo->args[1].isnull)
-    seconds = std::stod(bridge::execute("SELECT pg_catalog.date_part('epoch', $1)::pg_catalog.text",
-                                        {{INTERVALOID, fcinfo->args[1].value, false}})
-                            .text(0, 1));
+  std::optional<double> seconds = Arguments(fcinfo).maybe_seconds(1);
   auto start = std::chrono::steady_clock::now();
   ledger::Group group;
   for (;;) {

@@ -21,11 +21,6 @@ using ledger::Member;
 
 namespace {
 
-/// The shutdown or cancel of this session is nobody's fault.
-bool ends_session(const Error& error) {
-  return ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);
-}
-
 /// Items that wait for what another member has brought; what is missing then will not come any more.
 void settle_parked(std::vector<Member>& members) {
   auto round = [&](bool give_up) {
@@ -64,7 +59,7 @@ bool finish(int64_t id) {
     if (completed) settle_parked(members);
   } catch (const Error& caught) {
     bridge::rollback();
-    if (ends_session(caught)) throw;
+    if (bridge::is_interrupt(caught.code())) throw;
     if (caught.code() == codes::run_in_progress) return false;
     error = caught.message() + (caught.report().detail.empty() ? "" : "\n" + caught.report().detail);
   }
@@ -96,7 +91,7 @@ void work_off_member(int64_t group, Member& member) {
     run::work_off_waiting(member.run);
   } catch (const Error& error) {
     bridge::rollback();
-    if (ends_session(error) || ledger::find_run(member.run)->status != "failed") throw;
+    if (bridge::is_interrupt(error.code()) || ledger::find_run(member.run)->status != "failed") throw;
     bridge::notice(
         format("run %lld of pipeline \"%s\" failed: ", id, member.pipeline.c_str()) + error.message(),
         error.report().detail, WARNING);
@@ -134,7 +129,7 @@ void move_all_on(bool wait) {
     try {
       move_on(group.id, wait);
     } catch (const Error& error) {
-      if (ends_session(error)) throw;
+      if (bridge::is_interrupt(error.code())) throw;
       bridge::notice(format("portage: group %lld: ", static_cast<long long>(group.id)) + error.message(),
                      error.report().detail, LOG);
     }

@@ -3,9 +3,7 @@
 
 #include "group/options.hpp"
 
-#include "bridge/codes.hpp"
-#include "bridge/error.hpp"
-#include "pipeline/definition.hpp"
+#include "run/option_table.hpp"
 #include "run/options.hpp"
 
 namespace portage::group {
@@ -51,24 +49,9 @@ constexpr Known known[] = {
 }  // namespace
 
 Options parse_options(const std::string& json) {
-  Json document = Json::parse(json.empty() ? "{}" : json, nullptr, false);
-  if (!document.is_object())
-    throw Error(codes::invalid_option, "the options of a group must be a JSON object")
-        .hint("For example: '{\"workers\": 4, \"options\": {\"verify\": false}}'.");
-  std::vector<std::string> names;
-  for (const Known& one : known) names.emplace_back(one.name);
   Options options;
-  for (const auto& [name, value] : document.items()) {
-    const Known* match = nullptr;
-    for (const Known& one : known)
-      if (name == one.name) match = &one;
-    if (!match) {
-      std::string hint = nearest_hint(name, names);
-      throw Error(codes::invalid_option, "unknown option \"" + name + "\"")
-          .hint(hint.empty() ? "The options of the runs go into \"options\"." : hint);
-    }
-    match->read(options, name, value);
-  }
+  run::read_options(json, "a group", "{\"workers\": 4, \"options\": {\"verify\": false}}", known, options,
+                    "The options of the runs go into \"options\".");
   run::parse_options(options.run_options);
   return options;
 }

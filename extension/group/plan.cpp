@@ -127,7 +127,7 @@ class GroupPlan {
     });
     Json entry = described(i);
     if (error) {
-      if (ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED)) throw *error;
+      if (bridge::is_interrupt(error->code())) throw *error;
       const bridge::ErrorReport& report = error->report();
       blockers_.push_back(blocker(name, error->code(), report.message, report.detail, report.hint));
       pipelines_.push_back(entry);

@@ -1,4 +1,4 @@
-// See items.hpp. Rows go in by multi-insert (bridge/table_writer); mappings are found by one open index scan.
+// See items.hpp. Rows go in by multi-insert (bridge/table_writer). Mappings are looked up in mappings.cpp.
 #include "ledger/items.hpp"
 
 #include "bridge/codes.hpp"
@@ -8,9 +8,7 @@
 #include "pipeline/error_class.hpp"
 
 extern "C" {
-#include "access/stratnum.h"
 #include "common/hashfn.h"
-#include "utils/fmgroids.h"
 }
 
 namespace portage::ledger {
@@ -26,95 +24,6 @@ constexpr std::string_view outcome_names[outcome_count] = {
 
 std::string_view origin_name(char origin) {
   return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
-}
-
-/// One scan for all the ids of a batch, in the order of the index: it goes forward where the next id is near,
-/// as it is where an input comes again, and is set anew (index_rescan) where it is not.
-struct Probe {
-  Relation table, index;
-  IndexScanDesc scan;
-  TupleTableSlot* slot;
-  ScanKeyData keys[3];
-};
-
-struct ProbeHit {
-  bool found;
-  const char* id;
-  int id_size;
-  const char* key;
-  int key_size;
-  char origin;
-  int64 source_hash, row_hash, run_id, ordinal;
-  ItemPointerData place;
-  bool has_image;
-};
-
-void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
-  Oid schema = get_namespace_oid("portage", false);
-  p->table = table_open(get_relname_relid("legacy_mappings", schema), AccessShareLock);
-  p->index = index_open(get_relname_relid("legacy_mappings_pkey", schema), AccessShareLock);
-  p->slot = table_slot_create(p->table, nullptr);
-  PushActiveSnapshot(GetTransactionSnapshot());
-  p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 3);
-  ScanKeyInit(&p->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(pipeline_id));
-  ScanKeyInit(&p->keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, scope);
-  ScanKeyInit(&p->keys[2], 3, BTGreaterEqualStrategyNumber, F_TEXT_GE, 0);
-  p->keys[1].sk_collation = p->keys[2].sk_collation = C_COLLATION_OID;
-}
-
-ProbeHit next_hit_raw(Probe* p) {
-  ProbeHit hit;
-  memset(&hit, 0, sizeof hit);
-  if (!index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit;
-  slot_getallattrs(p->slot);
-  Datum* v = p->slot->tts_values;
-  hit.found = true;
-  struct varlena* id = pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(v[2])));
-  hit.id = VARDATA_ANY(id);
-  hit.id_size = VARSIZE_ANY_EXHDR(id);
-  struct varlena* key = pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(v[3])));
-  hit.key = VARDATA_ANY(key);
-  hit.key_size = VARSIZE_ANY_EXHDR(key);
-  hit.origin = *VARDATA_ANY(DatumGetPointer(v[4]));
-  hit.source_hash = DatumGetInt64(v[5]);
-  hit.row_hash = DatumGetInt64(v[6]);
-  hit.run_id = DatumGetInt64(v[7]);
-  hit.ordinal = DatumGetInt64(v[8]);
-  hit.place = p->slot->tts_tid;
-  hit.has_image = !p->slot->tts_isnull[9];
-  return hit;
-}
-
-/// The first mapping with this id or a greater one.
-ProbeHit probe_raw(Probe* p, Datum legacy_id) {
-  p->keys[2].sk_argument = legacy_id;
-  index_rescan(p->scan, p->keys, 3, nullptr, 0);
-  return next_hit_raw(p);
-}
-
-/// Goes on to an id that comes after the hit: by at most so many steps, else anew.
-ProbeHit forward_raw(Probe* p, ProbeHit hit, const char* id, int size, int* steps) {
-  auto before = [&] {
-    if (!hit.found) return false;
-    int order = memcmp(hit.id, id, static_cast<size_t>(Min(hit.id_size, size)));
-    return order < 0 || (order == 0 && hit.id_size < size);
-  };
-  int left = *steps;
-  while (before() && left-- > 0) hit = next_hit_raw(p);
-  if (!before()) {
-    *steps = Min(*steps * 2, 64);
-    return hit;
-  }
-  *steps = Max(*steps / 2, 1);
-  return probe_raw(p, PointerGetDatum(cstring_to_text_with_len(id, size)));
-}
-
-void close_probe_raw(Probe* p) {
-  index_endscan(p->scan);
-  ExecDropSingleTupleTableSlot(p->slot);
-  PopActiveSnapshot();
-  index_close(p->index, NoLock);
-  table_close(p->table, NoLock);
 }
 
 /// The revision that items[i] gets.
@@ -313,97 +222,6 @@ void write_conflicts(const BatchRecord& record, const Item* items, const std::ve
 }
 
 }  // namespace
-
-std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<Item*>& items,
-                                   formats::Arena& arena) {
-  std::vector<std::string_view> ids;
-  ids.reserve(items.size());
-  for (const Item* item : items) ids.push_back(item->legacy_id);
-  return find_mappings(space, ids, arena);
-}
-
-std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<std::string_view>& legacy_ids,
-                                   formats::Arena& arena) {
-  std::vector<Mapping> found(legacy_ids.size());
-  if (legacy_ids.empty()) return found;
-  bridge::Memory memory("portage mapping probe");
-  bridge::InMemory in(memory.get());
-  Probe probe;
-  Probe* p = &probe;
-  Datum scope = text_datum(space.scope);
-  int64 pipeline_id = space.pipeline_id;
-  guarded(open_probe_raw, p, pipeline_id, scope);
-  std::vector<size_t> order;  // of the index: neighbours are found on pages that are at hand
-  order.reserve(legacy_ids.size());
-  for (size_t i = 0; i < legacy_ids.size(); i++)
-    if (legacy_ids[i].data() != nullptr) order.push_back(i);
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
-  int probes = 0, steps = 4;
-  int* budget = &steps;
-  ProbeHit hit;
-  memset(&hit, 0, sizeof hit);
-  for (size_t i : order) {
-    if ((probes++ & 255) == 0) bridge::check_interrupts();
-    const char* id = legacy_ids[i].data();
-    int size = static_cast<int>(legacy_ids[i].size());
-    if (probes == 1)
-      hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
-    else if (hit.found)  // else no id is as great as the one before
-      hit = guarded([=] { return forward_raw(p, hit, id, size, budget); });
-    if (!hit.found || legacy_ids[i] != std::string_view(hit.id, static_cast<size_t>(hit.id_size))) continue;
-    found[i] = {true,          arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
-                hit.origin,    hit.source_hash,
-                hit.row_hash,  hit.run_id,
-                hit.ordinal,   hit.place,
-                hit.has_image, {}};
-  }
-  guarded(close_probe_raw, p);
-  return found;
-}
-
-void read_images(const MappingSpace& space, const std::vector<Item*>& items, std::vector<Mapping*>& mappings,
-                 formats::Arena& arena) {
-  std::vector<std::string> ids;
-  std::vector<Mapping*> wanted;
-  for (size_t i = 0; i < items.size(); i++) {
-    if (!mappings[i]->has_image) continue;
-    ids.emplace_back(items[i]->legacy_id);
-    wanted.push_back(mappings[i]);
-  }
-  if (ids.empty()) return;
-  AsLedger as;
-  bridge::ByIndex by_index;
-  static const bridge::Statement select(
-      "SELECT u.n, m.image::text FROM unnest($3::text[]) WITH ORDINALITY AS u (legacy_id, n) CROSS JOIN "
-      "LATERAL "
-      "(SELECT k.image FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
-      "k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) m WHERE m.image IS NOT NULL");
-  bridge::Result rows = select({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)});
-  for (size_t i = 0; i < rows.size(); i++)
-    wanted[static_cast<size_t>(rows.bigint(i, 1)) - 1]->image = arena.copy(rows.text(i, 2));
-}
-
-int64_t count_mappings(const MappingSpace& space) {
-  AsLedger as;
-  static const bridge::Statement select(
-      "SELECT count(*) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2");
-  return select.run(space.pipeline_id, space.scope).bigint(0, 1);
-}
-
-std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& space, int64_t run_id,
-                                                         const std::vector<std::string>& keys) {
-  std::unordered_map<std::string, int64_t> written;
-  if (keys.empty()) return written;
-  AsLedger as;
-  static const bridge::Statement select(
-      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 "
-      "AND "
-      "run_id = $3 AND target_key = ANY ($4 COLLATE \"C\") GROUP BY 1");
-  bridge::Result rows =
-      select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(keys)});
-  for (size_t i = 0; i < rows.size(); i++) written[rows.text(i, 1)] = rows.bigint(i, 2);
-  return written;
-}
 
 std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_t limit) {
   AsLedger as;

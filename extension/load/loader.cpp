@@ -4,6 +4,7 @@
 // is kept for undoing in before_images.cpp.
 #include "load/loader.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/subxact.hpp"
 #include "pipeline/hash.hpp"
 
@@ -24,11 +25,6 @@ std::vector<std::string> met_keys(const std::vector<Row>& rows) {
   for (const Row& row : rows)
     if (row.found) keys.emplace_back(row.key);
   return keys;
-}
-
-double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
 }
 
 }  // namespace
@@ -78,13 +74,13 @@ size_t Loader::load_rows(Batch& batch, size_t from) {
       if (batch.items[i].outcome == Outcome::pending) open.push_back(&batch.items[i]);
     followers_.clear();
     duplicate_of_.clear();
-    double start = now_ms();
+    double start = bridge::now_ms();
     look_up_mappings(batch, open);
     if (const Item* repeated = find_duplicates(batch, open)) {
       end = static_cast<size_t>(repeated - batch.items.data());
       std::erase_if(open, [=](const Item* item) { return item >= repeated; });
     }
-    timings_.look_up += now_ms() - start;
+    timings_.look_up += bridge::now_ms() - start;
     // What repeats an item of this very batch is a duplicate only if that one lands, as it would be if a
     // batch ended between the two. Where it does not, the batch ends there: the rest is the next
     // transaction's.
@@ -120,7 +116,7 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   conflicts_.clear();
   suggestions_.clear();
   subtransactions_ = 0;
-  double start = now_ms();
+  double start = bridge::now_ms();
   open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
              open.end());
   classify(batch, open);
@@ -128,14 +124,14 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   predict_unique(batch);
   for (Work& work : work_)
     for (Issue* issue = work.item->issues; issue; issue = issue->next) work.remarks = issue;
-  double looked_up = now_ms();
+  double looked_up = bridge::now_ms();
   timings_.look_up += looked_up - start;
 
   bool writes = policy_.purpose != Purpose::validate;
   if (!writes)
     for (Work& work : work_) work.item->outcome = work.is_update ? Outcome::updated : Outcome::inserted;
   bool all = !writes || work_.empty() || settle(batch, 0, work_.size());
-  timings_.target += now_ms() - looked_up;
+  timings_.target += bridge::now_ms() - looked_up;
   const Item* end = !all ? work_[stopped_at_].item : cut_;
   size_t settled = end ? static_cast<size_t>(end - batch.items.data()) : end_position;
   if (end) {

@@ -139,7 +139,7 @@ struct Definition {
   CsvFormat csv;
   std::optional<PipelineSource> source;
   std::vector<std::string> after;  ///< pipelines that come first in a group
-  std::string retain;  ///< "" or an interval: how long ended runs are known item by item
+  std::string retain;              ///< "" or an interval: how long ended runs are known item by item
 };
 
 /// Reads a definition. Throws DefinitionFault.

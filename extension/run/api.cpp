@@ -95,11 +95,7 @@ PORTAGE_FUNCTION(portage_attach_query) {
   ledger::Part fresh;
   fresh.name = a.maybe_text(4).value_or("query");
   fresh.query = a.text(1, "query");
-  if (!a.null(2)) {
-    bridge::Result rows =
-        bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, fcinfo->args[2].value, false}});
-    for (size_t i = 0; i < rows.size(); i++) fresh.key_columns.push_back(rows.text(i, 1));
-  }
+  fresh.key_columns = a.texts(2, "a key column");
   int32_t part = attach_query(open_for_parts(a.run(0)), std::move(fresh), a.flag(3));
   spi.finish();
   return Int32GetDatum(part);

@@ -37,6 +37,26 @@ class Arguments {
     return DatumGetInt32(info_->args[i].value);
   }
   bool flag(int i) const { return !null(i) && DatumGetBool(info_->args[i].value); }
+  /// An interval.
+  std::optional<double> maybe_seconds(int i) const {
+    if (null(i)) return std::nullopt;
+    return std::stod(bridge::execute("SELECT pg_catalog.date_part('epoch', $1)::pg_catalog.text",
+                                     {{INTERVALOID, info_->args[i].value, false}})
+                         .text(0, 1));
+  }
+  /// The elements of a text[]; a null argument has none.
+  std::vector<std::string> texts(int i, const char* name) const {
+    std::vector<std::string> texts;
+    if (null(i)) return texts;
+    bridge::Result rows =
+        bridge::execute("SELECT pg_catalog.unnest($1)", {{TEXTARRAYOID, info_->args[i].value, false}});
+    for (size_t row = 0; row < rows.size(); row++) {
+      if (rows.is_null(row, 1))
+        throw bridge::Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(name) + " must not be null");
+      texts.push_back(rows.text(row, 1));
+    }
+    return texts;
+  }
   Oid oid(int i, const char* name) const {
     if (null(i))
       throw bridge::Error(ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -47,6 +67,21 @@ class Arguments {
  private:
   FunctionCallInfo info_;
 };
+
+/// The result of a function or procedure with several OUT arguments of type bigint.
+inline Datum numbers(FunctionCallInfo fcinfo, std::initializer_list<int64_t> values) {
+  const int64_t* v = values.begin();
+  int count = static_cast<int>(values.size());
+  return bridge::guarded([=] {
+    TupleDesc shape;
+    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
+      elog(ERROR, "unexpected result type");
+    auto* datums = static_cast<Datum*>(palloc(sizeof(Datum) * count));
+    auto* nulls = static_cast<bool*>(palloc0(count));
+    for (int i = 0; i < count; i++) datums[i] = Int64GetDatum(v[i]);
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), datums, nulls));
+  });
+}
 
 /// The result of a procedure with one INOUT argument.
 inline Datum inout(FunctionCallInfo fcinfo, Datum value) {

@@ -137,11 +137,7 @@ PORTAGE_FUNCTION(portage_wait) {
   bridge::require_nonatomic(fcinfo, "wait", "", "while it works");
   bridge::Spi spi(true);
   int64_t id = a.run_or_latest(0);
-  std::optional<double> seconds;
-  if (!a.null(1))
-    seconds = std::stod(bridge::execute("SELECT pg_catalog.date_part('epoch', $1)::pg_catalog.text",
-                                        {{INTERVALOID, fcinfo->args[1].value, false}})
-                            .text(0, 1));
+  std::optional<double> seconds = a.maybe_seconds(1);
   auto start = std::chrono::steady_clock::now();
   std::string status;
   for (;;) {

@@ -147,7 +147,7 @@ Signal read(const char* name, const char* unit, int threshold, bool holds,
     read_value(signal, targets, ours);
   });
   if (error) {
-    if (ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED)) throw *error;
+    if (bridge::is_interrupt(error->code())) throw *error;
     signal.value.reset();
     signal.known = false;
     signal.text = error->message();

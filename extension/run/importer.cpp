@@ -2,6 +2,7 @@
 #include "run/importer.hpp"
 
 #include "bridge/background.hpp"
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
@@ -28,11 +29,6 @@ constexpr double look_interval = 2000;  // milliseconds between two looks at the
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-std::string now_text() {
-  TimestampTz now = GetCurrentTimestamp();
-  return bridge::guarded([=] { return pstrdup(timestamptz_to_str(now)); });
 }
 
 /// A short transaction of its own between two batches.
@@ -291,7 +287,7 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
                                       ledger::Range& range, bool at_end) {
   Loaded loaded;
   load::Timings before = loader_->timings();
-  std::string started = now_text();
+  std::string started = bridge::now_text();
   size_t settled = loader_->load(batch, done);
   bool whole = settled == batch.items.size();
   ledger::Range next = range;

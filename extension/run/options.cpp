@@ -3,8 +3,7 @@
 
 #include "run/options.hpp"
 
-#include "bridge/codes.hpp"
-#include "bridge/error.hpp"
+#include "run/option_table.hpp"
 
 namespace portage::run {
 namespace {
@@ -123,20 +122,7 @@ constexpr Known known[] = {
 
 Options parse_options(const std::string& json) {
   Options options;
-  Json document = Json::parse(json.empty() ? "{}" : json, nullptr, false);
-  if (!document.is_object())
-    throw Error(codes::invalid_option, "the options of a run must be a JSON object")
-        .hint("For example: '{\"batch_size\": 1000}'.");
-  std::vector<std::string> names;
-  for (const Known& one : known) names.emplace_back(one.name);
-  for (const auto& [name, value] : document.items()) {
-    const Known* match = nullptr;
-    for (const Known& one : known)
-      if (name == one.name) match = &one;
-    if (!match)
-      throw Error(codes::invalid_option, "unknown option \"" + name + "\"").hint(nearest_hint(name, names));
-    match->read(options, name, value);
-  }
+  read_options(json, "a run", "{\"batch_size\": 1000}", known, options);
   return options;
 }
 

@@ -94,19 +94,7 @@ using namespace portage::run;
 
 namespace {
 
-Datum result(FunctionCallInfo fcinfo, const ParkedCounts& counts) {
-  const ParkedCounts* c = &counts;
-  return bridge::guarded([=] {
-    TupleDesc shape;
-    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
-      elog(ERROR, "unexpected result type");
-    Datum values[] = {Int64GetDatum(c->settled), Int64GetDatum(c->still_parked)};
-    bool nulls[] = {false, false};
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
-  });
-}
-
-ParkedCounts settle(FunctionCallInfo fcinfo, Commits commits) {
+Datum settle(FunctionCallInfo fcinfo, Commits commits) {
   Arguments a(fcinfo);
   bridge::Spi spi(commits == Commits::yes);
   ParkedCounts counts;
@@ -115,14 +103,14 @@ ParkedCounts settle(FunctionCallInfo fcinfo, Commits commits) {
     counts = parked.work(a.flag(1));
   }
   spi.finish();
-  return counts;
+  return numbers(fcinfo, {counts.settled, counts.still_parked});
 }
 
 }  // namespace
 
-PORTAGE_FUNCTION(portage_settle) { return result(fcinfo, settle(fcinfo, Commits::no)); }
+PORTAGE_FUNCTION(portage_settle) { return settle(fcinfo, Commits::no); }
 
 PORTAGE_FUNCTION(portage_settle_run) {
   bridge::require_nonatomic(fcinfo, "settle_run", "portage.settle()");
-  return result(fcinfo, settle(fcinfo, Commits::yes));
+  return settle(fcinfo, Commits::yes);
 }

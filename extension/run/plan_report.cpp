@@ -140,7 +140,7 @@ std::string validation_of(const ledger::Run& run) {
     throw bridge::Error(codes::too_many_rejects, "more items would be rejected than max_rejects allows");
   });
   if (error) {
-    if (ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED)) throw *error;
+    if (bridge::is_interrupt(error->code())) throw *error;
     ready = false;
     issues.insert(issues.begin(), json_of(*error));
   }

@@ -2,6 +2,7 @@
 #include "run/purge.hpp"
 
 #include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
 #include "run/access.hpp"
 
@@ -60,7 +61,7 @@ void purge_by_definition(int64_t now) {
       bridge::commit();
     } catch (const Error& error) {
       bridge::rollback();
-      if (ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED)) throw;
+      if (bridge::is_interrupt(error.code())) throw;
       bridge::notice("portage: retention: " + error.message(), "", LOG);  // in an hour it is tried again
     }
   }

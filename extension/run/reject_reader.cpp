@@ -92,6 +92,15 @@ RejectReader::Obstacle RejectReader::read(ledger::Reject& reject, formats::Arena
   return Obstacle::none;
 }
 
+void RejectReader::add_to(Batch& batch, ledger::Reject& reject) {
+  Item item;
+  memset(static_cast<void*>(&item), 0, sizeof item);
+  item.ordinal = reject.ordinal;
+  Obstacle obstacle = read(reject, batch.arena, item.record);
+  if (obstacle != Obstacle::none) refuse(reject, obstacle);
+  batch.items.push_back(item);
+}
+
 RejectReader::Obstacle RejectReader::read_csv(const ledger::Reject& reject, formats::Arena& arena,
                                               formats::Record& record) {
   formats::Checkpoint behind_header;

@@ -20,6 +20,8 @@ class RejectReader {
   /// Fills `record`, in the memory of the arena, with the place that the reject has in the source. Takes
   /// reject.raw if that is whole, else completes it.
   Obstacle read(ledger::Reject& reject, formats::Arena&, formats::Record& record);
+  /// Reads one more into the batch, or raises PZ031.
+  void add_to(Batch&, ledger::Reject& reject);
   /// Raises PZ031 with what can be done about it.
   [[noreturn]] void refuse(const ledger::Reject&, Obstacle) const;
   /// Text of the user's in the encoding of the source.

@@ -1,21 +1,18 @@
 // See reopened.hpp.
 #include "run/reopened.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/replay.hpp"
 #include "run/entry_points.hpp"
 #include "run/preflight.hpp"
+#include "run/stage.hpp"
 
 namespace portage::run {
 
 using bridge::Error;
 using bridge::format;
-
-double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 Reopened::Reopened(const ledger::Run& run, Commits commits, const char* what)
     : run_(run), commits_(commits), options_(parse_options(run.options)), role_(role_of(run)), what_(what) {
@@ -104,9 +101,9 @@ void Reopened::begin_page() {
 size_t Reopened::load(Batch& batch, const ledger::Part& part, ledger::BatchRecord& record, double began) {
   bridge::AsUser as(role_);
   if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
-  double read = now_ms();
+  double read = bridge::now_ms();
   prepare_batch(*plan_, batch, run_, part, options_);
-  double converted = now_ms();
+  double converted = bridge::now_ms();
   load::Timings before = loader_->timings();
   size_t settled = loader_->load(batch, 0);
   const load::Timings& after = loader_->timings();
@@ -122,24 +119,12 @@ size_t Reopened::load(Batch& batch, const ledger::Part& part, ledger::BatchRecor
   return settled;
 }
 
-/// New revisions for items [0, n); what the loader has kept of them goes along.
+/// New revisions for items of a batch that load() has settled.
 void Reopened::write(ledger::BatchRecord& record, std::vector<Item>& items,
                      const std::vector<int32_t>& revisions,
-                     const std::unordered_map<const Item*, size_t>& positions) {
-  auto moved = [&](auto one) {
-    one.item = &items[positions.at(one.item)];
-    return one;
-  };
-  std::vector<ledger::Undo> undo;
-  std::vector<ledger::Conflict> conflicts;
-  for (const ledger::Undo& one : loader_->undo())
-    if (positions.count(one.item)) undo.push_back(moved(one));
-  for (const ledger::Conflict& one : loader_->conflicts())
-    if (positions.count(one.item)) conflicts.push_back(moved(one));
-  record.conflicts = &conflicts;
+                     const std::unordered_map<const Item*, size_t>& places) {
   record.last_wins = policy_.duplicates == Duplicates::last;
-  ledger::write_batch(record, policy_.space, items.data(), items.size(), undo, revisions);
-  loader_->remember(items.data(), items.size(), 0);
+  write_revisions(record, policy_.space, *loader_, items, revisions, places);
 }
 
 /// No item waits for a decision any more: a run that waited for that goes on to its end.

@@ -21,7 +21,7 @@ class Reopened {
   void check_target();
   size_t load(Batch&, const ledger::Part&, ledger::BatchRecord&, double began);
   void write(ledger::BatchRecord&, std::vector<Item>& items, const std::vector<int32_t>& revisions,
-             const std::unordered_map<const Item*, size_t>& positions);
+             const std::unordered_map<const Item*, size_t>& places);
   void let_complete();
 
   ledger::Run run_;
@@ -40,8 +40,5 @@ class Reopened {
 
   const char* what_;
 };
-
-/// Milliseconds of a clock that only goes forward.
-double now_ms();
 
 }  // namespace portage::run

@@ -1,6 +1,7 @@
 // See replay.hpp.
 #include "run/replay.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 
@@ -114,10 +115,10 @@ std::optional<int64_t> Replay::page(int64_t after) {
 /// Takes rejects of one part through the pipeline into target and ledger, as far as one transaction reaches;
 /// the ordinal up to which that was.
 int64_t Replay::try_again(std::vector<Reject>& rejects, bool corrected) {
-  std::string started = bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
+  std::string started = bridge::now_text();
   check_target();
   Batch batch;
-  double start = now_ms();
+  double start = bridge::now_ms();
   std::vector<Reject*> tried, passed_over;
   for (Reject& reject : rejects) {
     if (batch.arena.used() > page_memory) {

@@ -1,5 +1,6 @@
 // The SQL-callable functions of replays (sql/35-replay.sql).
 #include "bridge/entry.hpp"
+#include "run/arguments.hpp"
 #include "run/replay.hpp"
 
 using namespace portage;
@@ -15,15 +16,7 @@ int64_t number(FunctionCallInfo fcinfo, int i, const char* what) {
 }
 
 Datum result(FunctionCallInfo fcinfo, const ReplayCounts& counts) {
-  const ReplayCounts* c = &counts;
-  return bridge::guarded([=] {
-    TupleDesc shape;
-    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
-      elog(ERROR, "unexpected result type");
-    Datum values[] = {Int64GetDatum(c->replayed), Int64GetDatum(c->landed), Int64GetDatum(c->still_rejected)};
-    bool nulls[] = {false, false, false};
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
-  });
+  return numbers(fcinfo, {counts.replayed, counts.landed, counts.still_rejected});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // See resolve.hpp.
 #include "run/resolve.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
@@ -19,10 +20,6 @@ using ledger::OpenConflict;
 constexpr int64_t page_size = 1000;
 constexpr int64_t page_bytes = 8 << 20;   // of raw input
 constexpr size_t page_memory = 48 << 20;  // of everything that reading makes of it
-
-std::string now_text() {
-  return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
-}
 
 std::string mapped_names(const Plan& plan) {
   std::string names;
@@ -110,8 +107,8 @@ ResolveCounts Resolve::all(const std::string& resolution, const ledger::Conflict
 /// Carries decisions about items of one part out, as far as one transaction reaches; how many of them.
 int64_t Resolve::load(std::vector<OpenConflict>& conflicts, const std::vector<Decision>& decisions,
                       bool strict) {
-  double began = now_ms();
-  std::string started = now_text();
+  double began = bridge::now_ms();
+  std::string started = bridge::now_text();
   check_target();
   Batch batch;
   bridge::InMemory in(batch.memory.get());
@@ -119,13 +116,8 @@ int64_t Resolve::load(std::vector<OpenConflict>& conflicts, const std::vector<De
   for (size_t i = 0; i < conflicts.size(); i++) {
     if (i > 0 && batch.arena.used() > page_memory) break;
     OpenConflict& conflict = conflicts[i];
-    Item item;
-    memset(static_cast<void*>(&item), 0, sizeof item);
-    item.ordinal = conflict.item.ordinal;
-    RejectReader::Obstacle obstacle = reader_->read(conflict.item, batch.arena, item.record);
-    if (obstacle != RejectReader::Obstacle::none) reader_->refuse(conflict.item, obstacle);
-    batch.items.push_back(item);
-    resolutions[item.ordinal] = resolution_of(batch, conflict, decisions[i], strict);
+    reader_->add_to(batch, conflict.item);
+    resolutions[conflict.item.ordinal] = resolution_of(batch, conflict, decisions[i], strict);
   }
   loader_->decide_by(std::move(resolutions));
   ledger::BatchRecord record;

@@ -14,15 +14,7 @@ using portage::bridge::param;
 namespace {
 
 Datum result(FunctionCallInfo fcinfo, const ResolveCounts& counts) {
-  const ResolveCounts* c = &counts;
-  return bridge::guarded([=] {
-    TupleDesc shape;
-    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
-      elog(ERROR, "unexpected result type");
-    Datum values[] = {Int64GetDatum(c->resolved), Int64GetDatum(c->remaining)};
-    bool nulls[] = {false, false};
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
-  });
+  return numbers(fcinfo, {counts.resolved, counts.remaining});
 }
 
 std::vector<std::string> texts_of(const std::string& json, const char* key) {
@@ -87,6 +79,21 @@ std::vector<Decision> decisions_of(int64_t run_id, const std::string& json) {
   return decisions;
 }
 
+Datum resolve_all(FunctionCallInfo fcinfo, Commits commits) {
+  Arguments a(fcinfo);
+  bridge::Spi spi(commits == Commits::yes);
+  ledger::Run run = run_to_change(a.run(0));
+  std::string resolution = a.text(1, "resolution");
+  ledger::ConflictFilter filter = filter_of(a.maybe_json(2).value_or("{}"));
+  ResolveCounts counts;
+  {  // what it holds must be gone before SPI is
+    Resolve resolve(run, commits);
+    counts = resolve.all(resolution, filter);
+  }
+  spi.finish();
+  return result(fcinfo, counts);
+}
+
 }  // namespace
 
 PORTAGE_FUNCTION(portage_resolve) {
@@ -137,33 +144,9 @@ PORTAGE_FUNCTION(portage_resolve_some) {
   return result(fcinfo, counts);
 }
 
-PORTAGE_FUNCTION(portage_resolve_all) {
-  Arguments a(fcinfo);
-  bridge::Spi spi;
-  ledger::Run run = run_to_change(a.run(0));
-  std::string resolution = a.text(1, "resolution");
-  ledger::ConflictFilter filter = filter_of(a.maybe_json(2).value_or("{}"));
-  ResolveCounts counts;
-  {
-    Resolve resolve(run, Commits::no);
-    counts = resolve.all(resolution, filter);
-  }
-  spi.finish();
-  return result(fcinfo, counts);
-}
+PORTAGE_FUNCTION(portage_resolve_all) { return resolve_all(fcinfo, Commits::no); }
 
 PORTAGE_FUNCTION(portage_resolve_run) {
   bridge::require_nonatomic(fcinfo, "resolve_run", "portage.resolve_all()");
-  Arguments a(fcinfo);
-  bridge::Spi spi(true);
-  ledger::Run run = run_to_change(a.run(0));
-  std::string resolution = a.text(1, "resolution");
-  ledger::ConflictFilter filter = filter_of(a.maybe_json(2).value_or("{}"));
-  ResolveCounts counts;
-  {
-    Resolve resolve(run, Commits::yes);
-    counts = resolve.all(resolution, filter);
-  }
-  spi.finish();
-  return result(fcinfo, counts);
+  return resolve_all(fcinfo, Commits::yes);
 }

@@ -4,6 +4,7 @@
 // was settled is ever touched again, so that the stage ends.
 #include "run/settle.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "ledger/settle.hpp"
 
@@ -18,10 +19,6 @@ constexpr int64_t page_bytes = 8 << 20;   // of raw input
 constexpr size_t page_memory = 48 << 20;  // of everything that reading makes of it
 constexpr size_t most_taken_back = 1000;  // items, by one transaction
 constexpr int64_t most_hidden = 1000000;  // ordinals held at once
-
-std::string now_text() {
-  return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
-}
 
 }  // namespace
 
@@ -91,7 +88,7 @@ bool Settle::shrink() {
 
 /// Items with these ordinals become parked as if they had just been met, as far as one transaction reaches.
 Stage::Page Settle::take_back(const std::vector<int64_t>& ordinals) {
-  std::string started = now_text();
+  std::string started = bridge::now_text();
   std::vector<ledger::LandedItem> items =
       ledger::landed_items(run_.id, policy_.space, ordinals, batch_.arena);
   std::vector<ledger::LandedItem*> taken = rollback_.take_back_some(batch_, items, spared_);
@@ -112,12 +109,7 @@ void Settle::read(std::vector<Reject>& parked) {
       parked.resize(static_cast<size_t>(&reject - parked.data()));
       break;
     }
-    Item item;
-    memset(static_cast<void*>(&item), 0, sizeof item);
-    item.ordinal = reject.ordinal;
-    RejectReader::Obstacle obstacle = reader_.read(reject, batch_.arena, item.record);
-    if (obstacle != RejectReader::Obstacle::none) reader_.refuse(reject, obstacle);
-    batch_.items.push_back(item);
+    reader_.add_to(batch_, reject);
   }
   bridge::AsUser as(role_);
   if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
@@ -148,7 +140,7 @@ std::vector<int64_t> Settle::in_the_way() {
 
 /// The items in hand get their outcomes, as an import would have given them.
 Stage::Page Settle::judge(std::vector<Reject>& parked) {
-  std::string started = now_text();
+  std::string started = bridge::now_text();
   load::Timings before = loader_->timings();
   size_t settled;
   {

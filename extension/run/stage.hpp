@@ -33,4 +33,21 @@ inline load::Policy in_order(load::Policy policy) {
   return policy;
 }
 
+/// Writes some items of a batch that the loader has just settled to the ledger, as new revisions; what it has
+/// kept of them goes along. `items` are copies, and `places` says which of the batch's each is one of.
+inline void write_revisions(ledger::BatchRecord& record, const ledger::MappingSpace& space,
+                            load::Loader& loader, std::vector<Item>& items,
+                            const std::vector<int32_t>& revisions,
+                            const std::unordered_map<const Item*, size_t>& places) {
+  auto of_copies = [&](auto kept) {
+    std::erase_if(kept, [&](const auto& one) { return !places.count(one.item); });
+    for (auto& one : kept) one.item = &items[places.at(one.item)];
+    return kept;
+  };
+  std::vector<ledger::Conflict> conflicts = of_copies(loader.conflicts());
+  record.conflicts = &conflicts;
+  ledger::write_batch(record, space, items.data(), items.size(), of_copies(loader.undo()), revisions);
+  loader.remember(items.data(), items.size(), 0);
+}
+
 }  // namespace portage::run

@@ -1,6 +1,7 @@
 // See unpark.hpp.
 #include "run/unpark.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/entry.hpp"
 
 namespace portage::run {
@@ -10,10 +11,6 @@ constexpr int64_t greatest_page = 5000, least_page = 1;
 constexpr int64_t page_bytes = 8 << 20;  // of raw input
 constexpr int64_t greatest_circle = 20000;
 constexpr int64_t circle_bytes = 32 << 20;
-
-std::string now_text() {
-  return bridge::output_text(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
-}
 
 }  // namespace
 
@@ -67,12 +64,7 @@ Stage::Page Unpark::page() {
 
 void Unpark::read(const std::vector<ledger::Reject>& parked) {
   for (ledger::Reject reject : parked) {
-    Item item;
-    memset(static_cast<void*>(&item), 0, sizeof item);
-    item.ordinal = reject.ordinal;
-    RejectReader::Obstacle obstacle = reader_.read(reject, batch_.arena, item.record);
-    if (obstacle != RejectReader::Obstacle::none) reader_.refuse(reject, obstacle);
-    batch_.items.push_back(item);
+    reader_.add_to(batch_, reject);
     revisions_.push_back(reject.revision + 1);
   }
 }
@@ -236,26 +228,18 @@ void Unpark::write(const std::vector<size_t>& positions, int32_t part, ledger::C
     items.push_back(batch_.items[position]);
     revisions.push_back(revisions_[position]);
   }
-  std::vector<ledger::Undo> undo = loader_->undo();
-  std::erase_if(undo, [&](const ledger::Undo& one) { return !places.count(one.item); });
-  for (ledger::Undo& one : undo) one.item = &items[places.at(one.item)];
-  std::vector<ledger::Conflict> conflicts = loader_->conflicts();
-  std::erase_if(conflicts, [&](const ledger::Conflict& one) { return !places.count(one.item); });
-  for (ledger::Conflict& one : conflicts) one.item = &items[places.at(one.item)];
   ledger::BatchRecord record;
   record.run_id = run_.id;
   record.kind = "settle";
   record.part = part;
   record.range_no = 1;
   record.epoch = 0;
-  record.started_at = now_text();
+  record.started_at = bridge::now_text();
   record.counts = ledger::count_outcomes(items.data(), items.size());
   record.counts.read = 0;
   record.counts.parked -= static_cast<int64_t>(items.size());
-  record.conflicts = &conflicts;
   record.last_wins = policy_.duplicates == Duplicates::last;
-  ledger::write_batch(record, policy_.space, items.data(), items.size(), undo, revisions);
-  loader_->remember(items.data(), items.size(), 0);
+  write_revisions(record, policy_.space, *loader_, items, revisions, places);
   counts += record.counts;
   told_.insert(told_.end(), items.begin(), items.end());
 }

@@ -26,10 +26,8 @@ namespace {
 using bridge::Error;
 using bridge::format;
 
-bool is_interrupt(int code) {
-  int category = ERRCODE_TO_CATEGORY(code);
-  return category == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) || code == codes::stale_owner;
-}
+/// Ends this worker, not the run.
+bool ends_worker(int code) { return bridge::is_interrupt(code) || code == codes::stale_owner; }
 
 }  // namespace
 
@@ -282,7 +280,7 @@ void Worker::fail(const Error& error) {
   if (job_.commits == Commits::no) throw error;
   const ledger::Run& run = job_.run;
   std::string code = error.sqlstate();
-  if (is_interrupt(error.code())) {
+  if (ends_worker(error.code())) {
     // Not the run's fault: it stays running without an owner, which is to say interrupted and resumable.
     if (job_.workers > 1) ledger::release_pieces(run.id);
     if (error.code() != codes::stale_owner) ledger::release_run(run.id);

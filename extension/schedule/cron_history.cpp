@@ -30,8 +30,7 @@ void trim_cron_history() {
       "d.end_time < now() - make_interval(days => $1)";
   std::optional<bridge::Error> error =
       bridge::attempt([&] { bridge::execute(sql, {bridge::param(int32_t{settings::cron_history})}); });
-  if (error && ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED))
-    throw *error;
+  if (error && bridge::is_interrupt(error->code())) throw *error;
 }
 
 }  // namespace portage::schedule

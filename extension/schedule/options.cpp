@@ -3,9 +3,8 @@
 
 #include "schedule/options.hpp"
 
-#include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
-#include "pipeline/definition.hpp"
+#include "run/option_table.hpp"
 #include "run/options.hpp"
 
 extern "C" {
@@ -146,20 +145,9 @@ int offset_of(const void* zone, int64_t moment) {
 }  // namespace
 
 Options parse_options(const std::string& json) {
-  Json document = Json::parse(json.empty() ? "{}" : json, nullptr, false);
-  if (!document.is_object())
-    throw Error(codes::invalid_option, "the options of a schedule must be a JSON object")
-        .hint("For example: '{\"timezone\": \"Europe/Berlin\", \"deadline\": \"4 hours\"}'.");
-  std::vector<std::string> names;
-  for (const Known& one : known) names.emplace_back(one.name);
   Read read;
-  for (const auto& [name, value] : document.items()) {
-    const Known* match = nullptr;
-    for (const Known& one : known)
-      if (name == one.name) match = &one;
-    if (!match) unknown(name, names);
-    match->read(read, name, value);
-  }
+  run::read_options(json, "a schedule", "{\"timezone\": \"Europe/Berlin\", \"deadline\": \"4 hours\"}", known,
+                    read);
   if (read.detect_only) {
     if (read.run_options.contains("dry_run") && read.run_options["dry_run"] != true)
       fault("detect_only", "left out where the runs are no dry runs");

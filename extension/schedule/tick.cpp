@@ -24,11 +24,6 @@ using bridge::format;
 
 namespace {
 
-/// The shutdown or cancel of this session is not the schedule's fault.
-bool ends_session(const Error& error) {
-  return ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);
-}
-
 std::string shown(int64_t moment) {
   TimestampTz time = time_t_to_timestamptz(moment);
   const char* text = bridge::guarded([=] { return timestamptz_to_str(time); });
@@ -128,7 +123,7 @@ class Watch {
   void try_to(F&& f) {
     s_.retry_at.reset();
     std::optional<Error> error = bridge::attempt(f);
-    if (error && ends_session(*error)) throw *error;
+    if (error && bridge::is_interrupt(error->code())) throw *error;
     s_.last_error.reset();
     if (!error) return;
     const bridge::ErrorReport& report = error->report();
@@ -194,7 +189,7 @@ void look_after_schedules(int64_t now) {
       ledger::note_schedule(*schedule);
     });
     if (!error) continue;
-    if (ends_session(*error)) throw *error;
+    if (bridge::is_interrupt(error->code())) throw *error;
     bridge::notice(format("portage: schedule %lld: ", static_cast<long long>(one.id)) + error->message(), "",
                    LOG);
   }

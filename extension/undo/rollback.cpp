@@ -1,6 +1,7 @@
 // See rollback.hpp.
 #include "undo/rollback.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
@@ -29,22 +30,12 @@ constexpr size_t page_memory = 48 << 20;  // of the rows and values of a page
 /// half.
 constexpr int max_subtransactions = 32;
 
-double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-std::string now_text() {
-  TimestampTz now = GetCurrentTimestamp();
-  return bridge::guarded([=] { return pstrdup(timestamptz_to_str(now)); });
-}
-
 }  // namespace
 
-void Page::start() { started_ = now_ms(); }
+void Page::start() { started_ = bridge::now_ms(); }
 
 void Page::adapt(const Batch& batch) {
-  double ratio = settings::batch_target / std::max(now_ms() - started_, 1.0);
+  double ratio = settings::batch_target / std::max(bridge::now_ms() - started_, 1.0);
   MemoryContext context = batch.memory.get();
   size_t used = batch.arena.used() + bridge::guarded([=] {
                   return static_cast<size_t>(MemoryContextMemAllocated(context, true));
@@ -147,7 +138,7 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
     });
     items.erase(again, items.end());
     int64_t next_below = items.back().ordinal;
-    std::string started = now_text();
+    std::string started = bridge::now_text();
     std::vector<Case> cases;
     {
       bridge::AsUser as(role_);
@@ -366,8 +357,7 @@ void Rollback::recover(const Error& error, Page& page) {
 
 void Rollback::fail(const Error& error) {
   std::string code = error.sqlstate();
-  bool interrupted = ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED);
-  if (interrupted) {
+  if (bridge::is_interrupt(error.code())) {
     ledger::release_run(run_.id);  // stays rolling_back without an owner: CALL rollback() again resumes it
   } else if (error.code() != codes::stale_owner) {
     run::move(run_.id, "rolling_back", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
