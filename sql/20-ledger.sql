@@ -130,12 +130,6 @@ CREATE TABLE portage.migration_payloads (
   PRIMARY KEY (run_id, part, chunk_no)
 );
 COMMENT ON TABLE portage.migration_payloads IS 'the bytes that were submitted, in chunks; droppable by retention';
-DO $$
-BEGIN
-  ALTER TABLE portage.migration_payloads ALTER COLUMN content SET COMPRESSION lz4;
-EXCEPTION WHEN feature_not_supported THEN
-  NULL;  -- a server built without lz4 compresses with pglz
-END $$;
 
 CREATE TABLE portage.migration_ranges (
   run_id          bigint NOT NULL,
@@ -223,7 +217,61 @@ CREATE TABLE portage.item_rows (
 CREATE INDEX item_rows_rejects ON portage.item_rows (run_id, ordinal, revision)
   WHERE status IN ('invalid', 'failed', 'skipped', 'conflicted', 'parked');
 COMMENT ON COLUMN portage.item_rows.actor IS 'who replayed the item to this outcome; null: the run itself';
-COMMENT ON TABLE portage.item_rows IS 'an item and its outcome; never rewritten, later outcomes are new revisions; read it through migration_items';
+COMMENT ON TABLE portage.item_rows IS 'an item and its outcome, where that says more than that it landed; never rewritten, later outcomes are new revisions; read it through migration_items';
+
+-- What a run's import has landed without a remark, hence nearly all: a row per thousand items (extension/ledger/pack.hpp).
+CREATE TABLE portage.item_packs (
+  run_id        bigint NOT NULL,
+  first_ordinal bigint NOT NULL,
+  part          integer NOT NULL,
+  items         integer NOT NULL,
+  content       bytea NOT NULL,
+  PRIMARY KEY (run_id, first_ordinal)
+);
+COMMENT ON TABLE portage.item_packs IS 'items that landed, packed; read them through migration_items';
+COMMENT ON COLUMN portage.item_packs.content IS 'place, outcome, legacy id and target key of each item, in ascending order';
+
+DO $$
+BEGIN
+  ALTER TABLE portage.migration_payloads ALTER COLUMN content SET COMPRESSION lz4;
+  ALTER TABLE portage.item_packs ALTER COLUMN content SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+  NULL;  -- a server built without lz4 compresses with pglz
+END $$;
+
+CREATE FUNCTION portage.packed_items_handler() RETURNS fdw_handler
+  AS 'MODULE_PATHNAME', 'portage_packed_items_handler' LANGUAGE C STRICT;
+REVOKE EXECUTE ON FUNCTION portage.packed_items_handler() FROM PUBLIC;
+COMMENT ON FUNCTION portage.packed_items_handler() IS 'shows item_packs as packed_items';
+CREATE FOREIGN DATA WRAPPER portage_items HANDLER portage.packed_items_handler;
+COMMENT ON FOREIGN DATA WRAPPER portage_items IS 'shows the packed items of the ledger of pg_portage as rows';
+CREATE SERVER portage_items FOREIGN DATA WRAPPER portage_items;
+COMMENT ON SERVER portage_items IS 'the packed items of the ledger of pg_portage';
+CREATE FOREIGN TABLE portage.packed_items (
+  run_id      bigint NOT NULL,
+  ordinal     bigint NOT NULL,
+  revision    integer NOT NULL,
+  part        integer NOT NULL,
+  line        bigint NOT NULL,
+  byte_offset bigint NOT NULL,
+  byte_length bigint NOT NULL,
+  status      text NOT NULL COLLATE "C",
+  legacy_id   text COLLATE "C",
+  target_key  text COLLATE "C",
+  error_class text COLLATE "C",
+  rule        text COLLATE "C",
+  sqlstate    text COLLATE "C",
+  column_name text COLLATE "C",
+  message     text,
+  issues      jsonb,
+  raw         bytea,
+  actor       text
+) SERVER portage_items;
+COMMENT ON FOREIGN TABLE portage.packed_items IS 'item_packs with a row per item, as in item_rows; finds one item without unpacking the run';
+
+CREATE VIEW portage.all_items AS SELECT * FROM portage.item_rows UNION ALL SELECT * FROM portage.packed_items;
+COMMENT ON VIEW portage.all_items IS 'every outcome of every item, wherever it is kept';
+
 
 CREATE TABLE portage.item_corrections (
   run_id       bigint NOT NULL,
@@ -370,6 +418,7 @@ SELECT pg_catalog.pg_extension_config_dump('portage.migration_ranges', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.item_packs', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.source_cursors', '');

@@ -25,6 +25,7 @@ ALTER TABLE portage.legacy_mappings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.source_cursors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.item_packs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_corrections ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_undo ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_conflicts ENABLE ROW LEVEL SECURITY;
@@ -79,7 +80,7 @@ CREATE VIEW portage.migration_items WITH (security_barrier) AS
   SELECT i.run_id, i.ordinal, i.revision, i.part, i.line, i.status, i.legacy_id, i.target_key, i.error_class, i.rule,
          i.sqlstate, i.column_name,
          CASE WHEN v.sensitive IS NULL OR i.rule IS NULL THEN i.message ELSE '***' END AS message
-    FROM portage.item_rows i JOIN portage.visible_runs v USING (run_id);
+    FROM portage.all_items i JOIN portage.visible_runs v USING (run_id);
 COMMENT ON VIEW portage.migration_items IS 'every item of the runs that the caller may see, one row per outcome';
 GRANT SELECT ON portage.migration_items TO PUBLIC;
 

@@ -69,7 +69,8 @@ CREATE VIEW portage.statistics WITH (security_barrier) AS
        FROM portage.migration_batches b JOIN portage.migration_runs g ON g.id = b.run_id
       WHERE g.pipeline_id = p.id AND b.kind = 'import' AND NOT g.dry_run) t
    CROSS JOIN LATERAL (SELECT count(*) AS mapped FROM portage.legacy_mappings l WHERE l.pipeline_id = p.id) m
-   CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.legacy_mappings') +
+   CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.item_packs') +
+                      pg_total_relation_size('portage.legacy_mappings') +
                       pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') +
                       pg_total_relation_size('portage.predictions') AS bytes,
                       (SELECT sum(b.read) FROM portage.migration_batches b) AS items) s

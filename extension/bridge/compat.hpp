@@ -52,6 +52,27 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
+// 17 and 18 added arguments; 18 has another word for the direction of an order.
+inline ForeignPath* foreign_path(PlannerInfo* root, RelOptInfo* rel, double start, double cost, List* order,
+                                 List* how) {
+#if PG_VERSION_NUM >= 180000
+  return create_foreignscan_path(root, rel, nullptr, rel->rows, 0, start, cost, order, nullptr, nullptr, NIL,
+                                 how);
+#elif PG_VERSION_NUM >= 170000
+  return create_foreignscan_path(root, rel, nullptr, rel->rows, start, cost, order, nullptr, nullptr, NIL,
+                                 how);
+#else
+  return create_foreignscan_path(root, rel, nullptr, rel->rows, start, cost, order, nullptr, nullptr, how);
+#endif
+}
+inline bool is_descending(const PathKey* key) {
+#if PG_VERSION_NUM >= 180000
+  return key->pk_cmptype == COMPARE_GT;
+#else
+  return key->pk_strategy == BTGreaterStrategyNumber;
+#endif
+}
+
 // Up to 15 the callback was declared without arguments, which in C++ means none.
 inline bool walk_expression(Node* node, bool (*walker)(Node*, void*), void* context) {
 #if PG_VERSION_NUM >= 160000

@@ -5,6 +5,7 @@
 #include "bridge/json.hpp"
 #include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/pack.hpp"
 #include "pipeline/error_class.hpp"
 
 extern "C" {
@@ -31,6 +32,35 @@ int32_t revision_at(const std::vector<int32_t>& revisions, size_t i) {
   return revisions.empty() ? 0 : revisions[i];
 }
 
+/// What an import has landed without a remark. Revisions, and what needs a word, are rows.
+bool is_packed(const BatchRecord& record, const Item& item) {
+  return strcmp(record.kind, "import") == 0 && packable(item);
+}
+
+void write_packs(const BatchRecord& record, const Item* items, size_t n) {
+  bridge::TableWriter rows("portage", "item_packs");
+  Packer pack;
+  auto close = [&] {
+    if (pack.count() == 0) return;
+    Datum* v = rows.values();
+    memset(rows.nulls(), 0, sizeof(bool) * static_cast<size_t>(rows.natts()));
+    v[0] = Int64GetDatum(record.run_id);
+    v[1] = Int64GetDatum(pack.first_ordinal());
+    v[2] = Int32GetDatum(record.part);
+    v[3] = Int32GetDatum(pack.count());
+    v[4] = text_datum(pack.content());
+    rows.add();
+    pack.clear();
+  };
+  for (size_t i = 0; i < n; i++) {
+    if (!is_packed(record, items[i])) continue;
+    if (pack.is_full_for(items[i])) close();
+    pack.add(items[i]);
+  }
+  close();
+  rows.finish();
+}
+
 void write_items(const BatchRecord& record, const Item* items, size_t n,
                  const std::vector<int32_t>& revisions) {
   bridge::TableWriter rows("portage", "item_rows");
@@ -45,6 +75,7 @@ void write_items(const BatchRecord& record, const Item* items, size_t n,
   for (size_t i = 0; i < n; i++) {
     const Item& item = items[i];
     if ((i & 255) == 0) bridge::check_interrupts();
+    if (is_packed(record, item)) continue;
     memset(null, 0, sizeof(bool) * rows.natts());
     v[0] = Int64GetDatum(record.run_id);
     v[1] = Int64GetDatum(item.ordinal);
@@ -226,7 +257,7 @@ void write_conflicts(const BatchRecord& record, const Item* items, const std::ve
 std::vector<UnchangedItem> unchanged_items(int64_t run_id, int64_t after, int64_t limit) {
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT ordinal, legacy_id, target_key FROM portage.item_rows i WHERE run_id = $1 AND ordinal > $2 "
+      "SELECT ordinal, legacy_id, target_key FROM portage.all_items i WHERE run_id = $1 AND ordinal > $2 "
       "AND status = 'unchanged' AND legacy_id IS NOT NULL AND NOT EXISTS (SELECT FROM portage.item_rows "
       "later WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) "
       "ORDER BY ordinal LIMIT $3");
@@ -245,7 +276,7 @@ std::unordered_map<std::string, int64_t> unchanged_ordinals(int64_t run_id, cons
   std::string name = column;
   bridge::Result rows = bridge::execute(
       "SELECT " + name +
-          ", min(ordinal) FROM portage.item_rows i WHERE run_id = $1 AND status = 'unchanged' AND " + name +
+          ", min(ordinal) FROM portage.all_items i WHERE run_id = $1 AND status = 'unchanged' AND " + name +
           " = ANY ($2 COLLATE \"C\") AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id "
           "= "
           "i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision) GROUP BY 1",
@@ -338,6 +369,7 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   auto began = std::chrono::steady_clock::now();
   bridge::Memory memory("portage ledger");
   bridge::InMemory in(memory.get());
+  write_packs(record, items, n);
   write_items(record, items, n, revisions);
   try {
     insert_mappings(record, space, items, n);

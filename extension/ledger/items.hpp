@@ -1,5 +1,5 @@
-// The rows per item: item_rows, legacy_mappings, migration_undo, and the batch's own row. The only code that
-// knows their physical layout.
+// What the ledger keeps per item: item_rows and item_packs, legacy_mappings, migration_undo, and the batch's
+// own row. The only code that knows their physical layout.
 #pragma once
 
 #include "ledger/runs.hpp"
@@ -24,11 +24,14 @@ struct MappingSpace {
   std::string scope;
 };
 
-/// Looks up the legacy ids of `items` (those that have one); result[i] belongs to items[i].
-std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>& items, formats::Arena&);
+/// Looks up the legacy ids of `items` (those that have one); result[i] belongs to items[i]. `trail`: where
+/// the last look-up of an input ended, and on return where this one has: the next items' mappings may stand
+/// behind it.
+std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<Item*>& items, formats::Arena&,
+                                   std::optional<ItemPointerData>* trail = nullptr);
 /// The same for ids; one whose data() is nullptr has none.
 std::vector<Mapping> find_mappings(const MappingSpace&, const std::vector<std::string_view>& legacy_ids,
-                                   formats::Arena&);
+                                   formats::Arena&, std::optional<ItemPointerData>* trail = nullptr);
 /// Fills in the images of those of the mappings that have one; mappings[i] is of items[i].
 void read_images(const MappingSpace&, const std::vector<Item*>& items, std::vector<Mapping*>& mappings,
                  formats::Arena&);

@@ -1,5 +1,6 @@
-// Looking mappings up (items.hpp): all of a batch by one index scan. They are written with the items that
-// they are of, in items.cpp.
+// Looking mappings up (items.hpp): where an input comes again, its mappings stand in the table as the items
+// stand in it, and are read one after the other; the others are found by one index scan. They are written
+// with the items that they are of, in items.cpp.
 #include "ledger/as_ledger.hpp"
 #include "ledger/items.hpp"
 
@@ -49,12 +50,12 @@ void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
   p->keys[1].sk_collation = p->keys[2].sk_collation = C_COLLATION_OID;
 }
 
-ProbeHit next_hit_raw(Probe* p) {
+/// What a row of legacy_mappings says; texts stand on its page.
+ProbeHit hit_of_raw(TupleTableSlot* slot) {
   ProbeHit hit;
   memset(&hit, 0, sizeof hit);
-  if (!index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit;
-  slot_getallattrs(p->slot);
-  Datum* v = p->slot->tts_values;
+  slot_getallattrs(slot);
+  Datum* v = slot->tts_values;
   hit.found = true;
   struct varlena* id = pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(v[2])));
   hit.id = VARDATA_ANY(id);
@@ -67,9 +68,16 @@ ProbeHit next_hit_raw(Probe* p) {
   hit.row_hash = DatumGetInt64(v[6]);
   hit.run_id = DatumGetInt64(v[7]);
   hit.ordinal = DatumGetInt64(v[8]);
-  hit.place = p->slot->tts_tid;
-  hit.has_image = !p->slot->tts_isnull[9];
+  hit.place = slot->tts_tid;
+  hit.has_image = !slot->tts_isnull[9];
   return hit;
+}
+
+ProbeHit next_hit_raw(Probe* p) {
+  if (index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit_of_raw(p->slot);
+  ProbeHit none;
+  memset(&none, 0, sizeof none);
+  return none;
 }
 
 /// The first mapping with this id or a greater one.
@@ -96,6 +104,72 @@ ProbeHit forward_raw(Probe* p, ProbeHit hit, const char* id, int size, int* step
   return probe_raw(p, PointerGetDatum(cstring_to_text_with_len(id, size)));
 }
 
+/// The mappings that stand in the table behind a place: the next few are at hand.
+struct Trail {
+  static constexpr int ahead = 8;
+  static constexpr int patience = 64;  // items that are not found before it is given up
+  TableScanDesc scan;
+  ProbeHit next[ahead];
+  int count, strangers;  // mappings of others in between
+  bool at_end;
+};
+
+/// Takes further mappings of the space at hand, with copies of their texts.
+void look_ahead_raw(Probe* p, Trail* t, int64 pipeline_id, Datum scope) {
+  while (t->count < Trail::ahead && !t->at_end) {
+    if (!table_scan_getnextslot_tidrange(t->scan, ForwardScanDirection, p->slot)) {
+      t->at_end = true;
+      return;
+    }
+    slot_getsomeattrs(p->slot, 2);
+    if (DatumGetInt64(p->slot->tts_values[0]) != pipeline_id ||
+        !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, p->slot->tts_values[1], scope))) {
+      t->at_end = ++t->strangers > Trail::patience * Trail::ahead;
+      continue;
+    }
+    ProbeHit hit = hit_of_raw(p->slot);
+    auto* copy = static_cast<char*>(palloc(static_cast<Size>(hit.id_size + hit.key_size + 1)));
+    memcpy(copy, hit.id, static_cast<size_t>(hit.id_size));
+    memcpy(copy + hit.id_size, hit.key, static_cast<size_t>(hit.key_size));
+    hit.id = copy;
+    hit.key = copy + hit.id_size;
+    t->next[t->count++] = hit;
+  }
+}
+
+/// Finds ids in the order in which they come, as far as the table has them behind `from` in that order;
+/// hits[i] is for ids[i].
+void follow_raw(Probe* p, ItemPointerData from, int64 pipeline_id, Datum scope, const std::string_view* ids,
+                size_t n, ProbeHit* hits) {
+  Trail trail;
+  Trail* t = &trail;
+  t->count = t->strangers = 0;
+  t->at_end = false;
+  ItemPointerData end;
+  ItemPointerSet(&end, MaxBlockNumber, MaxOffsetNumber);
+  t->scan = table_beginscan_tidrange(p->table, GetActiveSnapshot(), &from, &end);
+  int missed = 0;
+  for (size_t i = 0; i < n && missed < Trail::patience; i++) {
+    if ((i & 255) == 0) CHECK_FOR_INTERRUPTS();
+    if (ids[i].data() == nullptr) continue;
+    look_ahead_raw(p, t, pipeline_id, scope);
+    if (t->count == 0) break;
+    int at = 0;
+    while (at < t->count && (t->next[at].id_size != static_cast<int>(ids[i].size()) ||
+                             memcmp(t->next[at].id, ids[i].data(), ids[i].size()) != 0))
+      at++;
+    if (at == t->count) {
+      missed++;
+      continue;
+    }
+    hits[i] = t->next[at];
+    missed = 0;
+    t->count -= at + 1;
+    memmove(t->next, t->next + at + 1, sizeof(ProbeHit) * static_cast<size_t>(t->count));
+  }
+  table_endscan(t->scan);
+}
+
 void close_probe_raw(Probe* p) {
   index_endscan(p->scan);
   ExecDropSingleTupleTableSlot(p->slot);
@@ -107,15 +181,15 @@ void close_probe_raw(Probe* p) {
 }  // namespace
 
 std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<Item*>& items,
-                                   formats::Arena& arena) {
+                                   formats::Arena& arena, std::optional<ItemPointerData>* trail) {
   std::vector<std::string_view> ids;
   ids.reserve(items.size());
   for (const Item* item : items) ids.push_back(item->legacy_id);
-  return find_mappings(space, ids, arena);
+  return find_mappings(space, ids, arena, trail);
 }
 
 std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<std::string_view>& legacy_ids,
-                                   formats::Arena& arena) {
+                                   formats::Arena& arena, std::optional<ItemPointerData>* trail) {
   std::vector<Mapping> found(legacy_ids.size());
   if (legacy_ids.empty()) return found;
   bridge::Memory memory("portage mapping probe");
@@ -125,10 +199,26 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   Datum scope = text_datum(space.scope);
   int64 pipeline_id = space.pipeline_id;
   guarded(open_probe_raw, p, pipeline_id, scope);
+  auto take = [&](size_t i, const ProbeHit& hit) {
+    found[i] = {true,          arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
+                hit.origin,    hit.source_hash,
+                hit.row_hash,  hit.run_id,
+                hit.ordinal,   hit.place,
+                hit.has_image, {}};
+  };
+  if (trail && *trail) {
+    std::vector<ProbeHit> hits(legacy_ids.size());
+    ProbeHit* to = hits.data();
+    const std::string_view* ids = legacy_ids.data();
+    size_t n = legacy_ids.size();
+    ItemPointerData from = **trail;
+    guarded([=] { follow_raw(p, from, pipeline_id, scope, ids, n, to); });
+    for (size_t i = 0; i < n; i++)
+      if (hits[i].found) take(i, hits[i]);
+  }
   std::vector<size_t> order;  // of the index: neighbours are found on pages that are at hand
-  order.reserve(legacy_ids.size());
   for (size_t i = 0; i < legacy_ids.size(); i++)
-    if (legacy_ids[i].data() != nullptr) order.push_back(i);
+    if (legacy_ids[i].data() != nullptr && !found[i].found) order.push_back(i);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
   int probes = 0, steps = 4;
   int* budget = &steps;
@@ -143,13 +233,12 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
     else if (hit.found)  // else no id is as great as the one before
       hit = guarded([=] { return forward_raw(p, hit, id, size, budget); });
     if (!hit.found || legacy_ids[i] != std::string_view(hit.id, static_cast<size_t>(hit.id_size))) continue;
-    found[i] = {true,          arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
-                hit.origin,    hit.source_hash,
-                hit.row_hash,  hit.run_id,
-                hit.ordinal,   hit.place,
-                hit.has_image, {}};
+    take(i, hit);
   }
   guarded(close_probe_raw, p);
+  if (trail)
+    for (const Mapping& mapping : found)
+      if (mapping.found) *trail = mapping.place;
   return found;
 }
 

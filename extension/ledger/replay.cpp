@@ -75,7 +75,7 @@ std::vector<Reject> parked_items(int64_t run_id, int64_t after, int64_t limit, i
 
 std::optional<Reject> find_reject(int64_t run_id, int64_t ordinal) {
   AsLedger as;
-  static const std::string sql = std::string("SELECT ") + reject_columns + " FROM portage.item_rows i " +
+  static const std::string sql = std::string("SELECT ") + reject_columns + " FROM portage.all_items i " +
                                  last_correction +
                                  "WHERE i.run_id = $1 AND i.ordinal = $2 ORDER BY i.revision DESC LIMIT 1";
   Result rows = bridge::execute(sql, {param(run_id), param(ordinal)});

@@ -142,6 +142,14 @@ bool Purge::step() {
     phase_++;
   }
   if (phase_ == 1) {
+    static const Statement packs(
+        "WITH gone AS (DELETE FROM portage.item_packs WHERE ctid = ANY (ARRAY(SELECT ctid FROM "
+        "portage.item_packs WHERE run_id = $1 LIMIT $2)) RETURNING items) SELECT sum(items) FROM gone");
+    Result gone = packs.run(run_, chunk_portion);
+    if (!gone.is_null(0, 1)) {
+      ours_.items += gone.bigint(0, 1);
+      return true;
+    }
     if (erase_page("portage.item_rows", "status <> 'rolled_back'", "", ours_.items)) return true;
     phase_++;
   }

@@ -13,7 +13,7 @@ using bridge::Result;
 /// What workers did side by side and still stands: items that landed, or met a row that kept them out. What
 /// has been settled since was decided in the order of the items.
 constexpr const char* standing =
-    "SELECT i.ordinal, i.status, i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND "
+    "SELECT i.ordinal, i.status, i.legacy_id, i.target_key FROM portage.all_items i WHERE i.run_id = $1 AND "
     "i.revision = 0 AND i.target_key IS NOT NULL AND i.status IN ('inserted', 'updated', 'unchanged', "
     "'skipped', 'conflicted') AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE later.run_id = "
     "i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision)";

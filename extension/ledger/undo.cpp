@@ -22,7 +22,7 @@ std::vector<int64_t> numbers_of(const Result& rows, size_t row, int column) {
   return numbers;
 }
 
-/// A row of item_rows as the scan below brings it; texts point into the result.
+/// A row of all_items as the scan below brings it; texts point into the result.
 struct ScannedItem {
   int64 ordinal, line, byte_offset, byte_length;
   int32 revision, part;
@@ -138,7 +138,7 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
   // taken back.
   static const bridge::Statement select(
       "SELECT ordinal, revision, status, legacy_id, target_key, part, line, byte_offset, byte_length FROM "
-      "portage.item_rows WHERE run_id = $1 AND ordinal < $2 ORDER BY run_id DESC, ordinal DESC, revision "
+      "portage.all_items WHERE run_id = $1 AND ordinal < $2 ORDER BY run_id DESC, ordinal DESC, revision "
       "DESC LIMIT $3");
   std::vector<LandedItem> items;
   while (items.empty()) {
@@ -169,7 +169,7 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space,
   bridge::ByIndex by_index;
   static const bridge::Statement select(
       "SELECT i.ordinal, i.revision, i.status, i.legacy_id, i.target_key, i.part, i.line, i.byte_offset, "
-      "i.byte_length FROM unnest($2::bigint[]) o CROSS JOIN LATERAL (SELECT * FROM portage.item_rows r WHERE "
+      "i.byte_length FROM unnest($2::bigint[]) o CROSS JOIN LATERAL (SELECT * FROM portage.all_items r WHERE "
       "r.run_id = $1 AND r.ordinal = o ORDER BY r.revision DESC LIMIT 1) i ORDER BY i.ordinal DESC");
   Result rows = select({param(run_id), bridge::param_int8_array(ordinals)});
   std::vector<LandedItem> items;
@@ -229,7 +229,7 @@ std::unordered_set<std::string> landed_keys(int64_t run_id, const std::vector<st
   if (keys.empty()) return found;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT i.target_key FROM portage.item_rows i WHERE i.run_id = $1 AND i.status IN ('inserted', "
+      "SELECT i.target_key FROM portage.all_items i WHERE i.run_id = $1 AND i.status IN ('inserted', "
       "'updated') AND "
       "i.target_key = ANY ($2 COLLATE \"C\") AND NOT EXISTS (SELECT FROM portage.item_rows later WHERE "
       "later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision)");

@@ -316,13 +316,13 @@ void Loader::forget_merge(Work& work) {
 }
 
 /// For mappings that have one and whose rows are going to be looked at.
-void Loader::read_images(Batch& batch, const std::vector<Item*>& items, std::vector<Mapping>& mappings) {
+void Loader::read_images(Batch& batch, const std::vector<Item*>& items) {
   std::vector<Item*> wanted;
   std::vector<Mapping*> places;
   for (size_t i = 0; i < items.size(); i++) {
-    if (items[i]->outcome != Outcome::pending || !mappings[i].has_image) continue;
+    if (items[i]->outcome != Outcome::pending || !mapping_of(*items[i]).has_image) continue;
     wanted.push_back(items[i]);
-    places.push_back(&mappings[i]);
+    places.push_back(&mapping_of(*items[i]));
   }
   ledger::read_images(policy_.space, wanted, places, batch.arena);
 }

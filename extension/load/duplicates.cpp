@@ -148,29 +148,32 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
   bool any = false;
   for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
   if (!any) return;
-  if (!seen_) seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
-  seen_->remember(items, n);
+  if (!seen_) seen_ = std::make_unique<SeenIds>(policy_.run_id);
+  std::less_equal<const Item*> before;  // of copies the mappings are not at hand
+  bool of_batch = before(first_, items) && before(items + n, first_ + mappings_.size());
+  seen_->remember(items, of_batch ? &mapping_of(*items) : nullptr, n, expected_items);
 }
 
 void Loader::recall(int64_t expected_items) {
   if (predictions_ || policy_.park) return;  // they stand in the ledger
-  seen_ = std::make_unique<SeenIds>(policy_.run_id, expected_items);
-  seen_->recall();
+  seen_ = std::make_unique<SeenIds>(policy_.run_id);
+  seen_->recall(expected_items);
 }
 
 /// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first:
 /// whatever else stands in this batch, such an item is a duplicate.
 void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
-  std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena);
+  std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena, &trail_);
   std::vector<int64_t> seen = predictions_ ? predictions_->find_ids(items)
-                              : seen_      ? seen_->find_ids(items)
+                              : seen_      ? seen_->find_ids(items, found)
                                            : std::vector<int64_t>(items.size(), 0);
-  mappings_.clear();
+  first_ = batch.items.data();
+  mappings_.assign(batch.items.size(), Mapping{});
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
     const Mapping& mapping = found[i];
     item.mapped_before = mapping.found;
-    if (mapping.found) mappings_.emplace(&item, mapping);
+    mapping_of(item) = mapping;
     bool in_run = mapping.found && mapping.run_id == policy_.run_id && mapping.ordinal != item.ordinal;
     if (!in_run && !seen[i]) continue;
     int64_t first = seen[i] ? seen[i] : mapping.ordinal;
@@ -182,6 +185,20 @@ void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
   items.erase(
       std::remove_if(items.begin(), items.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
       items.end());
+}
+
+/// Whether each has a mapping, and the mappings stand in the table one behind the other: then no two have the
+/// same id, and none follows another.
+bool Loader::mapped_apart(const std::vector<Item*>& items) {
+  const ItemPointerData* before = nullptr;
+  for (const Item* item : items) {
+    Mapping& mapping = mapping_of(*item);
+    if (!mapping.found ||
+        (before && ItemPointerCompare(const_cast<ItemPointer>(before), &mapping.place) >= 0))
+      return false;
+    before = &mapping.place;
+  }
+  return true;
 }
 
 /// Where the last of several is to land: the first item that repeats one of the batch, or nullptr. The batch
@@ -201,6 +218,7 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
     followers_.push_back({item, leader, by_id});
   };
   // Within the batch; between batches the mapping, or the row's writer, tells (classify).
+  if (mapped_apart(items)) return nullptr;
   std::unordered_map<std::string_view, Item*> by_id;
   by_id.reserve(items.size());
   for (Item* item : items) {

@@ -62,6 +62,7 @@ size_t Loader::load(Batch& batch, size_t from) {
 
 size_t Loader::load_rows(Batch& batch, size_t from) {
   std::vector<Untouched> before;
+  before.reserve(batch.items.size() - from);
   for (size_t i = from; i < batch.items.size(); i++) {
     Issue* last = batch.items[i].issues;
     while (last && last->next) last = last->next;
@@ -70,6 +71,7 @@ size_t Loader::load_rows(Batch& batch, size_t from) {
   size_t end = batch.items.size();
   for (;;) {
     std::vector<Item*> open;
+    open.reserve(end - from);
     for (size_t i = from; i < end; i++)
       if (batch.items[i].outcome == Outcome::pending) open.push_back(&batch.items[i]);
     followers_.clear();
@@ -147,15 +149,12 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
 }
 
 void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
-  std::vector<Mapping> mappings(items.size());
-  for (size_t i = 0; i < items.size(); i++)
-    if (auto known = mappings_.find(items[i]); known != mappings_.end()) mappings[i] = known->second;
-  std::vector<Row> rows(items.size());
+  cut_ = nullptr;
   std::vector<size_t> by_key_positions, by_match_positions;
   std::vector<std::string_view> keys;
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
-    const Mapping& mapping = mappings[i];
+    const Mapping& mapping = mapping_of(item);
     if (!mapping.found) {
       by_match_positions.push_back(i);
     } else if (policy_.incremental && mapping.source_hash == static_cast<int64_t>(item.source_hash)) {
@@ -166,7 +165,9 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       keys.push_back(mapping.target_key);
     }
   }
-  read_images(batch, items, mappings);
+  if (by_key_positions.empty() && by_match_positions.empty()) return;
+  std::vector<Row> rows(items.size());
+  read_images(batch, items);
   std::vector<Row> by_key = writer_.find_by_key(batch, keys, false);
   for (size_t j = 0; j < by_key.size(); j++) {
     if (by_key[j].found)
@@ -188,6 +189,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     if (rows[i].found && (policy_.park || matched[i])) met.push_back(&rows[i]);
   std::unordered_map<std::string, int64_t> ours = written_by_run(met);
   auto is_taken = [&](std::string_view key, int64_t ordinal) {
+    if (met.empty()) return;  // nobody asks
     auto [known, fresh] = ours.emplace(key, ordinal);
     if (!fresh) known->second = std::min(known->second, ordinal);
   };
@@ -202,7 +204,6 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     predicted = predictions_->find_match(items);
   }
   std::unordered_map<std::string_view, int64_t> taken;  // rows that items of this batch are to change
-  cut_ = nullptr;
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];
     if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);
@@ -222,14 +223,14 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
       if (auto it = ours.find(std::string(rows[i].key)); it != ours.end()) first = it->second;
     if (first && policy_.duplicates == Duplicates::last && first < item.ordinal) {
       if (rows[i].found)
-        meet(batch, item, mappings[i], rows[i], true);
+        meet(batch, item, mapping_of(item), rows[i], true);
       else
         item.outcome = Outcome::updated;  // predicted: there is no row that could be updated
     } else if (first) {
       add_duplicate(batch, item, false, first);
       continue;
     } else {
-      meet(batch, item, mappings[i], rows[i], false);
+      meet(batch, item, mapping_of(item), rows[i], false);
     }
     if (item.outcome == Outcome::pending && rows[i].found) taken.emplace(rows[i].key, item.ordinal);
     if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);

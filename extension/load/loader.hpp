@@ -150,7 +150,9 @@ class Loader {
     return policy_.on_conflict == OnConflict::merge || policy_.on_conflict == OnConflict::ask;
   }
   bool keeps_images() const { return by_fields() && policy_.purpose == Purpose::import; }
-  void read_images(Batch&, const std::vector<Item*>&, std::vector<ledger::Mapping>&);
+  ledger::Mapping& mapping_of(const Item& item) { return mappings_[static_cast<size_t>(&item - first_)]; }
+  bool mapped_apart(const std::vector<Item*>&);
+  void read_images(Batch&, const std::vector<Item*>&);
   void lock_and_look_again(Batch&);
   void check_parents(Batch&);
   void drop_decided();
@@ -180,8 +182,10 @@ class Loader {
   std::vector<ledger::Conflict> conflicts_;
   std::vector<std::pair<Meeting*, size_t>> suggestions_;  // still to be made, and of which conflict
   bridge::Memory memory_;
-  RowHasher content_hasher_;  // of the mapped columns: source_hash, and Row::content_hash
-  std::unordered_map<const Item*, ledger::Mapping> mappings_;  // of the batch in hand, where there is one
+  RowHasher content_hasher_;               // of the mapped columns: source_hash, and Row::content_hash
+  std::vector<ledger::Mapping> mappings_;  // of the batch in hand, by position
+  const Item* first_ = nullptr;            // of the batch in hand
+  std::optional<ItemPointerData> trail_;   // of the mapping found last
   std::vector<Follower> followers_;
   std::map<std::pair<const Item*, bool>, int64_t>
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal

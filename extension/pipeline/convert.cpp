@@ -29,6 +29,8 @@ ConvertKind kind_of(Oid base, int32 typmod) {
       return ConvertKind::float4;
     case FLOAT8OID:
       return ConvertKind::float8;
+    case NUMERICOID:
+      return typmod < 0 ? ConvertKind::numeric : ConvertKind::input;
     case TEXTOID:
       return ConvertKind::text;
     case VARCHAROID:

@@ -16,6 +16,7 @@ enum class ConvertKind : uint8_t {
   int8,
   float4,
   float8,
+  numeric,
   text,
   varchar,
   date,

@@ -5,6 +5,7 @@ extern "C" {
 #include "datatype/timestamp.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
+#include "utils/numeric.h"
 #include "utils/uuid.h"
 }
 
@@ -34,6 +35,26 @@ bool parse_float(const char* text, size_t size, Float* value) {
   if (size == 0 || !(digit(text[0]) || (text[0] == '-' && size > 1 && digit(text[1])))) return false;
   auto [end, error] = std::from_chars(text, text + size, *value);
   return error == std::errc() && end == text + size;
+}
+
+/// Optional minus, digits, at most one point between them: up to 15 digits, so that nothing overflows.
+bool parse_numeric(const char* text, size_t size, Datum* value) {
+  bool negative = size > 0 && text[0] == '-';
+  size_t i = negative, digits = 0, point = size;
+  int64 n = 0;
+  for (; i < size; i++) {
+    if (text[i] == '.' && point == size && digits > 0) {
+      point = i;
+    } else if (digit(text[i]) && digits++ < 15) {
+      n = n * 10 + (text[i] - '0');
+    } else {
+      return false;
+    }
+  }
+  if (digits == 0 || point == size - 1) return false;
+  int scale = point == size ? 0 : static_cast<int>(size - point - 1);
+  *value = NumericGetDatum(int64_div_fast_to_numeric(negative ? -n : n, scale));
+  return true;
 }
 
 Datum text_of(const char* text, size_t size) {
@@ -201,6 +222,8 @@ bool fast_convert_raw(ConvertKind kind, int32 typmod, const char* text, size_t s
       *value = TimestampGetDatum(stamp);
       return true;
     }
+    case ConvertKind::numeric:
+      return parse_numeric(text, size, value);
     case ConvertKind::uuid:
       return parse_uuid(text, size, value);
     default:

@@ -278,6 +278,7 @@ void Worker::validate_first() {
 /// in: its caller's transaction decides.
 void Worker::fail(const Error& error) {
   if (job_.commits == Commits::no) throw error;
+  bridge::rollback();  // what the error has broken off
   const ledger::Run& run = job_.run;
   std::string code = error.sqlstate();
   if (ends_worker(error.code())) {

@@ -172,7 +172,7 @@ class BatchCheck {
              "i.status <> "
              "'rolled_back'), count(*) FILTER (WHERE " +
              odd +
-             ") FROM portage.item_rows i WHERE i.run_id = $1 AND "
+             ") FROM portage.all_items i WHERE i.run_id = $1 AND "
              "i.ordinal BETWEEN u.first AND u.last) x ORDER BY u.place";
     }();
     Result rows = bridge::execute(sql, {param(run_id_), bridge::param_int8_array(firsts),
@@ -193,24 +193,24 @@ class BatchCheck {
         name(
             "SELECT o FROM pg_catalog.generate_series($2::bigint, $3::bigint) AS o WHERE NOT EXISTS (SELECT "
             "FROM "
-            "portage.item_rows i WHERE i.run_id = $1 AND i.ordinal = o AND i.revision = 0)",
+            "portage.all_items i WHERE i.run_id = $1 AND i.ordinal = o AND i.revision = 0)",
             batch, missing_, "");
       if (wrong > 0) name_odd(batch);
       if (later + taken_back > 0)
         name(
-            "SELECT i.ordinal FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 "
+            "SELECT i.ordinal FROM portage.all_items i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 "
             "GROUP BY "
             "i.ordinal HAVING max(i.revision) + 1 <> count(*)",
             batch, balance_, ": a revision is missing");
       if (taken_back > 0)
         name(
-            "SELECT i.ordinal FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 "
+            "SELECT i.ordinal FROM portage.all_items i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 "
             "AND i.status = "
             "'rolled_back' GROUP BY i.ordinal HAVING count(*) > 1",
             batch, balance_, ": taken back twice");
       if (later > 0)
         name(
-            "SELECT i.ordinal FROM portage.item_rows i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 "
+            "SELECT i.ordinal FROM portage.all_items i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 "
             "AND i.revision "
             "> 0 AND i.status <> 'rolled_back' AND NOT EXISTS (SELECT FROM portage.migration_batches b WHERE "
             "b.run_id = "
@@ -231,7 +231,7 @@ class BatchCheck {
 
   void name_odd(const BatchSpan& batch) {
     Result rows = bridge::execute(std::string("SELECT i.ordinal, i.status, i.part <> u.part FROM (SELECT $4 "
-                                              "AS part) u CROSS JOIN portage.item_rows "
+                                              "AS part) u CROSS JOIN portage.all_items "
                                               "i WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 AND (") +
                                       odd + ") ORDER BY 1 LIMIT 1000",
                                   {param(run_id_), param(batch.first), param(batch.last), param(batch.part)});
@@ -246,7 +246,7 @@ class BatchCheck {
   void compare_rest() {
     ledger::AsLedger as;
     Result rows = bridge::execute(
-        "SELECT ordinal FROM portage.item_rows WHERE run_id = $1 AND (ordinal > $2 OR ordinal < "
+        "SELECT ordinal FROM portage.all_items WHERE run_id = $1 AND (ordinal > $2 OR ordinal < "
         "1) ORDER BY 1 LIMIT 1000",
         {param(run_id_), param(end_)});
     for (size_t i = 0; i < rows.size(); i++) spans_.add(item_name(rows.bigint(i, 1)) + ": in no batch");

@@ -239,7 +239,7 @@ class ItemWalk {
         ledger::AsLedger as;
         ByPage by_page;
         Result rows = bridge::execute(
-            "SELECT m.legacy_id, m.run_id = $4 AND NOT EXISTS (SELECT FROM portage.item_rows i WHERE "
+            "SELECT m.legacy_id, m.run_id = $4 AND NOT EXISTS (SELECT FROM portage.all_items i WHERE "
             "i.run_id = m.run_id "
             "AND i.ordinal = m.ordinal AND i.legacy_id = m.legacy_id AND i.status IN ('inserted', 'updated', "
             "'unchanged') "

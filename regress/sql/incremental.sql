@@ -84,6 +84,39 @@ SELECT pg_temp.books(run_id) FROM portage.migrate('inc_shared', '[{"id": "one", 
 SELECT p.name, m.scope, m.legacy_id FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id WHERE p.name IN ('inc_long', 'inc_shared') AND legacy_id = 'one' ORDER BY 1, 2;
 SELECT portage.lookup('inc_long', 'one', 'anna') IS NOT NULL AS of_anna, portage.lookup('inc_long', 'one') IS NULL AS of_nobody, portage.lookup('inc_shared', 'one', 'anna') = portage.lookup('inc_shared', 'one', 'otto') AS shared;
 
+-- 7. The mappings of an input that comes again stand one behind the other; in another order, with gaps, with new items and
+-- with repeated ones the answers are the same, whatever the size of batches.
+CREATE TABLE again (id int PRIMARY KEY, v text);
+SELECT portage.create_pipeline('inc_again', 'again', '{"format": "json", "legacy_id": "id", "columns": {"id": "id", "v": "v"}}') > 0 AS created;
+CREATE FUNCTION again(numbers int[], size int) RETURNS text LANGUAGE sql AS $$
+  SELECT pg_temp.books(m.run_id) FROM portage.migrate('inc_again', (SELECT json_agg(json_build_object('id', n, 'v', 'v ' || n) ORDER BY o)::text
+    FROM unnest(numbers) WITH ORDINALITY AS u (n, o)), '', jsonb_build_object('batch_size', size)) m $$;
+SELECT again(ARRAY(SELECT generate_series(1, 200)), 1000);
+SELECT input, again(numbers, size) FROM unnest(ARRAY[3, 64, 1000]) AS size, (VALUES
+  (1, 'the same', ARRAY(SELECT generate_series(1, 200))),
+  (2, 'backward', ARRAY(SELECT generate_series(200, 1, -1))),
+  (3, 'shuffled', ARRAY(SELECT n FROM generate_series(1, 200) AS n ORDER BY md5(n::text))),
+  (4, 'with gaps', ARRAY(SELECT n FROM generate_series(1, 200) AS n WHERE n % 3 > 0 AND n NOT BETWEEN 50 AND 150)),
+  (5, 'repeated at once', ARRAY(SELECT n / 2 FROM generate_series(2, 401) AS n)),
+  (6, 'repeated as a whole', ARRAY(SELECT 1 + n % 200 FROM generate_series(0, 399) AS n)),
+  (7, 'repeated at the end', ARRAY(SELECT generate_series(1, 200)) || 7 || 8 || 199)) AS i (i, input, numbers) ORDER BY i, size;
+-- New ones stand behind all others.
+SELECT again(ARRAY(SELECT CASE WHEN n % 10 = 5 THEN 1000 + n ELSE n END FROM generate_series(1, 200) AS n), 30);
+SELECT again(ARRAY(SELECT CASE WHEN n % 10 = 5 THEN 1000 + n ELSE n END FROM generate_series(1, 200) AS n), 30);
+-- Packed items are found by their ordinals, alone and in order.
+SELECT count(*), count(DISTINCT legacy_id), min(status), max(status) FROM portage.migration_items WHERE run_id = (portage.last_run('inc_again')).run_id;
+SELECT ordinal, status, legacy_id FROM portage.migration_items WHERE run_id = (portage.last_run('inc_again')).run_id AND ordinal IN (1, 5, 200) ORDER BY 1;
+SELECT ordinal FROM portage.migration_items WHERE run_id = (portage.last_run('inc_again')).run_id AND ordinal > 28 ORDER BY ordinal DESC, revision LIMIT 3;
+SELECT count(*) FROM portage.migration_items WHERE run_id = (portage.last_run('inc_again')).run_id AND ordinal BETWEEN 29 AND 31;
+
+-- 8. Numbers take a short way, to the same value.
+CREATE TABLE number (id int PRIMARY KEY, given text, n numeric);
+SELECT portage.create_pipeline('inc_number', 'number', '{"format": "json", "legacy_id": "id", "columns": {"id": "id", "given": "n", "n": "n"}}') > 0 AS created;
+SELECT pg_temp.books(run_id) FROM portage.migrate('inc_number', (SELECT json_agg(json_build_object('id', i, 'n', n)) FROM unnest(ARRAY['0', '-0', '0.0', '-0.00',
+  '1.50', '000.10', '-7', '10000', '12345.6789', '0.0001', '100000000000000', '123456789012345', '1234567890123456', '99999999.9999999', '-1.23456789012345',
+  '.5', '5.', '1e5', ' 1', '1 ', '+1', '--1', '1.2.3', '-', '', 'NaN', 'Infinity', '١', '0.000000000000001', '0.0000000000000001']) WITH ORDINALITY AS u (n, i))::text);
+SELECT count(*) AS differ FROM number WHERE n::text <> given::numeric::text OR numeric_send(n) <> numeric_send(given::numeric);
+
 -- Nothing is left for the next test.
 SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
 DROP SCHEMA incremental CASCADE;

@@ -14,7 +14,7 @@ SELECT portage.create_pipeline('old', 't', '{"format": "ndjson", "legacy_id": "i
 -- How much of a run is known.
 CREATE FUNCTION known(run bigint) RETURNS text LANGUAGE sql AS $$
   SELECT format('items %s, payloads %s, undo %s, before-images %s, checks %s, batches %s, events %s, mappings %s',
-    (SELECT count(*) FROM portage.item_rows WHERE run_id = $1), (SELECT count(*) FROM portage.migration_payloads WHERE run_id = $1),
+    (SELECT count(*) FROM portage.all_items WHERE run_id = $1), (SELECT count(*) FROM portage.migration_payloads WHERE run_id = $1),
     (SELECT count(*) FROM portage.migration_undo WHERE run_id = $1), (SELECT count(*) FROM portage.migration_undo WHERE run_id = $1 AND columns IS NOT NULL),
     (SELECT count(*) FROM portage.data_integrity_checks WHERE run_id = $1) > 0, (SELECT count(*) FROM portage.migration_batches WHERE run_id = $1),
     (SELECT count(*) FROM portage.migration_events WHERE run_id = $1), (SELECT count(*) FROM portage.legacy_mappings WHERE run_id = $1)) $$;

@@ -572,7 +572,7 @@ def transactions(server, admin):
 
     def traces():
         return admin.rows("SELECT (SELECT count(*) FROM app.inside), (SELECT count(*) FROM portage.migration_runs WHERE pipeline LIKE 'inside%%'), "
-                          '(SELECT count(*) FROM portage.item_rows), (SELECT count(*) FROM portage.legacy_mappings), '
+                          '(SELECT count(*) FROM portage.all_items), (SELECT count(*) FROM portage.legacy_mappings), '
                           '(SELECT count(*) FROM portage.migration_parts), (SELECT count(*) FROM portage.migration_payloads), '
                           '(SELECT count(*) FROM portage.migration_events), (SELECT count(*) FROM portage.migration_batches), '
                           '(SELECT count(*) FROM portage.migration_ranges)')

@@ -49,7 +49,7 @@ def books(admin, run):
     """What is not in order: each item is in target, ledger and counters once."""
     return admin.rows("""SELECT * FROM (SELECT r.scope, r.status, r.read, r.inserted,
         (SELECT count(*) FROM target t WHERE t.scope = r.scope) AS target,
-        (SELECT count(*) FROM portage.item_rows i WHERE i.run_id = r.id AND i.revision = 0) AS items,
+        (SELECT count(*) FROM portage.all_items i WHERE i.run_id = r.id AND i.revision = 0) AS items,
         (SELECT sum(b.read) FROM portage.migration_batches b WHERE b.run_id = r.id) AS batches,
         (SELECT count(*) FROM portage.legacy_mappings m WHERE m.run_id = r.id) AS mappings
       FROM portage.migration_runs r WHERE r.id = %s) b

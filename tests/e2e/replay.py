@@ -85,7 +85,7 @@ class Place:
     def balanced(self):
         """Counters, batches and newest revisions of the items are the same; nothing was replayed twice."""
         return self.admin.value("""
-            WITH newest AS (SELECT DISTINCT ON (ordinal) status, revision FROM portage.item_rows WHERE run_id = %s
+            WITH newest AS (SELECT DISTINCT ON (ordinal) status, revision FROM portage.all_items WHERE run_id = %s
                              ORDER BY ordinal, revision DESC)
             SELECT (r.inserted, r.invalid, r.failed) IS NOT DISTINCT FROM
                    (SELECT (sum(b.inserted)::bigint, sum(b.invalid)::bigint, sum(b.failed)::bigint) FROM portage.migration_batches b WHERE b.run_id = r.id)
@@ -215,7 +215,7 @@ def rights(server, admin):
     place.mend()
     loader.rows("SELECT portage.grant_pipeline('rights', 'reader', 'read')")
     calls = ('SELECT portage.replay(%s)', 'SELECT portage.replay(%s, 1)', 'CALL portage.replay_run(%s)')
-    before = admin.rows('SELECT t::text FROM portage.item_rows t WHERE run_id = %s UNION ALL SELECT e::text FROM portage.migration_events e WHERE run_id = %s '
+    before = admin.rows('SELECT t::text FROM portage.all_items t WHERE run_id = %s UNION ALL SELECT e::text FROM portage.migration_events e WHERE run_id = %s '
                         'UNION ALL SELECT b::text FROM portage.migration_batches b WHERE run_id = %s ORDER BY 1', *[place.run] * 3)
     for sql in calls:
         error = reader.error(sql, place.run)
@@ -232,7 +232,7 @@ def rights(server, admin):
         error = loader.error('SET default_transaction_read_only = on') or loader.error(sql, place.run)
         check(f'a read-only transaction is refused: {sql}', error is not None and error.pgcode == '25006', told(error))
         loader.rows('RESET default_transaction_read_only')
-    after = admin.rows('SELECT t::text FROM portage.item_rows t WHERE run_id = %s UNION ALL SELECT e::text FROM portage.migration_events e WHERE run_id = %s '
+    after = admin.rows('SELECT t::text FROM portage.all_items t WHERE run_id = %s UNION ALL SELECT e::text FROM portage.migration_events e WHERE run_id = %s '
                        'UNION ALL SELECT b::text FROM portage.migration_batches b WHERE run_id = %s ORDER BY 1', *[place.run] * 3)
     check('all these refusals changed nothing', before == after and place.status() == ('completed', 3, 0, 3, 0, 3) and place.rows() == 0)
     # the rows are written, and the triggers fire, as the run's role; the audit names who it was
@@ -264,7 +264,7 @@ def thousands(admin):
     check('5,000 rejects', place.status() == ('completed', 5000, 0, 5000, 0, 5000), place.status())
     check('without their parents a pass changes nothing',
           admin.rows('CALL portage.replay_run(%s)', place.run) == [(5000, 0, 5000)] and
-          admin.value('SELECT count(*) FROM portage.item_rows WHERE run_id = %s', place.run) == 5000)
+          admin.value('SELECT count(*) FROM portage.all_items WHERE run_id = %s', place.run) == 5000)
     place.mend()
     check('one call lands them all', admin.rows('CALL portage.replay_run(%s)', place.run) == [(5000, 5000, 0)])
     check('the books balance', place.status() == ('completed', 5000, 5000, 0, 0, 0) and place.balanced() and place.rows() == 5000, place.status())

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
-from saboteur import Saboteur  # noqa: E402
+from saboteur import Damage, Saboteur  # noqa: E402
 from sessions import Session, ndjson, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
@@ -64,6 +64,11 @@ class World:
         self.loose, = self.rows("SELECT run_id FROM portage.migrate('loose', %s)",
                                 ndjson({'id': n, 'k': f'k{n}', 'v': n} for n in range(1, 8)))[0]
 
+    def unpack(self):
+        """Each item gets a row of its own, so that it can be damaged alone."""
+        self.rows('INSERT INTO portage.item_rows SELECT * FROM portage.packed_items')
+        self.rows('DELETE FROM portage.item_packs')
+
     def rows(self, sql, *arguments):
         return self.session.rows(sql, *arguments)
 
@@ -115,6 +120,38 @@ def found(world, damage):
     if not damage.told and not damage.warning and verified is not False:
         return 'the run counts as verified'
     return ''
+
+
+def packs(world):
+    """Packs that are gone, of another part, or other bytes than were written."""
+    run, first, part = world.rows('SELECT run_id, first_ordinal, part FROM portage.item_packs ORDER BY 1, 2 LIMIT 1')[0]
+    where = f'run_id = {run} AND first_ordinal = {first}'
+    for name, damage in (('removed', Damage(run, f'DELETE FROM portage.item_packs WHERE {where}', 'item_count', f'"{first}"')),
+                         ('of another part', Damage(run, f'UPDATE portage.item_packs SET part = part + 1 WHERE {where}', 'balance',
+                                                    f'item {first}: is of another part'))):
+        problem = found(world, damage)
+        check(f'a pack {name}: found and named', not problem, problem)
+    rng = random.Random(SEED)
+    length = world.value(f'SELECT length(content) FROM portage.item_packs WHERE {where}')
+    read = told = 0
+    others = []
+    for _ in range(400):
+        at = rng.randrange(length)
+        change = rng.choice((f'content = set_byte(content, {at}, {rng.randrange(256)})', f'content = substr(content, 1, {at})',
+                             f'items = items + {rng.choice((-1, 1, 10, 5000, -5000))}', "content = content || '\\xff'"))
+        world.rows('BEGIN')
+        try:
+            world.rows(f'UPDATE portage.item_packs SET {change} WHERE {where}')
+            world.rows('SELECT count(*), max(length(target_key)), max(length(legacy_id)) FROM portage.migration_items')
+            read += 1
+        except Exception as error:  # noqa: BLE001
+            if getattr(error, 'pgcode', '') == 'XX001':
+                told += 1
+            elif getattr(error, 'pgcode', '') != '22021':  # bytes that are no text
+                others.append((change, str(error)))
+        finally:
+            world.rows('ROLLBACK')
+    check('damaged packs are read or refused', not others and read > 0 and told > 100, (read, told, others[:3]))
 
 
 def every_kind(world):
@@ -283,6 +320,10 @@ def main():
         world = World(server)
         for run in (world.first, world.second):
             no_alarm(world, run, 'before any sabotage')
+        packs(world)
+        world.unpack()
+        for run in (world.first, world.second):
+            no_alarm(world, run, 'item by item')
         every_kind(world)
         at_random(world)
         users(world)

@@ -109,7 +109,8 @@ def beside(server):
         age, = admin.rows('SELECT xact_start - query_start > interval \'1 ms\' FROM pg_stat_activity WHERE pid = %s', other.pid)[0]
         check('pages are transactions of their own', age)
         locks = admin.value("SELECT count(*) FROM pg_locks WHERE pid = %s AND relation IN ('app.goods'::regclass, "
-                            "'portage.item_rows'::regclass, 'portage.legacy_mappings'::regclass)", other.pid)
+                            "'portage.item_rows'::regclass, 'portage.item_packs'::regclass, 'portage.legacy_mappings'::regclass)",
+                            other.pid)
         check('... that keep no locks', locks == 0, locks)
         # an incremental run of the same pipeline takes some of the rows over meanwhile
         later, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", ndjson([{'id': n, 'v': -n} for n in range(1, 200)]))[0]
@@ -176,11 +177,34 @@ def refusals(server):
     check('... until it has ended', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
 
 
+def broken_off(server):
+    """Verification inside a run that is cancelled: the session lives on, and so does the run."""
+    admin = Session(server)
+    admin.rows('TRUNCATE app.goods')
+    pipeline(admin, 'broken_off', SLOW % 3)
+    with Session(server) as other:
+        pending = other.begin('CALL portage.import(%s, payload => %s)', 'broken_off', goods(1, 50))
+        until(lambda: admin.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'", other.pid))
+        admin.rows('SELECT pg_cancel_backend(%s)', other.pid)
+        error = None
+        try:
+            pending.result()
+        except Exception as raised:  # noqa: BLE001
+            error = raised
+        check('a verification that is cancelled says so', getattr(error, 'pgcode', None) == '57014', error)
+        check('... and its session goes on', other.error('SELECT 1') is None)
+        run, status = admin.rows("SELECT run_id, status FROM portage.last_run('broken_off')")[0]
+        check('... and its run waits for who goes on with it', status == 'verifying', status)
+        other.rows('CALL portage.run(%s)', run)
+        check('... and is verified then', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
+
+
 def main():
     with Server() as server:
         server.psql(SETUP)
         roles(server)
         beside(server)
+        broken_off(server)
         refusals(server)
     finish()
 

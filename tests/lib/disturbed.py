@@ -41,7 +41,7 @@ TARGET_ROWS = """SELECT user_id, word_id, lemma, review_count, correct_count, st
   due_on::text, ease_factor, course_id, ticket, note FROM app.progress ORDER BY user_id, word_id"""
 ITEM_ROWS = """SELECT DISTINCT ON (i.ordinal) i.ordinal, i.part, i.line, i.byte_offset, i.byte_length, i.status, i.legacy_id, p.word_id,
   i.target_key IS NULL, i.error_class, i.rule, i.sqlstate, i.column_name, i.message, i.issues::text, i.raw::text
-  FROM portage.item_rows i LEFT JOIN app.progress p ON p.id::text = i.target_key WHERE i.run_id = {run}
+  FROM portage.all_items i LEFT JOIN app.progress p ON p.id::text = i.target_key WHERE i.run_id = {run}
   ORDER BY i.ordinal, i.revision DESC"""
 MAPPINGS = """SELECT m.legacy_id, m.scope, p.word_id, m.origin, m.source_hash, m.ordinal, m.run_id = {run}
   FROM portage.legacy_mappings m LEFT JOIN app.progress p ON p.id::text = m.target_key ORDER BY m.legacy_id"""
@@ -68,7 +68,7 @@ INVARIANTS = {
               count(*) FILTER (WHERE status = 'updated') AS updated, count(*) FILTER (WHERE status = 'unchanged') AS unchanged,
               count(*) FILTER (WHERE status = 'skipped') AS skipped, count(*) FILTER (WHERE status = 'invalid') AS invalid,
               count(*) FILTER (WHERE status = 'failed') AS failed
-         FROM (SELECT DISTINCT ON (ordinal) * FROM portage.item_rows WHERE run_id = {run} ORDER BY ordinal, revision DESC) l) i
+         FROM (SELECT DISTINCT ON (ordinal) * FROM portage.all_items WHERE run_id = {run} ORDER BY ordinal, revision DESC) l) i
         WHERE r.id = {run}
           AND (r.read, r.inserted, r.updated, r.unchanged, r.skipped, r.invalid, r.failed) IS DISTINCT FROM
               (i.read, i.inserted, i.updated, i.unchanged, i.skipped, i.invalid, i.failed)""",
@@ -76,7 +76,7 @@ INVARIANTS = {
        coalesce(lag(last_ordinal) OVER (ORDER BY first_ordinal), 0) AS before FROM portage.migration_batches
        WHERE run_id = {run} AND read > 0) b WHERE first_ordinal <> before + 1""",
     'each batch has the items that it counts': """SELECT b.id FROM portage.migration_batches b WHERE run_id = {run} AND kind = 'import'
-       AND read <> (SELECT count(*) FROM portage.item_rows i WHERE i.run_id = {run} AND i.revision = 0
+       AND read <> (SELECT count(*) FROM portage.all_items i WHERE i.run_id = {run} AND i.revision = 0
                     AND i.ordinal BETWEEN b.first_ordinal AND b.last_ordinal)""",
     'each mapping has its row, with the hash that it records': """SELECT m.legacy_id FROM portage.legacy_mappings m
        LEFT JOIN app.progress p ON p.id::text = m.target_key

@@ -1,0 +1,319 @@
+// The foreign table packed_items: item_packs as rows of the shape of item_rows, so that the ledger's readers
+// ask one view for both. What a query says of run and ordinal finds the packs; its order by ordinal is
+// theirs. All of it is raw code that the planner and executor call back.
+#include "bridge/entry.hpp"
+#include "bridge/scope.hpp"
+#include "ledger/pack.hpp"
+
+extern "C" {
+#include "access/stratnum.h"
+#include "catalog/pg_opfamily.h"
+#include "commands/explain.h"
+#include "foreign/fdwapi.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+}
+
+namespace portage::ledger {
+namespace {
+
+enum Attribute {
+  run_id = 1,
+  ordinal,
+  revision,
+  part,
+  line,
+  byte_offset,
+  byte_length,
+  status,
+  legacy_id,
+  target_key,
+  last_attribute = 18
+};
+
+// What the planner is told, whatever there is: one item, a run's items, all.
+constexpr double rows_of_run = 100000, rows_of_all = 10000000, start_cost = 10;
+
+/// What a query asks of run_id or ordinal: the values' expressions, and (attribute, strategy, type) of each.
+struct Wanted {
+  List *values, *kinds;
+  bool one_run, one_item;
+};
+
+void add_condition(PlannerInfo* root, RelOptInfo* rel, Expr* clause, Wanted* wanted) {
+  if (!IsA(clause, OpExpr)) return;
+  auto* op = reinterpret_cast<OpExpr*>(clause);
+  if (list_length(op->args) != 2) return;
+  auto* left = static_cast<Node*>(linitial(op->args));
+  auto* right = static_cast<Node*>(lsecond(op->args));
+  Oid operation = op->opno;
+  auto is_ours = [=](Node* node) {
+    if (!IsA(node, Var)) return false;
+    auto* var = reinterpret_cast<Var*>(node);
+    return var->varno == static_cast<int>(rel->relid) && var->varlevelsup == 0 &&
+           (var->varattno == run_id || var->varattno == ordinal);
+  };
+  if (!is_ours(left)) {
+    Node* swap = left;
+    left = right;
+    right = swap;
+    operation = get_commutator(operation);
+  }
+  if (!is_ours(left) || !OidIsValid(operation)) return;
+  if (bms_is_member(static_cast<int>(rel->relid), pull_varnos(root, right)) ||
+      contain_volatile_functions(right))
+    return;
+  int strategy = get_op_opfamily_strategy(operation, INTEGER_BTREE_FAM_OID);
+  if (strategy == 0) return;
+  int attribute = reinterpret_cast<Var*>(left)->varattno;
+  wanted->values = lappend(wanted->values, right);
+  wanted->kinds = lappend_int(wanted->kinds, attribute);
+  wanted->kinds = lappend_int(wanted->kinds, strategy);
+  wanted->kinds = lappend_int(wanted->kinds, static_cast<int>(exprType(right)));
+  if (strategy == BTEqualStrategyNumber) (attribute == run_id ? wanted->one_run : wanted->one_item) = true;
+}
+
+void get_size(PlannerInfo* root, RelOptInfo* rel, Oid) {
+  auto* wanted = static_cast<Wanted*>(palloc0(sizeof(Wanted)));
+  ListCell* cell;
+  foreach (cell, rel->baserestrictinfo)
+    add_condition(root, rel, static_cast<RestrictInfo*>(lfirst(cell))->clause, wanted);
+  rel->fdw_private = wanted;
+  rel->tuples = rows_of_all;
+  rel->rows = wanted->one_item ? 1 : wanted->one_run ? rows_of_run : rows_of_all;
+}
+
+bool orders_by(const PathKey* key, RelOptInfo* rel, int column, Oid type) {
+  Var* var = makeVar(static_cast<int>(rel->relid), static_cast<AttrNumber>(column), type, -1, InvalidOid, 0);
+  return find_ec_member_matching_expr(key->pk_eclass, reinterpret_cast<Expr*>(var), rel->relids) != nullptr;
+}
+
+void get_paths(PlannerInfo* root, RelOptInfo* rel, Oid) {
+  auto* wanted = static_cast<Wanted*>(rel->fdw_private);
+  // Of one run the packs come in the order of ordinals, either way; they hold one revision of each.
+  List *order = NIL, *asked = wanted->one_run ? root->query_pathkeys : NIL;
+  bool backward = false;
+  if (asked != NIL && orders_by(static_cast<PathKey*>(linitial(asked)), rel, ordinal, INT8OID)) {
+    backward = bridge::is_descending(static_cast<PathKey*>(linitial(asked)));
+    bool also_revision =
+        list_length(asked) > 1 && orders_by(static_cast<PathKey*>(lsecond(asked)), rel, revision, INT4OID);
+    order = list_truncate(list_copy(asked), also_revision ? 2 : 1);
+  }
+  add_path(rel, reinterpret_cast<Path*>(bridge::foreign_path(root, rel, start_cost,
+                                                             start_cost + rel->rows * cpu_tuple_cost, order,
+                                                             list_make1_int(backward ? 1 : 0))));
+}
+
+ForeignScan* get_plan(PlannerInfo*, RelOptInfo* rel, Oid, ForeignPath* path, List* targets, List* clauses,
+                      Plan* outer) {
+  auto* wanted = static_cast<Wanted*>(rel->fdw_private);
+  List* how = list_make2(path->fdw_private, wanted->kinds);
+  return make_foreignscan(targets, extract_actual_clauses(clauses, false), rel->relid, wanted->values, how,
+                          NIL, NIL, outer);
+}
+
+/// The executor's state of one scan.
+struct Scan {
+  List* values;  // ExprStates
+  const int* kinds;
+  int conditions;
+  bool backward;
+  Datum outcomes[4];
+  MemoryContext query;  // in which the scan lives; rows live in shorter ones
+  // from the first row on
+  bool is_open, nothing;
+  Relation table, index;
+  IndexScanDesc scan;
+  TupleTableSlot* slot;
+  int64 low, high;  // ordinals
+  // the pack in hand
+  MemoryContext memory;
+  PackedItem* items;
+  int64 run;
+  int32 part;
+  int count, at;
+};
+
+void begin(ForeignScanState* node, int) {
+  auto* plan = reinterpret_cast<ForeignScan*>(node->ss.ps.plan);
+  TupleDesc shape = RelationGetDescr(node->ss.ss_currentRelation);
+  if (shape->natts != last_attribute || TupleDescAttr(shape, run_id - 1)->atttypid != INT8OID ||
+      TupleDescAttr(shape, target_key - 1)->atttypid != TEXTOID)
+    ereport(ERROR,
+            (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("foreign data wrapper \"portage_items\" has one table only"),
+             errhint("Read portage.migration_items.")));
+  auto* s = static_cast<Scan*>(palloc0(sizeof(Scan)));
+  node->fdw_state = s;
+  s->query = node->ss.ps.state->es_query_cxt;
+  s->values = ExecInitExprList(plan->fdw_exprs, &node->ss.ps);
+  s->backward = linitial_int(static_cast<List*>(linitial(plan->fdw_private))) != 0;
+  List* kinds = static_cast<List*>(lsecond(plan->fdw_private));
+  s->conditions = list_length(s->values);
+  auto* copy = static_cast<int*>(palloc(sizeof(int) * static_cast<size_t>(Max(list_length(kinds), 1))));
+  ListCell* cell;
+  foreach (cell, kinds) copy[foreach_current_index(cell)] = lfirst_int(cell);
+  s->kinds = copy;
+  s->outcomes[1] = CStringGetTextDatum("inserted");
+  s->outcomes[2] = CStringGetTextDatum("updated");
+  s->outcomes[3] = CStringGetTextDatum("unchanged");
+  s->memory = AllocSetContextCreate(CurrentMemoryContext, "portage packed items", ALLOCSET_DEFAULT_SIZES);
+}
+
+int64 as_bigint(Datum value, Oid type) {
+  return type == INT2OID   ? static_cast<int64>(DatumGetInt16(value))
+         : type == INT4OID ? static_cast<int64>(DatumGetInt32(value))
+                           : DatumGetInt64(value);
+}
+
+/// What the conditions leave of runs and ordinals.
+void open(ForeignScanState* node, Scan* s) {
+  ExprContext* context = node->ss.ps.ps_ExprContext;
+  int64 low[3] = {0, PG_INT64_MIN, PG_INT64_MIN}, high[3] = {0, PG_INT64_MAX, PG_INT64_MAX};
+  s->nothing = false;
+  for (int i = 0; i < s->conditions; i++) {
+    const int* kind = s->kinds + 3 * i;
+    bool null;
+    Datum value = ExecEvalExpr(static_cast<ExprState*>(list_nth(s->values, i)), context, &null);
+    if (null) {
+      s->nothing = true;
+      continue;
+    }
+    int64 limit = as_bigint(value, static_cast<Oid>(kind[2]));
+    int64 &from = low[kind[0]], &to = high[kind[0]];
+    bool strict = kind[1] == BTLessStrategyNumber || kind[1] == BTGreaterStrategyNumber;
+    if (kind[1] >= BTEqualStrategyNumber)
+      from = Max(from, strict && limit < PG_INT64_MAX ? limit + 1 : limit);
+    if (kind[1] <= BTEqualStrategyNumber) to = Min(to, strict && limit > PG_INT64_MIN ? limit - 1 : limit);
+  }
+  s->low = low[ordinal];
+  s->high = high[ordinal];
+  s->is_open = true;
+  s->count = s->at = 0;
+  if (s->nothing || low[run_id] > high[run_id] || s->low > s->high) {
+    s->nothing = true;
+    return;
+  }
+  ScanKeyData keys[4];
+  int n = 0;
+  auto key = [&](int attribute, StrategyNumber strategy, RegProcedure function, int64 value) {
+    ScanKeyInit(&keys[n++], static_cast<AttrNumber>(attribute), strategy, function, Int64GetDatum(value));
+  };
+  if (low[run_id] == high[run_id]) {
+    key(1, BTEqualStrategyNumber, F_INT8EQ, low[run_id]);
+  } else {
+    key(1, BTGreaterEqualStrategyNumber, F_INT8GE, low[run_id]);
+    key(1, BTLessEqualStrategyNumber, F_INT8LE, high[run_id]);
+  }
+  // A pack that begins before the lowest ordinal may still reach it.
+  if (s->low > PG_INT64_MIN + pack_span) key(2, BTGreaterStrategyNumber, F_INT8GT, s->low - pack_span);
+  if (s->high < PG_INT64_MAX) key(2, BTLessEqualStrategyNumber, F_INT8LE, s->high);
+  MemoryContext previous = MemoryContextSwitchTo(s->query);
+  if (!s->table) {
+    Oid schema = get_namespace_oid("portage", false);
+    s->table = table_open(get_relname_relid("item_packs", schema), AccessShareLock);
+    s->index = index_open(get_relname_relid("item_packs_pkey", schema), AccessShareLock);
+    s->slot = table_slot_create(s->table, nullptr);
+  }
+  if (s->scan) index_endscan(s->scan);
+  s->scan = bridge::begin_index_scan(s->table, s->index, node->ss.ps.state->es_snapshot, n);
+  index_rescan(s->scan, keys, n, nullptr, 0);
+  MemoryContextSwitchTo(previous);
+}
+
+/// Takes the next pack in hand; false: there is none.
+bool next_pack(Scan* s) {
+  MemoryContext previous = MemoryContextSwitchTo(s->query);
+  ScanDirection direction = s->backward ? BackwardScanDirection : ForwardScanDirection;
+  if (!s->nothing && !index_getnext_slot(s->scan, direction, s->slot)) s->nothing = true;  // nor again
+  if (s->nothing) {
+    MemoryContextSwitchTo(previous);
+    return false;
+  }
+  slot_getallattrs(s->slot);
+  Datum* v = s->slot->tts_values;
+  MemoryContextReset(s->memory);
+  MemoryContextSwitchTo(s->memory);
+  s->run = DatumGetInt64(v[0]);
+  s->part = DatumGetInt32(v[2]);
+  s->count = DatumGetInt32(v[3]);
+  if (s->count < 0 || s->count > pack_span) s->count = 0;  // unpack_raw says so
+  bytea* content = pg_detoast_datum(reinterpret_cast<bytea*>(DatumGetPointer(v[4])));
+  if (content == reinterpret_cast<bytea*>(DatumGetPointer(v[4])))  // on a page that may be left
+    content = reinterpret_cast<bytea*>(DatumGetPointer(datumCopy(v[4], false, -1)));
+  s->items = static_cast<PackedItem*>(palloc(sizeof(PackedItem) * static_cast<size_t>(Max(s->count, 1))));
+  unpack_raw(VARDATA(content), VARSIZE(content) - VARHDRSZ, DatumGetInt64(v[1]), s->count, s->items);
+  s->at = 0;
+  MemoryContextSwitchTo(previous);
+  return true;
+}
+
+TupleTableSlot* iterate(ForeignScanState* node) {
+  auto* s = static_cast<Scan*>(node->fdw_state);
+  TupleTableSlot* slot = node->ss.ss_ScanTupleSlot;
+  ExecClearTuple(slot);
+  if (!s->is_open) open(node, s);
+  const PackedItem* item = nullptr;
+  while (!item) {
+    while (s->at == s->count)
+      if (!next_pack(s)) return slot;
+    item = &s->items[s->backward ? s->count - 1 - s->at : s->at];
+    s->at++;
+    if (item->ordinal < s->low || item->ordinal > s->high) item = nullptr;
+  }
+  Datum* v = slot->tts_values;
+  memset(slot->tts_isnull, true, sizeof(bool) * last_attribute);
+  auto set = [&](Attribute attribute, Datum value) {
+    v[attribute - 1] = value;
+    slot->tts_isnull[attribute - 1] = false;
+  };
+  auto set_text = [&](Attribute attribute, const char* text, size_t size) {
+    if (text) set(attribute, PointerGetDatum(cstring_to_text_with_len(text, static_cast<int>(size))));
+  };
+  set(run_id, Int64GetDatum(s->run));
+  set(ordinal, Int64GetDatum(item->ordinal));
+  set(revision, Int32GetDatum(0));
+  set(part, Int32GetDatum(s->part));
+  set(line, Int64GetDatum(item->line));
+  set(byte_offset, Int64GetDatum(item->byte_offset));
+  set(byte_length, Int64GetDatum(item->byte_length));
+  set(status, s->outcomes[static_cast<int>(item->outcome)]);
+  set_text(legacy_id, item->legacy_id, item->legacy_id_size);
+  set_text(target_key, item->target_key, item->target_key_size);
+  return ExecStoreVirtualTuple(slot);
+}
+
+void rescan(ForeignScanState* node) { static_cast<Scan*>(node->fdw_state)->is_open = false; }
+
+void end(ForeignScanState* node) {
+  auto* s = static_cast<Scan*>(node->fdw_state);
+  if (!s || !s->table) return;
+  if (s->scan) index_endscan(s->scan);
+  ExecDropSingleTupleTableSlot(s->slot);
+  index_close(s->index, NoLock);
+  table_close(s->table, NoLock);
+}
+
+}  // namespace
+}  // namespace portage::ledger
+
+PORTAGE_FUNCTION(portage_packed_items_handler) {
+  using namespace portage::ledger;
+  return portage::bridge::guarded([] {
+    FdwRoutine* routine = makeNode(FdwRoutine);
+    routine->GetForeignRelSize = get_size;
+    routine->GetForeignPaths = get_paths;
+    routine->GetForeignPlan = get_plan;
+    routine->BeginForeignScan = begin;
+    routine->IterateForeignScan = iterate;
+    routine->ReScanForeignScan = rescan;
+    routine->EndForeignScan = end;
+    return PointerGetDatum(routine);
+  });
+}
