@@ -13,8 +13,8 @@ using bridge::Statement;
 std::vector<std::string> names_of(const std::string& json) {
   std::vector<std::string> names;
   if (json.empty()) return names;
-  Result rows =
-      bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
+  static const Statement elements("SELECT value FROM pg_catalog.json_array_elements_text($1::json)");
+  Result rows = elements.run(json);
   for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
   return names;
 }

@@ -42,15 +42,9 @@ std::optional<Range> range_of(const Result& rows) {
   return range_of(rows, 0);
 }
 
-std::optional<Range> range_at(int64_t run_id, int32_t part, const char* order) {
-  AsLedger as;
-  return range_of(
-      bridge::execute(std::string("SELECT ") + range_columns +
-                          " FROM portage.migration_ranges r WHERE run_id = $1 AND part = $2 ORDER "
-                          "BY range_no " +
-                          order + " LIMIT 1",
-                      {param(run_id), param(part)}));
-}
+const std::string ranges_of_part = std::string("SELECT ") + range_columns +
+                                   " FROM portage.migration_ranges r WHERE run_id = $1 AND part = $2 ORDER "
+                                   "BY range_no ";
 
 bridge::Error taken_over(const Range& range) {
   return bridge::Error(codes::stale_owner,
@@ -61,17 +55,24 @@ bridge::Error taken_over(const Range& range) {
 
 }  // namespace
 
-std::optional<Range> find_range(int64_t run_id, int32_t part) { return range_at(run_id, part, "ASC"); }
+std::optional<Range> find_range(int64_t run_id, int32_t part) {
+  AsLedger as;
+  static const std::string sql = ranges_of_part + "LIMIT 1";
+  static const Statement select(sql.c_str());
+  return range_of(select.run(run_id, part));
+}
 
-std::optional<Range> last_range(int64_t run_id, int32_t part) { return range_at(run_id, part, "DESC"); }
+std::optional<Range> last_range(int64_t run_id, int32_t part) {
+  AsLedger as;
+  static const std::string sql = ranges_of_part + "DESC LIMIT 1";
+  static const Statement select(sql.c_str());
+  return range_of(select.run(run_id, part));
+}
 
 std::optional<Range> read_so_far(int64_t run_id, int32_t part) {
   AsLedger as;
-  Result rows =
-      bridge::execute(std::string("SELECT ") + range_columns +
-                          " FROM portage.migration_ranges r WHERE run_id = $1 AND part = $2 ORDER BY "
-                          "range_no",
-                      {param(run_id), param(part)});
+  static const Statement select(ranges_of_part.c_str());
+  Result rows = select.run(run_id, part);
   std::optional<Range> whole;
   for (size_t i = 0; i < rows.size() && (!whole || whole->done); i++) {
     Range range = range_of(rows, i);
@@ -163,7 +164,8 @@ std::optional<Range> claim_piece(int64_t run_id, int lease) {
       ", lease_expires = clock_timestamp() + $2 * interval '1 ms' FROM f WHERE r.run_id = $1 AND r.part = "
       "f.part AND r.range_no = f.range_no RETURNING " +
       range_columns;
-  return range_of(bridge::execute(sql, {param(run_id), param(static_cast<int32_t>(lease))}));
+  static const Statement claim(sql.c_str());
+  return range_of(claim.run(run_id, static_cast<int32_t>(lease)));
 }
 
 Range reclaim(int64_t run_id, const Range& range, int lease) {
@@ -173,9 +175,9 @@ Range reclaim(int64_t run_id, const Range& range, int lease) {
                                  "$1 AND part = $2 AND range_no "
                                  "= $3 AND epoch = $4 RETURNING " +
                                  range_columns;
+  static const Statement claim(sql.c_str());
   std::optional<Range> again =
-      range_of(bridge::execute(sql, {param(run_id), param(range.part), param(range.number),
-                                     param(range.epoch), param(static_cast<int32_t>(lease))}));
+      range_of(claim.run(run_id, range.part, range.number, range.epoch, static_cast<int32_t>(lease)));
   if (!again) throw taken_over(range);
   return *again;
 }

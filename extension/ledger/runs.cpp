@@ -40,8 +40,8 @@ std::vector<std::string> parse_names(const std::string& json) {
   // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
   std::vector<std::string> names;
   if (json.empty()) return names;
-  Result rows =
-      bridge::execute("SELECT value FROM pg_catalog.json_array_elements_text($1::json)", {param(json)});
+  static const Statement elements("SELECT value FROM pg_catalog.json_array_elements_text($1::json)");
+  Result rows = elements.run(json);
   for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
   return names;
 }
@@ -115,7 +115,8 @@ int64_t insert_run(const NewRun& run) {
 std::optional<Run> find_run(int64_t id) {
   AsLedger as;
   static const std::string sql = std::string("SELECT ") + run_columns + run_source + "WHERE r.id = $1";
-  Result rows = bridge::execute(sql, {param(id)});
+  static const Statement select(sql.c_str());
+  Result rows = select.run(id);
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
@@ -123,8 +124,8 @@ std::optional<Run> find_run(int64_t id) {
 std::optional<int64_t> latest_run_of_role() {
   std::string role = user_name(GetUserId());
   AsLedger as;
-  Result rows =
-      bridge::execute("SELECT max(id) FROM portage.migration_runs WHERE role_name = $1::name", {param(role)});
+  static const Statement select("SELECT max(id) FROM portage.migration_runs WHERE role_name = $1::name");
+  Result rows = select.run(role);
   if (rows.is_null(0, 1)) return std::nullopt;
   return rows.bigint(0, 1);
 }
@@ -136,7 +137,8 @@ std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std:
       std::string("SELECT ") + run_columns + run_source +
       "WHERE r.pipeline_id = $1 AND ($2 IS NULL OR r.scope = $2 COLLATE \"C\") AND r.id <> $3 AND "
       "r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') ORDER BY r.id LIMIT 1";
-  Result rows = bridge::execute(sql, {param(pipeline_id), param(scope), param(except)});
+  static const Statement select(sql.c_str());
+  Result rows = select.run(pipeline_id, scope, except);
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
@@ -152,7 +154,8 @@ std::optional<Run> find_rival(const std::string& schema, const std::string& tabl
       "'running', 'paused', 'verifying', 'rolling_back') AND r.started_at IS NOT NULL AND ($3 OR "
       "(v.definition "
       "->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
-  Result rows = bridge::execute(sql, {param(schema), param(table), param(exclusive), param(except)});
+  static const Statement select(sql.c_str());
+  Result rows = select.run(schema, table, exclusive, except);
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }

@@ -12,6 +12,10 @@
 #include "run/states.hpp"
 #include "settings.hpp"
 
+extern "C" {
+#include "utils/datum.h"
+}
+
 using namespace portage;
 using namespace portage::run;
 using portage::bridge::Error;
@@ -188,6 +192,30 @@ PORTAGE_FUNCTION(portage_migrate) {
       migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""), a.maybe_json(3).value_or("{}"));
   spi.finish();
   return Int64GetDatum(id);
+}
+
+PORTAGE_FUNCTION(portage_status) {
+  Arguments a(fcinfo);
+  MemoryContext callers = CurrentMemoryContext;
+  bridge::Spi spi;
+  Datum row = 0;
+  {
+    static const bridge::Statement select(
+        "SELECT ROW(p.*)::portage.run_info FROM portage.progress p WHERE p.run_id OPERATOR(pg_catalog.=) $1");
+    bridge::Result rows = select({bridge::param(a.null(0) ? std::nullopt : std::optional(a.run(0)))});
+    fcinfo->isnull = rows.empty();
+    if (!rows.empty()) {
+      Datum found = rows.datum(0, 1);
+      row = bridge::guarded([=] {
+        MemoryContext previous = MemoryContextSwitchTo(callers);
+        Datum copy = datumCopy(found, false, -1);
+        MemoryContextSwitchTo(previous);
+        return copy;
+      });
+    }
+  }
+  spi.finish();
+  return row;
 }
 
 PORTAGE_FUNCTION(portage_plan_run) {

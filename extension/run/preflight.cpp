@@ -76,7 +76,8 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
                         "Role " + role + " lacks " + what + ".", "GRANT " + grant + " TO " + role + ";"});
   };
   const std::string& schema = target.schema;
-  if (!execute("SELECT pg_catalog.has_schema_privilege($1, 'USAGE')", {param(schema)}).boolean(0, 1))
+  static const bridge::Statement may_use("SELECT pg_catalog.has_schema_privilege($1, 'USAGE')");
+  if (!may_use.run(schema).boolean(0, 1))
     add("USAGE on schema " + bridge::quoted(schema), "schema " + bridge::quoted(schema),
         "USAGE ON SCHEMA " + bridge::quoted(schema));
   auto need = [&](const char* right, AclMode mode, const std::vector<int>& attnums) {
@@ -95,15 +96,15 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
   // Identity columns need no right on their sequence; serial ones do.
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
-  bridge::Result sequences = execute(
+  static const bridge::Statement select(
       "SELECT DISTINCT s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
       "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = "
       "a.oid "
       "JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' "
       // CASE: the planner may judge the privilege first, which is an error for what is no sequence
       "WHERE a.adrelid = $1 AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(s.oid, "
-      "'USAGE, UPDATE') END",
-      {bridge::param_oid(target.oid)});
+      "'USAGE, UPDATE') END");
+  bridge::Result sequences = select({bridge::param_oid(target.oid)});
   for (size_t i = 0; i < sequences.size(); i++)
     add("USAGE on sequence " + sequences.text(i, 1), "sequence " + sequences.text(i, 1),
         "USAGE ON SEQUENCE " + sequences.text(i, 1));
