@@ -70,7 +70,7 @@ def report(bench, facts):
     print('\n' + table(bench.lines) + '\n')
     for note in bench.notes:
         print(note)
-    print('\nrows/s: rows that landed, by the time from the call to its end; medians of {rounds} rounds in turns, {items:,} '
+    print('\nrows/s: rows that landed, by the time from the call to its end; medians of {rounds} round(s) in turns; {items:,} '
           'items'.format(**facts))
     print('{cpu}, {cores} cores, {memory_gib} GiB, {system}, load at the beginning {load[0]}'.format(**facts['machine']))
     print('PostgreSQL {postgresql}, pg_portage {pg_portage} ({commit}), pgloader {pgloader}'.format(**facts['versions']))

@@ -31,7 +31,7 @@ def hand_written(data, name, file, edit=lambda sql: sql, **more):
         bench.expect("SELECT (SELECT count(*) FROM hand.items WHERE status = 'landed'), (SELECT count(*) FROM hand.items), "
                      '(SELECT count(*) FROM hand.mappings JOIN app.progress ON id = target_id)', data.rows, data.items, data.rows)
 
-    return Contestant(name, lambda bench: bench.run(edit(sql_file(file)).replace(":'file'", f"'{data.ndjson}'")) and None,
+    return Contestant(name, lambda bench: bench.run(edit(sql_file(file)).replace(":'file'", f"'{data.path}'")) and None,
                       check, **more)
 
 
@@ -64,20 +64,20 @@ def pgloader(data, name, file, **more):
 
 # pg_portage
 
-def definition(data, form, **more):
-    return json.dumps({'format': form, 'legacy_id': data.shape.identity,
+def definition(data, **more):
+    return json.dumps({'format': data.form, 'legacy_id': data.shape.identity,
                        'columns': {name: {'from': name, 'default': 2.5} if name == 'ease_factor' else name
                                    for name in data.shape.columns},
                        'rules': data.shape.rules, 'match': data.shape.identity, 'on_conflict': 'overwrite', **more})
 
 
-def create_pipeline(bench, data, form='ndjson', **more):
-    bench.run("SELECT portage.create_pipeline('bench', %s, %s)", data.shape.table, definition(data, form, **more))
+def create_pipeline(bench, data, **more):
+    bench.run("SELECT portage.create_pipeline('bench', %s, %s)", data.shape.table, definition(data, **more))
 
 
-def run_import(bench, data, form='ndjson', **options):
-    call(bench, 'CALL portage.import(%s, file => %s, scope => %s, options => %s)', 'bench',
-         data.csv if form == 'csv' else data.ndjson, SCOPE, json.dumps({'verify': False, **options}))
+def run_import(bench, data, **options):
+    call(bench, "CALL portage.import('bench', file => %s, scope => %s, options => %s)", data.path, SCOPE,
+         json.dumps({'verify': False, **options}))
 
 
 def call(bench, sql, *arguments):
@@ -88,30 +88,29 @@ def call(bench, sql, *arguments):
         raise NotThere('not there yet') from error
 
 
-def portage(data, name='pg_portage', form='ndjson', pipeline=None, prepare=lambda bench: None, check=None, **options):
+def portage(data, name='pg_portage', pipeline=None, prepare=lambda bench: None, check=None, **options):
     """An import into an empty table with everything switched on, but for verification, which has lines of its own."""
     def ready(bench):
         prepare(bench)
-        create_pipeline(bench, data, form, **(pipeline or {}))
+        create_pipeline(bench, data, **(pipeline or {}))
 
-    return Contestant(name, lambda bench: run_import(bench, data, form, **options), check or landed(data, inserted=data.rows),
-                      ready)
+    return Contestant(name, lambda bench: run_import(bench, data, **options), check or landed(data, inserted=data.rows), ready)
 
 
 def portage_payload(data):
     """The same bytes as a payload: they are stored, compressed, before they are imported."""
     def act(bench):
-        call(bench, 'CALL portage.import(%s, payload => pg_read_file(%s), scope => %s, options => %s)', 'bench', data.ndjson, SCOPE,
-             '{"verify": false}')
+        call(bench, "CALL portage.import('bench', payload => pg_read_file(%s), scope => %s, options => '{\"verify\": false}')",
+             data.path, SCOPE)
 
     return Contestant('payload stored', act, landed(data, inserted=data.rows), lambda bench: create_pipeline(bench, data))
 
 
-def imported(data, form='ndjson', **more):
+def imported(data):
     """A preparation: the dataset has been imported."""
     def prepare(bench):
-        create_pipeline(bench, data, form, **more)
-        run_import(bench, data, form)
+        create_pipeline(bench, data)
+        run_import(bench, data)
     return prepare
 
 

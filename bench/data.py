@@ -1,6 +1,6 @@
-"""The rows of all measurements: deterministic, a function of their number alone. Each dataset is written in three forms:
-NDJSON and CSV as the old system would export them, one item in a thousand bad, and CSV of the good rows only, for those
-who cannot cope with bad ones. Knows nothing of servers."""
+"""The rows of all measurements: deterministic, a function of their number alone. Each dataset is written as the old
+system would export it, NDJSON or CSV with one item in a thousand bad, and as CSV of the good rows only, for those who
+cannot cope with bad ones. Knows nothing of servers."""
 
 import csv
 import json
@@ -60,38 +60,40 @@ class Wide:
 
 
 class Dataset:
-    """Writes DIRECTORY/NAME.ndjson, .csv and .valid.csv. `changed(n)` says which items say more reviews than before."""
+    """Writes DIRECTORY/NAME.ndjson or .csv, and .valid.csv. `changed(n)` says which items have more reviews than before."""
 
-    def __init__(self, directory, name, items, shape=Progress, shuffled=False, changed=None):
-        self.shape, self.items, self.bad = shape, items, items // BAD_EVERY
+    def __init__(self, directory, name, items, form='ndjson', shape=Progress, shuffled=False, changed=None):
+        self.shape, self.items, self.form, self.bad = shape, items, form, (items + BAD_EVERY // 2 - 1) // BAD_EVERY
         self.rows = items - self.bad
-        self.ndjson, self.csv, self.valid = (os.path.join(directory, name + end) for end in ('.ndjson', '.csv', '.valid.csv'))
+        self.path, self.valid = (os.path.join(directory, name + end) for end in ('.' + form, '.valid.csv'))
         order = list(range(items))
         if shuffled:
             random.Random(1).shuffle(order)
-        with open(self.ndjson, 'w', encoding='utf-8') as ndjson, open(self.csv, 'w', encoding='utf-8') as all_rows, \
-                open(self.valid, 'w', encoding='utf-8') as valid:
-            write_all, write_valid = (csv.writer(file, lineterminator='\n').writerow for file in (all_rows, valid))
-            write_all(shape.columns)
+        encode = json.JSONEncoder(separators=(',', ':')).encode
+        with open(self.path, 'w', encoding='utf-8') as export, open(self.valid, 'w', encoding='utf-8') as valid:
+            if form == 'csv':
+                write = csv.writer(export, lineterminator='\n').writerow
+                write(shape.columns)
+            write_valid = csv.writer(valid, lineterminator='\n').writerow
             write_valid(shape.columns)
-            encode = json.JSONEncoder(separators=(',', ':')).encode
             for n in order:
                 item = shape.item(n)
                 if changed and changed(n):
                     item['review_count'] += 1
-                if n % BAD_EVERY == BAD_EVERY // 2:
+                bad = n % BAD_EVERY == BAD_EVERY // 2
+                if bad:
                     shape.spoil(item, n // BAD_EVERY)
-                    ndjson.write(encode({name: value for name, value in item.items() if value is not None}) + '\n')
-                    write_all(item.values())
                 else:
-                    ndjson.write(encode(item) + '\n')
-                    write_all(item.values())
                     write_valid(item.values())
-        for path in (self.ndjson, self.csv, self.valid):
+                if form == 'csv':
+                    write(item.values())
+                else:
+                    export.write(encode({name: value for name, value in item.items() if value is not None} if bad else item) + '\n')
+        for path in (self.path, self.valid):
             os.chmod(path, 0o644)  # the server reads them as another user
 
     def remove(self):
-        for path in (self.ndjson, self.csv, self.valid):
+        for path in (self.path, self.valid):
             os.unlink(path)
 
 

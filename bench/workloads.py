@@ -52,11 +52,11 @@ def w1_shuffled(bench):
 
 
 def w1_csv(bench):
-    data = dataset(bench, 'csv')
+    data = dataset(bench, 'export', form='csv')
     title = f'W1 CSV, sorted, {bench.items:,} items'
     result = bench.contest(title, data.rows, [
-        copy(data), portage(data, form='csv'), pgloader(data, 'pgloader, good rows only', data.valid),
-        pgloader(data, 'pgloader, with bad rows', data.csv)])
+        copy(data), portage(data), pgloader(data, 'pgloader, good rows only', data.valid),
+        pgloader(data, 'pgloader, with bad rows', data.path)])
     bench.compare(title, result, 'pg_portage', 'COPY')
     bench.compare('  the same', result, 'pg_portage', 'pgloader, good rows only', 3.4, 5)
     bench.compare('  the same', result, 'pg_portage', 'pgloader, with bad rows', 7, 10)
@@ -82,6 +82,11 @@ def w1_wide(bench):
     data.remove()
 
 
+class _Snapshot:
+    """What create_pipeline() wants to know of a dataset."""
+    form, shape = 'json', Progress
+
+
 def w2(bench):
     user = "'user-' || :client_id::int || '-' || :n::int"
     document = '(SELECT document FROM hand.snapshots WHERE k = :k::int)'
@@ -96,7 +101,7 @@ def w2(bench):
         tables(bench)
         columns = {**{name: name for name in Progress.columns}, 'user_id': '$scope',
                    'ease_factor': {'from': 'ease_factor', 'default': 2.5}}
-        create_pipeline(bench, _snapshot_data, 'json', legacy_id='word_id', columns=columns)
+        create_pipeline(bench, _Snapshot, legacy_id='word_id', columns=columns)
 
     def rows(bench):
         """Each user has the rows of one snapshot."""
@@ -139,11 +144,6 @@ def w2(bench):
         bench.compare(title, result, 'pg_portage', 'untracked INSERT', *limits[0])
         bench.compare('  the same', result, 'pg_portage', 'the same with tracking in SQL', *limits[1])
         bench.compare('  verified, payload kept', result, 'all defaults', 'untracked INSERT')
-
-
-class _snapshot_data:
-    """What create_pipeline() wants to know of a dataset."""
-    shape = Progress
 
 
 def w3(bench):
