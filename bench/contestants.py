@@ -10,6 +10,7 @@ import subprocess
 import psycopg2
 
 from contest import Contestant, NotThere, Wrong, sql_file
+from data import Progress, snapshots
 
 SCOPE = 'bench'
 LEDGER_BYTES = ("SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c WHERE relnamespace = 'portage'::regnamespace "
@@ -136,6 +137,25 @@ def landed(data, workers=1, **outcomes):
 
 
 # Snapshots: pgbench makes the calls
+
+class _Snapshot:
+    """What create_pipeline() wants to know of a dataset."""
+    form, shape = 'json', Progress
+
+
+def snapshot_tables(bench):
+    bench.run(sql_file('snapshots.sql'))
+    with bench.connect() as connection, connection.cursor() as cursor:
+        cursor.executemany('INSERT INTO hand.snapshots (document) VALUES (%s)', [(text,) for text in snapshots()])
+    bench.run('VACUUM ANALYZE hand.snapshots')
+
+
+def snapshot_pipeline(bench):
+    snapshot_tables(bench)
+    columns = {**{name: name for name in Progress.columns}, 'user_id': '$scope',
+               'ease_factor': {'from': 'ease_factor', 'default': 2.5}}
+    create_pipeline(bench, _Snapshot, legacy_id='word_id', columns=columns)
+
 
 def snapshot_caller(name, statement, clients, check, prepare=lambda bench: None):
     def act(bench):

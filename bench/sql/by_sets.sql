@@ -37,8 +37,6 @@ SELECT ordinal, user_id || '/' || word_id AS legacy_id, source_hash, user_id, wo
                  last_reviewed_at text, due_on text, srs_interval text, ease_factor text, known text, course_id text)
         OFFSET 0) AS judged;
 
-ANALYZE judged;
-
 WITH landed AS (
   INSERT INTO app.progress AS p (user_id, word_id, review_count, correct_count, last_reviewed_at, due_on, srs_interval,
                                  ease_factor, known, course_id)
