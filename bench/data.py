@@ -88,7 +88,9 @@ class Dataset:
                 if form == 'csv':
                     write(item.values())
                 else:
-                    export.write(encode({name: value for name, value in item.items() if value is not None} if bad else item) + '\n')
+                    if bad:
+                        item = {name: value for name, value in item.items() if value is not None}
+                    export.write(encode(item) + '\n')
         for path in (self.path, self.valid):
             os.chmod(path, 0o644)  # the server reads them as another user
 

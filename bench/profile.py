@@ -47,7 +47,12 @@ def main():
         os.mkdir(files)
         bench, data = Bench(server, int(items)), Dataset(files, 'data', int(items))
         bench.fresh()
-        {'W1': lambda: create_pipeline(bench, data), 'W2': lambda: snapshot_pipeline(bench), 'W3': lambda: imported(data)(bench)}[work]()
+        if work == 'W2':
+            snapshot_pipeline(bench)
+        elif work == 'W3':
+            imported(data)(bench)
+        else:
+            create_pipeline(bench, data)
         bench.run('CHECKPOINT')
         path = os.path.join(server.directory, 'perf.data')
         with bench.connect() as connection, connection.cursor() as cursor:

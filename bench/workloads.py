@@ -3,7 +3,7 @@ ratios to a peer in the same run; `must` is what every release has to reach, `go
 
 import os
 
-from contest import Contestant, Wrong, median_fact
+from contest import Contestant, Line, Wrong, median_fact
 from contestants import (by_rows, by_sets, call, copy, create_pipeline, hand_written, imported, landed, pgloader, portage,
                          portage_payload, run_import, snapshot_caller, snapshot_pipeline, snapshot_tables)
 from data import Dataset, Progress, Wide
@@ -91,7 +91,7 @@ def w2(bench):
         columns = ', '.join(name for name in Progress.columns if name != 'user_id')
         typed = ', '.join(f'{name} {kind}' for name, kind in Progress.columns.items() if name != 'user_id')
         bench.expect('SELECT count(*), count(DISTINCT user_id) FROM app.progress', bench.calls * 100, bench.calls)
-        bench.expect(f"""WITH wanted AS (
+        bench.expect(f"""SET work_mem = '1GB'; WITH wanted AS (
             SELECT user_id, {columns} FROM (SELECT DISTINCT user_id FROM app.progress) AS users
               JOIN hand.snapshots ON k = split_part(user_id, '-', 3)::int % 1000,
                    jsonb_to_recordset(document::jsonb) AS item ({typed})), found AS (
@@ -115,7 +115,8 @@ def w2(bench):
             return snapshot_caller(name, statement, clients, check, prepare)
 
         def migrate(name, options):
-            return caller(name, f"SELECT status FROM portage.migrate('bench', {document}, {user}, '{options}');", tracked, snapshot_pipeline)
+            return caller(name, f"SELECT status FROM portage.migrate('bench', {document}, {user}, '{options}');", tracked,
+                          snapshot_pipeline)
 
         title = f'W2 snapshots of 100 items, -c {clients}'
         result = bench.contest(title, None, [
@@ -139,7 +140,8 @@ def w3(bench):
 
         def check(bench):
             facts = landed(new, updated=changed, unchanged=new.rows - changed)(bench)
-            facts['touched'] = bench.run("SELECT n_tup_upd, n_dead_tup FROM pg_stat_user_tables WHERE relid = 'app.progress'::regclass")[0]
+            facts['touched'] = bench.run("SELECT n_tup_upd, n_dead_tup FROM pg_stat_user_tables "
+                                         "WHERE relid = 'app.progress'::regclass")[0]
             if facts['touched'][0] != changed:
                 raise Wrong(f'{changed} rows changed, but {facts["touched"][0]} were updated')
             return facts
@@ -178,11 +180,13 @@ def w5_w6(bench):
     def verified(bench):
         landed(data, inserted=data.rows)(bench)
         bench.expect('SELECT verified FROM portage.migration_runs', True)
-        bench.expect("SELECT bool_and(passed), count(*) FILTER (WHERE name = 'row_hash') FROM portage.data_integrity_checks", True, 1)
+        bench.expect("SELECT bool_and(passed), count(*) FILTER (WHERE name = 'row_hash') FROM portage.data_integrity_checks",
+                     True, 1)
 
     def gone(bench):
         bench.expect('SELECT (SELECT count(*) FROM app.progress), (SELECT count(*) FROM portage.legacy_mappings), '
-                     '(SELECT status FROM portage.migration_runs), (SELECT sum(rolled_back)::bigint FROM portage.migration_batches), '
+                     '(SELECT status FROM portage.migration_runs), '
+                     '(SELECT sum(rolled_back)::bigint FROM portage.migration_batches), '
                      "(SELECT count(*) FROM portage.migration_items WHERE status = 'rolled_back')",
                      0, 0, 'rolled_back', data.rows, data.rows)
 
@@ -209,7 +213,7 @@ def growth(bench):
         samples = bench.contest(title, data.rows, [portage(data)], rounds=1 if items > bench.items else None)['pg_portage']
         data.remove()
         if isinstance(samples, str):
-            bench.tell(title, '', None, samples)
+            bench.lines.append(Line(title, '', verdict=samples))
             continue
         each = 1e6 / sorted(sample.rate for sample in samples)[len(samples) // 2]
         memory = max(sample.facts['memory_bytes'] for sample in samples) / (1 << 20)
