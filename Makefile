@@ -128,7 +128,6 @@ demo-psql: ## the same up to the imported table, then psql on it; the server goe
 	@demo/demo.sh psql
 
 bench: ## pg_portage against COPY, hand-written SQL and others, in one run
-	@test -x bench/run.sh || { echo 'there is no bench/run.sh yet' >&2; exit 1; }
 	@$(MAKE) --no-print-directory -s all
 	bench/run.sh
 
@@ -144,6 +143,7 @@ help: ## this list
 	  while read -r target text; do printf '%-13s %s\n' "$$target" "$$text"; done
 	@printf '%s\n' 'clean         remove what was built' '' \
 	  'Variables: PG_CONFIG=path  WERROR=1' \
-	  'make check: SUITES="unit regress e2e docs"  TESTS="names of tests"  V=1 (show all output)'
+	  'make check: SUITES="unit regress e2e docs"  TESTS="names of tests"  V=1 (show all output)' \
+	  'make bench: QUICK=1 (under two minutes)  WORKLOADS="W1-sorted W3"  ROUNDS=3  FULL=1'
 
 .PHONY: $(HOUSE) lint
