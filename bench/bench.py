@@ -99,10 +99,12 @@ def main():
     with Server(**settings()) as server:
         os.mkdir(os.path.join(server.directory, 'files'))
         bench = Bench(server, items, rounds, seconds, quick, full)
+        bench.fresh()
+        known = versions(bench)  # now, as the sources may change in an hour
         for name in names:
             ALL[name](bench)
         facts = {'started_at': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(start)), 'took_seconds': round(time.time() - start),
-                 'quick': quick, 'items': items, 'rounds': rounds, 'machine': here, 'versions': versions(bench),
+                 'quick': quick, 'items': items, 'rounds': rounds, 'machine': here, 'versions': known,
                  'settings': settings()}
     report(bench, facts)
     write_json(path, bench, facts)
