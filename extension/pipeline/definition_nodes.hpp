@@ -77,5 +77,6 @@ inline Names names_of(const JsonNode& node, const char* what) {
 namespace portage {
 
 PipelineSource source_of(const JsonNode&, Format);  ///< the key "source"
+MissingItems missing_of(const JsonNode&);           ///< the key "missing"
 
 }  // namespace portage

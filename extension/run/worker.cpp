@@ -10,6 +10,7 @@
 #include "run/access.hpp"
 #include "run/background.hpp"
 #include "run/data_version.hpp"
+#include "run/missing.hpp"
 #include "run/parallel.hpp"
 #include "run/parked.hpp"
 #include "run/preflight.hpp"
@@ -43,7 +44,7 @@ Worker::~Worker() = default;
 void Worker::check_blockers() {
   refuse(server_blockers(*job_.plan, job_.run.pipeline_id, job_.run.scope, job_.run.id));
   bridge::AsUser as(job_.role);
-  refuse(missing_privileges(*job_.plan, overwrites()));
+  refuse(missing_privileges(*job_.plan, overwrites(), !job_.options.dry_run));
 }
 
 /// Whose runs must not be active at the same time: the scope's or, where scopes share their ids, everybody's.
@@ -179,6 +180,7 @@ void Worker::work() {
     importer_->work();
     if (job_.ownership.stopped()) importer_->wait_for_others();
     if (!job_.ownership.stopped()) settle();
+    if (!job_.ownership.stopped()) look_for_missing();
   } catch (const Error& error) {
     fail(error);
   }
@@ -201,6 +203,14 @@ void Worker::settle() {
     Unpark stage(job_.run, job_.options, *job_.plan, job_.role, job_.policy, false);
     work_off(stage);
   }
+}
+
+/// What is gone from the source, once all of it is read; and what has come again.
+void Worker::look_for_missing() {
+  bool asked = job_.plan->definition().missing.fate != MissingItems::Fate::keep;
+  if (job_.options.dry_run || !(asked || ledger::any_marked(job_.policy.space))) return;
+  Missing stage(job_.run, job_.options, *job_.plan, job_.role, job_.policy);
+  work_off(stage);
 }
 
 void Worker::work_off(Stage& stage) {
