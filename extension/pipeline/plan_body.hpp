@@ -64,6 +64,7 @@ struct ItemState {
   bool id_failed;   ///< the legacy id's expression raised
   uint64_t failed;  ///< bits of columns without a value
   bool waits;       ///< a reference cannot be translated yet
+  bool left_out;    ///< by "where"
 };
 
 struct Plan::Body {
