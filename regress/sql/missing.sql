@@ -68,8 +68,37 @@ SELECT * FROM marked('marks');
 SELECT portage.replace_pipeline('marks', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "v": "v", "n": "n"}}') > 0 AS replaced;
 SELECT run_id AS run FROM portage.migrate('marks', items(1)) \gset
 SELECT * FROM marked('marks');
--- Scopes have their own items.
-SELECT count(*) FROM portage.missing_items;
+-- Nor is what "where" has left out; a sample and a part that was not read say nothing.
+\set chosen '{"format": "ndjson", "legacy_id": {"sql": "item->>''id''"}, "columns": {"id": "id", "v": "v", "n": "n"}, "missing": "mark"'
+SELECT portage.create_pipeline('chosen', 't', (:'chosen' || '}')::json) > 0 AS created;
+SELECT pg_temp.books(run_id) FROM portage.migrate('chosen', items(50, 51, 52));
+SELECT portage.replace_pipeline('chosen', (:'chosen' || $$, "where": "item->>'v' <> 'v52'"}$$)::json) > 0 AS replaced;
+SELECT pg_temp.books(run_id) FROM portage.migrate('chosen', items(50, 52));
+SELECT * FROM marked('chosen');
+SELECT run_id AS run FROM portage.migrate('chosen', items(50), '', '{"sample": "99%"}') \gset
+SELECT portage.open_run('chosen', options => '{"max_part_bytes": 40}') AS run \gset
+SELECT portage.submit(:run, items(50), 'a'), portage.submit(:run, items(51, 52, 53), 'b');
+CALL portage.run(:run);
+SELECT * FROM marked('chosen');
+-- All parts together are the source.
+SELECT portage.open_run('chosen') AS run \gset
+SELECT portage.submit(:run, items(50), 'a'), portage.submit(:run, items(51), 'b');
+CALL portage.run(:run);
+SELECT * FROM marked('chosen');
+-- A table or query that is read completely; what has an id only of another scope is not there.
+CREATE TABLE old AS SELECT i AS id, 'v' || i AS v FROM generate_series(61, 66) AS i;
+ALTER TABLE old ADD PRIMARY KEY (id);
+SELECT portage.create_pipeline('rows', 't', '{"format": "rows", "legacy_id": "id", "columns": {"id": "id", "v": "v"}, "source": {"table": "missing.old"},
+  "missing": "delete"}') > 0 AS created;
+SET client_min_messages = warning;
+CALL portage.import('rows');
+CALL portage.import('rows', scope => 'other');
+DELETE FROM old WHERE id IN (61, 64);
+CALL portage.import('rows');
+RESET client_min_messages;
+SELECT r.scope, m.legacy_id, m.status, m.reason FROM portage.missing_items m JOIN portage.migration_runs r ON r.id = m.run_id
+ WHERE r.pipeline = 'rows' ORDER BY 1, 2;
+SELECT scope, count(*) FROM portage.legacy_mappings WHERE pipeline_id = (SELECT id FROM portage.pipelines WHERE name = 'rows') GROUP BY 1 ORDER BY 1;
 
 -- delete: rows that are as the pipeline left them go, and their mappings; the whole row is kept.
 CREATE TABLE people (
@@ -78,7 +107,7 @@ CREATE TABLE people (
 CREATE TABLE badges (person bigint REFERENCES people ON DELETE CASCADE, badge text);
 CREATE FUNCTION person(n int, boss int DEFAULT NULL, name text DEFAULT 'P') RETURNS text LANGUAGE sql AS
   $$ SELECT format('{"n": %s, "code": "c%s", "name": "%s", "price": 1.50, "boss": %s}', n, n, name, coalesce(boss::text, 'null')) $$;
-CREATE FUNCTION people(VARIADIC some text[]) RETURNS text LANGUAGE sql AS $$ SELECT array_to_string(some, E'\n') $$;
+CREATE FUNCTION people(VARIADIC persons text[]) RETURNS text LANGUAGE sql AS $$ SELECT array_to_string(persons, E'\n') $$;
 SELECT portage.create_pipeline('people', 'people', '{"format": "ndjson", "legacy_id": "n", "match": ["code"],
   "columns": {"code": "code", "name": "name", "price": "price", "boss": {"from": "boss", "references": "people"}},
   "on_conflict": "overwrite", "missing": {"do": "delete", "at_most": "80%"}}') > 0 AS created;
@@ -179,6 +208,28 @@ SELECT pg_temp.books(run_id) FROM portage.migrate('shared', '{"old": "b", "id": 
 {"old": "c", "id": 202, "v": "s"}
 {"old": "d", "id": 203, "v": "s"}');
 SELECT legacy_id, status, reason FROM portage.missing_items WHERE run_id = (portage.last_run('shared')).run_id;
+
+-- A trigger keeps a row, or forbids it: that row stays, the others go.
+CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF old.v = 'v404' THEN RAISE EXCEPTION 'the auditors want it'; END IF;
+  RETURN CASE WHEN old.v <> 'v403' THEN old END;
+END $$;
+CREATE TABLE guarded (id int PRIMARY KEY, v text, n numeric);
+CREATE TRIGGER guard BEFORE DELETE ON guarded FOR EACH ROW EXECUTE FUNCTION guard();
+SELECT portage.create_pipeline('guarded', 'guarded', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "v": "v", "n": "n"},
+  "missing": {"do": "delete", "at_most": "100%"}}') > 0 AS created;
+SELECT pg_temp.books(run_id) FROM portage.migrate('guarded', items(401, 402, 403, 404, 405));
+SELECT pg_temp.books(run_id) FROM portage.migrate('guarded', items(401));
+SELECT legacy_id, status, reason FROM portage.missing_items WHERE run_id = (portage.last_run('guarded')).run_id ORDER BY 1;
+-- A row that refers to a missing one goes first, also in the same page.
+CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree);
+SELECT portage.create_pipeline('tree', 'tree', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "parent": "parent"},
+  "missing": {"do": "delete", "at_most": "100%"}}') > 0 AS created;
+SELECT pg_temp.books(run_id) FROM portage.migrate('tree', E'{"id": 1}\n{"id": 2, "parent": 1}\n{"id": 3, "parent": 2}\n{"id": 4}\n{"id": 5, "parent": 4}');
+UPDATE tree SET parent = 3 WHERE id = 1;
+SELECT pg_temp.books(run_id) FROM portage.migrate('tree', '{"id": 5, "parent": 4}');
+SELECT legacy_id, status, reason FROM portage.missing_items WHERE run_id = (portage.last_run('tree')).run_id ORDER BY 1;
 
 -- Rights: those of the deletion are asked for in advance.
 CREATE ROLE missing_clerk;
