@@ -120,6 +120,14 @@ std::vector<MissingRow> missing_page(int64_t run_id, int64_t after, int64_t limi
   return page;
 }
 
+uint64_t forget_mappings(const MappingSpace& space, const std::vector<std::string>& ids) {
+  static const Statement forget(
+      "DELETE FROM portage.legacy_mappings m USING (SELECT k.place FROM unnest($3::text[]) AS u (legacy_id) "
+      "CROSS JOIN LATERAL (SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 "
+      "AND k.scope = $2 AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) k) n WHERE m.ctid = n.place");
+  return forget({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)}).processed();
+}
+
 namespace {
 
 std::string array_literal(const std::vector<std::optional<std::string>>& texts) {
@@ -140,19 +148,15 @@ void settle_deleted(const MappingSpace& space, int64_t run_id, const std::vector
   if (numbers.empty()) return;
   const std::vector<std::string>& columns =
       (*std::find_if(rows.begin(), rows.end(), [](const MissingRow* row) { return row->deleted; }))->columns;
+  // Everything is found by its place: the planner may think that there is little, and go through it for each.
   static const Statement update(
-      "UPDATE portage.missing_rows d SET status = 'deleted', columns = $2, before = n.before::text[], "
-      "before_hash = n.hash, batch_id = $6 FROM unnest($3::bigint[], $4::text[], $5::bigint[]) AS n (seq, "
-      "before, hash) WHERE d.run_id = $1 AND d.seq = n.seq");
+      "UPDATE portage.missing_rows m SET status = 'deleted', columns = $2, before = n.before::text[], "
+      "before_hash = n.hash, batch_id = $6 FROM (SELECT u.*, d.place FROM unnest($3::bigint[], $4::text[], "
+      "$5::bigint[]) AS u (seq, before, hash) CROSS JOIN LATERAL (SELECT d.ctid AS place FROM "
+      "portage.missing_rows d WHERE d.run_id = $1 AND d.seq = u.seq OFFSET 0) d) n WHERE m.ctid = n.place");
   update({param(run_id), bridge::param_text_array(columns), bridge::param_int8_array(numbers),
           bridge::param_text_array(images), bridge::param_int8_array(hashes), param(batch_id)});
-  static const Statement forget(
-      "DELETE FROM portage.legacy_mappings m USING (SELECT k.ctid AS place FROM unnest($3::text[]) AS u "
-      "(legacy_id) CROSS JOIN LATERAL (SELECT k.ctid FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 "
-      "AND k.scope = $2 AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) k) n WHERE m.ctid = n.place");
-  uint64_t gone =
-      forget({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)}).processed();
-  if (gone != ids.size())
+  if (forget_mappings(space, ids) != ids.size())
     throw bridge::Error(ERRCODE_T_R_SERIALIZATION_FAILURE,
                         "mappings have changed while their rows were deleted");
 }
@@ -168,13 +172,17 @@ void settle_marked(const MappingSpace& space, int64_t run_id, const std::vector<
   }
   if (numbers.empty()) return;
   static const Statement update(
-      "UPDATE portage.missing_rows d SET status = 'marked', reason = nullif(n.reason, '') FROM "
-      "unnest($2::bigint[], $3::text[]) AS n (seq, reason) WHERE d.run_id = $1 AND d.seq = n.seq");
+      "UPDATE portage.missing_rows m SET status = 'marked', reason = nullif(n.reason, '') FROM (SELECT "
+      "u.reason, d.place FROM unnest($2::bigint[], $3::text[]) AS u (seq, reason) CROSS JOIN LATERAL (SELECT "
+      "d.ctid AS place FROM portage.missing_rows d WHERE d.run_id = $1 AND d.seq = u.seq OFFSET 0) d) n "
+      "WHERE m.ctid = n.place");
   update({param(run_id), bridge::param_int8_array(numbers), bridge::param_text_array(reasons)});
   static const Statement mark(
-      "UPDATE portage.legacy_mappings m SET missing_since = r.started_at FROM portage.migration_runs r, "
-      "unnest($3::text[]) AS u (legacy_id) WHERE r.id = $4 AND m.pipeline_id = $1 AND m.scope = $2 AND "
-      "m.legacy_id = u.legacy_id COLLATE \"C\" AND m.missing_since IS NULL");
+      "UPDATE portage.legacy_mappings m SET missing_since = n.since FROM (SELECT k.place, r.started_at AS "
+      "since FROM portage.migration_runs r, unnest($3::text[]) AS u (legacy_id) CROSS JOIN LATERAL (SELECT "
+      "k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
+      "k.legacy_id = u.legacy_id COLLATE \"C\" AND k.missing_since IS NULL OFFSET 0) k WHERE r.id = $4) n "
+      "WHERE m.ctid = n.place");
   mark({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids), param(run_id)});
 }
 

@@ -42,6 +42,8 @@ std::vector<MissingRow> missing_page(int64_t run_id, int64_t after, int64_t limi
 /// deleted.
 void settle_missing(const MappingSpace&, int64_t run_id, const std::vector<const MissingRow*>&,
                     const std::string& started_at);
+/// Drops the mappings of these legacy ids; how many there were.
+uint64_t forget_mappings(const MappingSpace&, const std::vector<std::string>& ids);
 /// What became of them, as a JSON object: {"deleted": 3, "marked": 2, "kept": {"changed": 2}}; "" if there
 /// were none.
 std::string missing_settled(int64_t run_id);

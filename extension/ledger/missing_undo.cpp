@@ -106,25 +106,25 @@ void write_restored(int64_t run_id, const MappingSpace& space, const std::vector
   bridge::Memory memory("portage restored rows");
   bridge::InMemory in(memory.get());
   std::vector<int64_t> numbers;
-  for (const LandedItem* item : items) numbers.push_back(item->ordinal);
+  std::vector<std::string> replaced;  // by a later run, for the same row, which was taken back by force
+  for (const LandedItem* item : items) {
+    numbers.push_back(item->ordinal);
+    if (item->mapping.found) replaced.emplace_back(item->legacy_id);
+  }
   AsLedger as;
   bridge::ByIndex by_index;
-  // What a later run has written for the same row, which was taken back by force, goes.
-  static const Statement replace(
-      "DELETE FROM portage.legacy_mappings m USING portage.missing_rows d WHERE d.run_id = $3 AND d.seq = "
-      "ANY ($4) AND m.pipeline_id = $1 AND m.scope = $2 AND m.legacy_id = d.legacy_id");
-  replace({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_int8_array(numbers)});
-  static const Statement insert(
-      "INSERT INTO portage.legacy_mappings (pipeline_id, scope, legacy_id, target_key, origin, source_hash, "
-      "row_hash, run_id, ordinal, image, missing_since) SELECT d.pipeline_id, d.scope, d.legacy_id, "
-      "d.target_key, 'inserted', d.mapping_source_hash, d.mapping_row_hash, d.mapping_run_id, "
-      "d.mapping_ordinal, d.mapping_image, d.missing_since FROM portage.missing_rows d WHERE d.run_id = $1 "
-      "AND d.seq = ANY ($2)");
-  insert({param(run_id), bridge::param_int8_array(numbers)});
-  static const Statement update(
-      "UPDATE portage.missing_rows SET status = 'restored', columns = NULL, before = NULL, before_hash = "
-      "NULL WHERE run_id = $1 AND seq = ANY ($2)");
-  update({param(run_id), bridge::param_int8_array(numbers)});
+  if (!replaced.empty()) forget_mappings(space, replaced);
+  // The rows by their places, as in missing.cpp.
+  static const Statement restore(
+      "WITH d AS MATERIALIZED (SELECT d.ctid AS place, d.* FROM unnest($2::bigint[]) AS u (seq) CROSS JOIN "
+      "LATERAL (SELECT r.ctid, r.* FROM portage.missing_rows r WHERE r.run_id = $1 AND r.seq = u.seq OFFSET "
+      "0) d), settled AS (UPDATE portage.missing_rows m SET status = 'restored', columns = NULL, before = "
+      "NULL, before_hash = NULL FROM d WHERE m.ctid = d.place) INSERT INTO portage.legacy_mappings "
+      "(pipeline_id, scope, legacy_id, target_key, origin, source_hash, row_hash, run_id, ordinal, image, "
+      "missing_since) SELECT d.pipeline_id, d.scope, d.legacy_id, d.target_key, 'inserted', "
+      "d.mapping_source_hash, d.mapping_row_hash, d.mapping_run_id, d.mapping_ordinal, d.mapping_image, "
+      "d.missing_since FROM d");
+  restore({param(run_id), bridge::param_int8_array(numbers)});
   static const Statement batch(
       "INSERT INTO portage.migration_batches (run_id, kind, deleted, started_at) VALUES ($1, 'rollback', $2, "
       "$3::timestamptz)");
@@ -135,13 +135,14 @@ bool take_back_marks(int64_t run_id, int64_t& after, int64_t limit) {
   AsLedger as;
   bridge::ByIndex by_index;
   static const Statement page(
-      "WITH page AS (SELECT d.* FROM portage.missing_rows d WHERE d.run_id = $1 AND d.seq > $2 AND d.status "
-      "= "
-      "'marked' ORDER BY d.run_id, d.seq LIMIT $3), unmarked AS (UPDATE portage.legacy_mappings m SET "
-      "missing_since = NULL FROM page p, portage.migration_runs r WHERE r.id = $1 AND m.pipeline_id = "
-      "p.pipeline_id AND m.scope = p.scope AND m.legacy_id = p.legacy_id AND m.missing_since = "
-      "r.started_at), settled AS (UPDATE portage.missing_rows d SET status = 'restored' FROM page p WHERE "
-      "d.run_id = p.run_id AND d.seq = p.seq) SELECT max(seq) FROM page");
+      "WITH page AS MATERIALIZED (SELECT d.ctid AS place, d.* FROM portage.missing_rows d WHERE d.run_id = "
+      "$1 AND d.seq > $2 AND d.status = 'marked' ORDER BY d.run_id, d.seq LIMIT $3), unmarked AS (UPDATE "
+      "portage.legacy_mappings m SET missing_since = NULL FROM (SELECT k.place FROM page p CROSS JOIN "
+      "LATERAL "
+      "(SELECT k.ctid AS place FROM portage.legacy_mappings k, portage.migration_runs r WHERE r.id = $1 AND "
+      "k.pipeline_id = p.pipeline_id AND k.scope = p.scope AND k.legacy_id = p.legacy_id AND k.missing_since "
+      "= r.started_at OFFSET 0) k) n WHERE m.ctid = n.place), settled AS (UPDATE portage.missing_rows m SET "
+      "status = 'restored' FROM page p WHERE m.ctid = p.place) SELECT max(seq) FROM page");
   Result rows = page.run(run_id, after, limit);
   if (rows.is_null(0, 1)) return false;
   after = rows.bigint(0, 1);
