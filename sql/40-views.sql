@@ -166,6 +166,12 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
                (8, 'invalid', invalid), (9, 'failed', failed), (10, 'deleted', deleted)) AS k (position, name, count)
        WHERE k.count > 0 OR k.name IN ('read', 'inserted')
       UNION ALL
+      SELECT 2, 11, m.position::integer, CASE WHEN m.position <= 5 THEN format('  part %s, %s, was not read: %s', m.part, m.name, m.skipped)
+               ELSE format('  and %s more parts were not read', m.total - 5) END
+        FROM (SELECT p.*, row_number() OVER (ORDER BY p.part) AS position, count(*) OVER () AS total
+                FROM portage.migration_parts p WHERE p.run_id = $1 AND p.skipped IS NOT NULL) m
+       WHERE m.position <= 6 AND EXISTS (SELECT FROM info)
+      UNION ALL
       SELECT 3, 0, 0, format('  %s s, %s items/s', seconds, to_char(items_per_second, 'FM999,999,999,990'))
         FROM info WHERE read > 0 AND seconds IS NOT NULL AND status <> 'rolled_back' -- then it is the rollback that ended
       UNION ALL

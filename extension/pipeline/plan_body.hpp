@@ -86,6 +86,7 @@ struct Plan::Body {
   Expression legacy_expression;   // or the expression
   Expression where;
   bool uses_item = false, uses_mtime = false;
+  Surroundings surroundings;
   int item_encoding = PG_UTF8;  // of Record::item
   std::vector<CompiledRule> rules;
   std::vector<CompiledCheck> checks;

@@ -29,7 +29,8 @@ Missing::Missing(const ledger::Run& run, const Options& options, Plan& plan, Oid
       plan_(plan),
       role_(role),
       policy_(std::move(policy)),
-      hashes_(plan.target(), run.id, policy_.hash_columns) {
+      hashes_(plan.target(), run.id, policy_.hash_columns),
+      size_(options.batch_size ? options.batch_size : 1000) {
   if (!deletes()) return;
   bridge::AsUser as(role_);
   std::vector<int> hashed = plan_.target().attnums(policy_.hash_columns);
@@ -101,7 +102,7 @@ void Missing::committed() {
   after_ = next_after_;
   waiting_ += page_waiting_;
   gone_ += page_gone_;
-  size_ = std::min(size_ * 2, greatest_page);
+  size_ = std::min(size_ * 2, options_.batch_size ? options_.batch_size : greatest_page);
 }
 
 bool Missing::shrink() {

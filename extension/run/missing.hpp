@@ -53,7 +53,7 @@ class Missing : public Stage {
   bool last_round_ = false;                 // what waits now waits for ever
   int subtransactions_ = 0;
   size_t stopped_at_ = 0;
-  int64_t size_ = 1000;
+  int64_t size_;
 };
 
 }  // namespace portage::run

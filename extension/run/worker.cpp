@@ -179,6 +179,7 @@ void Worker::work() {
         if (!part.cursor_column.empty() && !ledger::find_range(job_.run.id, part.number))
           wait_for_writers(job_, part);
     if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
+    importer_->pass_over_unchanged();
     if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
     importer_->work();
     if (job_.ownership.stopped()) importer_->wait_for_others();
