@@ -81,18 +81,20 @@ class Work(threading.Thread):
 
 
 def connect(server, database):
-    """The server may be recovering."""
+    """The server may be recovering, or about to find that it must."""
     for _ in range(600):
         with contextlib.suppress(psycopg2.OperationalError):
-            return server.connect(database)
+            connection = server.connect(database)
+            time.sleep(0.1)
+            values(connection, 'SELECT')
+            return connection
         time.sleep(0.05)
     return server.connect(database)
 
 
 def weather(chance, server, database, sql, progress, done):
     """Calls `sql` through kills until `done`; gives how many of them hit it at work, and its last error."""
-    hits = error = None
-    hits = 0
+    hits, error = 0, None
     for how in ('server', 'backend', 'backend', 'server'):
         with connect(server, database) as watch:
             goal = values(watch, progress)[0][0] + chance.randrange(1, 3)
