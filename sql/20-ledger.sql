@@ -296,13 +296,17 @@ CREATE TABLE portage.legacy_mappings (
   run_id      bigint NOT NULL,
   ordinal     bigint NOT NULL,
   image       text[],
+  missing_since timestamptz,
   PRIMARY KEY (pipeline_id, scope, legacy_id)
 );
+CREATE INDEX legacy_mappings_missing ON portage.legacy_mappings (pipeline_id, scope, legacy_id)
+  WHERE missing_since IS NOT NULL;
 COMMENT ON TABLE portage.legacy_mappings IS 'which target row a legacy id became';
 COMMENT ON COLUMN portage.legacy_mappings.image IS
   'with on_conflict merge and ask: {{column, value in the row, value of the source}, ...} when the item was last migrated: the base of the next three-way merge';
 COMMENT ON COLUMN portage.legacy_mappings.source_hash IS 'hash of the incoming typed values: change detection';
 COMMENT ON COLUMN portage.legacy_mappings.row_hash IS 'hash of the stored row after triggers and defaults: drift detection';
+COMMENT ON COLUMN portage.legacy_mappings.missing_since IS 'when the run began that found the item gone from its source; null: it is there';
 
 CREATE TABLE portage.source_cursors (
   pipeline_id   bigint NOT NULL,
@@ -345,6 +349,37 @@ CREATE INDEX migration_undo_row ON portage.migration_undo (pg_catalog.hashtextex
 COMMENT ON TABLE portage.migration_undo IS 'before-images: the columns that an item changed in its row, and the mapping that it replaced';
 COMMENT ON COLUMN portage.migration_undo.batch_id IS 'the batch that wrote the row: of two that wrote the same row the later one has the higher number';
 COMMENT ON COLUMN portage.migration_undo.after_hashes IS 'hashes of what the columns were changed to, by which a later before-image is known to be this item''s work';
+
+CREATE TABLE portage.missing_rows (
+  run_id              bigint NOT NULL,
+  seq                 bigint NOT NULL,
+  pipeline_id         bigint NOT NULL,
+  scope               text NOT NULL COLLATE "C",
+  legacy_id           text NOT NULL COLLATE "C",
+  target_key          text NOT NULL COLLATE "C",
+  status              text NOT NULL COLLATE "C" CONSTRAINT missing_status CHECK (status IN
+                        ('found', 'marked', 'deleted', 'restored', 'taken_back')),
+  reason              text COLLATE "C",
+  columns             text[],
+  before              text[],
+  before_hash         bigint,
+  mapping_source_hash bigint NOT NULL,
+  mapping_row_hash    bigint NOT NULL,
+  mapping_run_id      bigint NOT NULL,
+  mapping_ordinal     bigint NOT NULL,
+  mapping_image       text[],
+  missing_since       timestamptz,
+  batch_id            bigint,
+  PRIMARY KEY (run_id, seq)
+);
+CREATE INDEX missing_rows_deleted ON portage.missing_rows (pipeline_id, scope, legacy_id) WHERE status = 'deleted';
+COMMENT ON TABLE portage.missing_rows IS 'items that a run found gone from its source, with the rows that it deleted; read it through missing_items';
+COMMENT ON COLUMN portage.missing_rows.status IS
+  'found: still to be settled; marked; deleted: row and mapping; restored: by a rollback; taken_back: so was the run that had written the row';
+COMMENT ON COLUMN portage.missing_rows.reason IS 'why the row was not deleted';
+COMMENT ON COLUMN portage.missing_rows.before IS 'the whole row that was deleted, column by column';
+COMMENT ON COLUMN portage.missing_rows.mapping_run_id IS 'the mapping that was deleted with the row: who wrote it';
+COMMENT ON COLUMN portage.missing_rows.missing_since IS 'what the mapping said of that before';
 
 CREATE TABLE portage.migration_conflicts (
   run_id        bigint NOT NULL,
@@ -423,6 +458,7 @@ SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.source_cursors', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.missing_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_conflicts', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.data_integrity_checks', '');

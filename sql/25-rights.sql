@@ -28,6 +28,7 @@ ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_packs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_corrections ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_undo ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.missing_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_conflicts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.predictions ENABLE ROW LEVEL SECURITY;
 
@@ -106,6 +107,13 @@ CREATE VIEW portage.corrections WITH (security_barrier) AS
     FROM portage.item_corrections c JOIN portage.visible_runs v USING (run_id);
 COMMENT ON VIEW portage.corrections IS 'the corrected raw input that was replayed, by whom and when; masked as in rejects';
 GRANT SELECT ON portage.corrections TO PUBLIC;
+
+CREATE VIEW portage.missing_items WITH (security_barrier) AS
+  SELECT m.run_id, m.legacy_id, m.target_key, m.status, m.reason
+    FROM portage.missing_rows m JOIN portage.visible_runs v USING (run_id);
+COMMENT ON VIEW portage.missing_items IS
+  'the items that a run found gone from its source, what became of their rows, and why where these were not deleted';
+GRANT SELECT ON portage.missing_items TO PUBLIC;
 
 CREATE VIEW portage.open_conflicts WITH (security_barrier) AS
   SELECT c.run_id, c.ordinal, c.legacy_id, c.target_key, c.disputed,

@@ -137,7 +137,8 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
   LANGUAGE sql VOLATILE
   BEGIN ATOMIC
     WITH info AS (
-      SELECT p.*, round(extract(epoch FROM p.completed_at - p.started_at), 1) AS seconds
+      SELECT p.*, round(extract(epoch FROM p.completed_at - p.started_at), 1) AS seconds,
+             (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS deleted
         FROM portage.progress p WHERE p.run_id = $1
     ), kinds AS (
       SELECT row_number() OVER (ORDER BY count(*) DESC, min(j.ordinal)) AS position, count(*) AS count, j.sqlstate,
@@ -162,8 +163,14 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
       SELECT 2, k.position, 0, format('  %s %s', rpad(k.name, 10), lpad(to_char(k.count, 'FM999,999,999,990'), 15))
         FROM info CROSS JOIN LATERAL (VALUES (1, 'read', read), (2, 'inserted', inserted), (3, 'updated', updated),
                (4, 'unchanged', unchanged), (5, 'skipped', skipped), (6, 'conflicted', conflicted), (7, 'parked', parked),
-               (8, 'invalid', invalid), (9, 'failed', failed)) AS k (position, name, count)
+               (8, 'invalid', invalid), (9, 'failed', failed), (10, 'deleted', deleted)) AS k (position, name, count)
        WHERE k.count > 0 OR k.name IN ('read', 'inserted')
+      UNION ALL
+      SELECT 2, 11, m.position::integer, CASE WHEN m.position <= 5 THEN format('  part %s, %s, was not read: %s', m.part, m.name, m.skipped)
+               ELSE format('  and %s more parts were not read', m.total - 5) END
+        FROM (SELECT p.*, row_number() OVER (ORDER BY p.part) AS position, count(*) OVER () AS total
+                FROM portage.migration_parts p WHERE p.run_id = $1 AND p.skipped IS NOT NULL) m
+       WHERE m.position <= 6 AND EXISTS (SELECT FROM info)
       UNION ALL
       SELECT 3, 0, 0, format('  %s s, %s items/s', seconds, to_char(items_per_second, 'FM999,999,999,990'))
         FROM info WHERE read > 0 AND seconds IS NOT NULL AND status <> 'rolled_back' -- then it is the rollback that ended

@@ -28,9 +28,10 @@ CREATE VIEW portage.migration_steps WITH (security_barrier) AS
          CASE s.next_type WHEN 'migration_failed' THEN 'failed' WHEN 'cancelled' THEN 'cancelled' WHEN 'paused' THEN 'paused'
            ELSE CASE WHEN s.completed_at IS NOT NULL THEN 'completed' WHEN p.is_running THEN 'running' ELSE 'interrupted' END END AS status,
          s.started_at, s.completed_at, b.items,
-         CASE WHEN s.next_type = 'migration_failed' THEN p.errors -> 0 ->> 'message' END AS error
+         CASE WHEN s.next_type = 'migration_failed' THEN p.errors -> 0 ->> 'message' END AS error, b.deleted
     FROM steps s JOIN portage.progress p USING (run_id)
-   CROSS JOIN LATERAL (SELECT CASE s.step WHEN 'importing' THEN sum(m.read) WHEN 'rolling_back' THEN sum(m.rolled_back) END::bigint AS items
+   CROSS JOIN LATERAL (SELECT CASE s.step WHEN 'importing' THEN sum(m.read) WHEN 'rolling_back' THEN sum(m.rolled_back) END::bigint AS items,
+                             nullif(sum(m.deleted) FILTER (WHERE m.kind = 'missing'), 0)::bigint AS deleted
                          FROM portage.migration_batches m
                         WHERE m.run_id = s.run_id AND m.finished_at BETWEEN s.started_at AND coalesce(s.completed_at, 'infinity')) b;
 COMMENT ON VIEW portage.migration_steps IS 'the steps of a run in their order: what began when, how it ended, and how many items it took';
@@ -72,7 +73,7 @@ CREATE VIEW portage.statistics WITH (security_barrier) AS
    CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.item_packs') +
                       pg_total_relation_size('portage.legacy_mappings') +
                       pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') +
-                      pg_total_relation_size('portage.predictions') AS bytes,
+                      pg_total_relation_size('portage.missing_rows') + pg_total_relation_size('portage.predictions') AS bytes,
                       (SELECT sum(b.read) FROM portage.migration_batches b) AS items) s
    WHERE portage.pipeline_readable(p.id) OR portage.is_admin();
 COMMENT ON VIEW portage.statistics IS
@@ -88,6 +89,7 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
                                 count(*) FILTER (WHERE j.rule = 'conflict') AS conflicts,
                                 count(*) FILTER (WHERE j.rule = 'privilege') AS privileges
                            FROM portage.rejects j WHERE j.run_id = p.run_id) j
+     CROSS JOIN LATERAL (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS d (deleted)
      CROSS JOIN LATERAL (VALUES
        (1, p.status IN ('running', 'verifying') AND NOT p.is_running, 'interrupted', 'nobody works on the run: it can go on where it stopped',
         format('SELECT portage.resume(%s);', p.run_id)),
@@ -115,7 +117,7 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
        (11, p.status = 'completed' AND p.inserted >= 10000, 'analyze', 'the planner does not know the new rows yet',
         (SELECT format('ANALYZE %I.%I;', v.target_schema, v.target_name) FROM portage.pipeline_versions v
           WHERE v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version)),
-       (12, p.status IN ('completed', 'failed', 'cancelled') AND NOT p.dry_run AND p.inserted + p.updated > 0, 'rollback', 'the run can be taken back',
+       (12, p.status IN ('completed', 'failed', 'cancelled') AND NOT p.dry_run AND p.inserted + p.updated + coalesce(d.deleted, 0) > 0, 'rollback', 'the run can be taken back',
         format('CALL portage.rollback(%s);', p.run_id))) AS n (position, holds, code, text, sql)
      WHERE p.run_id = $1 AND n.holds AND n.sql IS NOT NULL
      ORDER BY n.position;
@@ -133,12 +135,13 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
         'seconds', round(extract(epoch FROM coalesce(p.completed_at, clock_timestamp()) - p.started_at), 3),
         'items_per_second', p.items_per_second, 'success_rate', p.success_rate,
         'counts', jsonb_build_object('read', p.read, 'inserted', p.inserted, 'updated', p.updated, 'unchanged', p.unchanged,
-          'skipped', p.skipped, 'conflicted', p.conflicted, 'parked', p.parked, 'invalid', p.invalid, 'failed', p.failed),
+          'skipped', p.skipped, 'conflicted', p.conflicted, 'parked', p.parked, 'invalid', p.invalid, 'failed', p.failed)
+          || CASE WHEN d.deleted > 0 THEN jsonb_build_object('deleted', d.deleted) ELSE '{}' END,
         'open', jsonb_build_object('rejects', p.open_rejects, 'conflicts', p.open_conflicts, 'parked', p.open_parked)),
       'parts', (SELECT coalesce(jsonb_agg(jsonb_build_object('part', m.part, 'kind', m.kind, 'name', m.name, 'bytes', m.byte_length,
                          'sha256', encode(m.sha256, 'hex'), 'skipped', m.skipped) ORDER BY m.part), '[]')
                   FROM portage.migration_parts m WHERE m.run_id = p.run_id AND m.part <= 1000),
-      'steps', (SELECT coalesce(jsonb_agg(to_jsonb(s) - 'run_id' ORDER BY s.step_number), '[]')
+      'steps', (SELECT coalesce(jsonb_agg(to_jsonb(s) - 'run_id' - CASE WHEN s.deleted IS NULL THEN 'deleted' ELSE '' END ORDER BY s.step_number), '[]')
                   FROM portage.migration_steps s WHERE s.run_id = p.run_id),
       'rejects', (SELECT coalesce(jsonb_agg(jsonb_build_object('class', k.error_class, 'rule', k.rule, 'sqlstate', k.sqlstate,
                            'column', k.column_name, 'count', k.count, 'example', jsonb_build_object('ordinal', j.ordinal, 'part', j.part,
@@ -150,7 +153,7 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
                           'actual', c.actual, 'passed', c.passed, 'details', c.details) ORDER BY c.name), '[]')
                    FROM portage.data_integrity_checks c WHERE c.run_id = p.run_id AND c.checked_at =
                         (SELECT max(d.checked_at) FROM portage.data_integrity_checks d WHERE d.run_id = p.run_id)),
-      'undo', jsonb_build_object('rows', CASE WHEN p.dry_run THEN 0 ELSE p.inserted + p.updated END,
+      'undo', jsonb_build_object('rows', CASE WHEN p.dry_run THEN 0 ELSE p.inserted + p.updated + coalesce(d.deleted, 0) END,
         'rolled_back', (SELECT coalesce(sum(b.rolled_back), 0) FROM portage.migration_batches b WHERE b.run_id = p.run_id)),
       'resources', (SELECT jsonb_build_object('batches', count(*), 'wal_bytes', sum(b.wal_bytes), 'peak_memory_bytes', max(b.memory_bytes),
                              'source_bytes', sum(b.bytes), 'milliseconds', (
@@ -160,6 +163,7 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
                       FROM portage.migration_batches b WHERE b.run_id = p.run_id AND b.kind = 'import'),
       'recommendations', (SELECT coalesce(jsonb_agg(to_jsonb(n)), '[]') FROM portage.recommendations(p.run_id) AS n))
       FROM portage.progress p JOIN portage.migration_runs r ON r.id = p.run_id
+     CROSS JOIN LATERAL (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS d (deleted)
      WHERE p.run_id = coalesce($1, (SELECT max(l.id) FROM portage.migration_runs l WHERE l.role_name = current_user));
   END;
 COMMENT ON FUNCTION portage.report(bigint) IS
@@ -182,7 +186,7 @@ CREATE FUNCTION portage.report_markdown(run bigint DEFAULT NULL) RETURNS text
       UNION ALL
       SELECT 4, c.position, format('| %s | %s |', c.name, to_char((j -> 'result' -> 'counts' ->> c.name)::bigint, 'FM999,999,999,990'))
         FROM report CROSS JOIN LATERAL unnest(ARRAY['read', 'inserted', 'updated', 'unchanged', 'skipped', 'conflicted', 'parked',
-               'invalid', 'failed']) WITH ORDINALITY AS c (name, position)
+               'invalid', 'failed', 'deleted']) WITH ORDINALITY AS c (name, position)
        WHERE (j -> 'result' -> 'counts' ->> c.name)::bigint > 0 OR c.name = 'read'
       UNION ALL
       SELECT 5, 0, E'\n## Steps\n\n| | step | status | seconds | items |\n|---:|---|---|---:|---:|' FROM report

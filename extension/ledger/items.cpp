@@ -145,6 +145,7 @@ void insert_mappings(const BatchRecord& record, const MappingSpace& space, const
     v[8] = Int64GetDatum(item.ordinal);
     v[9] = item.image;
     rows.nulls()[9] = item.image == 0;
+    rows.nulls()[10] = true;
     rows.add();
   }
   rows.finish();
@@ -171,7 +172,7 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   static const bridge::Statement update(
       "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, "
       "source_hash = n.source_hash, row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal, "
-      "image = nullif(n.image, '')::text[] "
+      "image = nullif(n.image, '')::text[], missing_since = NULL "
       "FROM (SELECT u.*, x.place FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], "
       "$9::bigint[], $10::text[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal, "
       "image) "

@@ -56,6 +56,11 @@ Dropped drop_kept(int64_t run_id) {
   static const Statement others(
       "DELETE FROM portage.migration_undo WHERE run_id = $1 AND mapping_run_id IS NULL");
   dropped.before_images += static_cast<int64_t>(others.run(run_id).processed());
+  // That a row was deleted explains to earlier runs why theirs is gone.
+  static const Statement rows(
+      "UPDATE portage.missing_rows SET columns = NULL, before = NULL, before_hash = NULL WHERE run_id = $1 "
+      "AND columns IS NOT NULL");
+  dropped.before_images += static_cast<int64_t>(rows.run(run_id).processed());
   static const Statement note(
       "UPDATE portage.migration_runs SET cleaned_at = clock_timestamp() WHERE id = $1 AND cleaned_at IS "
       "NULL");
@@ -158,6 +163,22 @@ bool Purge::step() {
                    "columns = NULL, before = NULL, before_hash = NULL, after_hashes = NULL",
                    ours_.before_images))
       return true;
+    phase_++;
+  }
+  if (phase_ == 3) {
+    static const Statement missing(
+        "DELETE FROM portage.missing_rows WHERE ctid = ANY (ARRAY(SELECT ctid FROM portage.missing_rows "
+        "WHERE run_id = $1 AND ($2 OR status NOT IN ('deleted', 'taken_back')) LIMIT $3))");
+    int64_t gone = static_cast<int64_t>(missing.run(run_, nobody_returns_, portion).processed());
+    ours_.before_images += gone;
+    if (gone) return true;
+    phase_++;
+  }
+  if (phase_ == 4) {
+    static const Statement images(
+        "UPDATE portage.missing_rows SET columns = NULL, before = NULL, before_hash = NULL WHERE ctid = ANY "
+        "(ARRAY(SELECT ctid FROM portage.missing_rows WHERE run_id = $1 AND columns IS NOT NULL LIMIT $2))");
+    if (images.run(run_, portion).processed() > 0) return true;
     phase_++;
   }
   static const Statement corrections("DELETE FROM portage.item_corrections WHERE run_id = $1");

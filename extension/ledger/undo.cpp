@@ -3,6 +3,7 @@
 #include "ledger/undo.hpp"
 
 #include "ledger/as_ledger.hpp"
+#include "ledger/missing.hpp"
 #include "ledger/undo_rows.hpp"
 
 namespace portage::ledger {
@@ -92,13 +93,16 @@ void add_mappings(int64_t run_id, const MappingSpace& space, std::vector<LandedI
   ids.reserve(items.size());
   for (const LandedItem& item : items) ids.push_back(item.legacy_id);
   std::vector<Mapping> mappings = find_mappings(space, ids, arena);
+  std::vector<LandedItem*> others;
   for (size_t i = 0; i < items.size(); i++) {
     LandedItem& item = items[i];
     item.mapping = mappings[i];
     bool ours = item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal;
     item.concerned = item.outcome == Outcome::inserted || item.outcome == Outcome::updated ||
                      (item.outcome == Outcome::unchanged && ours);
+    if (item.concerned && !ours && item.legacy_id.data() != nullptr) others.push_back(&item);
   }
+  look_for_deletions(run_id, space, others);
 }
 
 constexpr const char* image_columns =

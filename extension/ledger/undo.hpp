@@ -26,6 +26,11 @@ struct LandedItem {
   int64_t batch_id = 0;    ///< which wrote it; 0 without a before-image
   Mapping replaced{};      ///< the mapping before the item; found = false: there was none
   bool row_taken = false;  ///< for write_rollback: its row was there and has been taken back
+  /// A later run has deleted its row, since the item was gone from the source (ledger/missing.hpp): as this
+  /// one had left it, or as another did after it.
+  enum class Held : uint8_t { no, as_left, later };
+  Held held = Held::no;
+  bool deleted = false;  ///< it is such a row: nothing of the run's input
 };
 
 /// Some of them below an ordinal, highest first; `limit` says how many rows of the ledger are looked at in

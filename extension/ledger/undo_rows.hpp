@@ -41,6 +41,24 @@ inline std::vector<std::string> names_of(const bridge::Result& rows, size_t row,
   return names;
 }
 
+/// Texts and nulls as a text[] parameter.
+inline bridge::Param param_texts(const std::vector<std::optional<std::string>>& texts) {
+  int count = static_cast<int>(texts.size());
+  auto* items = bridge::guarded([=] { return static_cast<Datum*>(palloc0(sizeof(Datum) * (count + 1))); });
+  auto* nulls = bridge::guarded([=] { return static_cast<bool*>(palloc0(count + 1)); });
+  for (int i = 0; i < count; i++) {
+    const std::optional<std::string>& text = texts[static_cast<size_t>(i)];
+    nulls[i] = !text;
+    if (text) items[i] = bridge::text_datum(*text);
+  }
+  Datum array = bridge::guarded([=] {
+    int dims[1] = {count}, lower[1] = {1};
+    return PointerGetDatum(
+        construct_md_array(items, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
+  });
+  return {TEXTARRAYOID, array, false};
+}
+
 /// Seven columns of a result, from `first` on, as a mapping.
 inline Mapping mapping_of(const bridge::Result& rows, size_t row, int first, formats::Arena& arena) {
   if (rows.is_null(row, first)) return {};

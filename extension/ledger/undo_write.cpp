@@ -1,6 +1,7 @@
 // See undo.hpp: the writing. Mappings are found by their place, revisions go in by multi-insert.
 #include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/missing.hpp"
 #include "ledger/undo.hpp"
 #include "ledger/undo_rows.hpp"
 
@@ -11,23 +12,6 @@ using bridge::guarded;
 using bridge::param;
 using bridge::Result;
 using bridge::text_datum;
-
-bridge::Param param_texts(const std::vector<std::optional<std::string>>& texts) {
-  int count = static_cast<int>(texts.size());
-  auto* items = guarded([=] { return static_cast<Datum*>(palloc0(sizeof(Datum) * (count + 1))); });
-  auto* nulls = guarded([=] { return static_cast<bool*>(palloc0(count + 1)); });
-  for (int i = 0; i < count; i++) {
-    const std::optional<std::string>& text = texts[static_cast<size_t>(i)];
-    nulls[i] = !text;
-    if (text) items[i] = text_datum(*text);
-  }
-  Datum array = guarded([=] {
-    int dims[1] = {count}, lower[1] = {1};
-    return PointerGetDatum(
-        construct_md_array(items, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
-  });
-  return {TEXTARRAYOID, array, false};
-}
 
 /// Where rows are, for TID scans.
 bridge::Param param_places(const std::vector<ItemPointerData>& places) {
@@ -159,25 +143,31 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
 /// Who came after one of these items and found what it had written, would bring that back when it is taken
 /// back in its turn. It is to bring back what the item itself had found: column by column, to the next one
 /// that wrote the column and still stands, and only where that one found this item's value and no other.
-void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items) {
-  std::vector<std::string> keys;
+void pass_on_before_images(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items) {
+  std::vector<std::string> keys, ids;
   std::vector<int64_t> batches;
   std::vector<const LandedItem*> restored;
   for (const LandedItem* item : items) {
-    if (!item->row_taken || item->columns.empty() || item->after_hashes.size() != item->columns.size())
-      continue;
+    bool passed = item->row_taken || item->held != LandedItem::Held::no;
+    if (!passed || item->columns.empty() || item->after_hashes.size() != item->columns.size()) continue;
     restored.push_back(item);
     keys.emplace_back(item->target_key);
+    ids.emplace_back(item->legacy_id);
     batches.push_back(item->batch_id);
   }
   if (restored.empty()) return;
   bridge::ByIndex by_index;
   static const bridge::Statement later(
       "SELECT k.n, u.run_id, u.ordinal, u.revision, u.columns, u.before FROM unnest($2::text[], "
-      "$3::bigint[]) WITH ORDINALITY AS k (key, batch_id, n) CROSS JOIN LATERAL (SELECT * FROM "
-      "portage.migration_undo u WHERE pg_catalog.hashtextextended(u.target_key, 0) = "
+      "$3::bigint[], $6::text[]) WITH ORDINALITY AS k (key, batch_id, legacy_id, n) CROSS JOIN LATERAL "
+      "(SELECT "
+      "u.run_id, u.ordinal, u.revision, u.columns, u.before, u.batch_id FROM portage.migration_undo u WHERE "
+      "pg_catalog.hashtextextended(u.target_key, 0) = "
       "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.columns IS NOT "
-      "NULL AND u.target_key = k.key COLLATE \"C\" OFFSET 0) u "
+      "NULL AND u.target_key = k.key COLLATE \"C\" UNION ALL SELECT d.* FROM (SELECT m.run_id, m.seq AS "
+      "ordinal, -1 AS revision, m.columns, m.before, m.batch_id FROM portage.missing_rows m WHERE "
+      "m.pipeline_id = $4 AND m.scope = $5 AND m.legacy_id = k.legacy_id COLLATE \"C\" AND m.status = "
+      "'deleted' AND m.batch_id > k.batch_id AND m.target_key = k.key COLLATE \"C\" OFFSET 0) d) u "
       // other pipelines count that write the same table by the same key
       "WHERE EXISTS (SELECT FROM portage.migration_runs a JOIN portage.pipeline_versions v ON v.pipeline_id "
       "= a.pipeline_id AND v.version = a.pipeline_version, portage.migration_runs b JOIN "
@@ -187,7 +177,8 @@ void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items
       "AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal "
       "AND r.revision > u.revision AND r.status IN ('rolled_back', 'parked') OFFSET 0) ORDER BY k.n, "
       "u.batch_id");
-  Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(batches)});
+  Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(batches),
+                       param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)});
   std::set<std::pair<int64_t, std::string>> settled;  // (position in `restored`, column)
   for (size_t i = 0; i < rows.size(); i++) {
     int64_t n = rows.bigint(i, 1);
@@ -207,7 +198,10 @@ void pass_on_before_images(int64_t run_id, const std::vector<LandedItem*>& items
     static const bridge::Statement rewrite(
         "UPDATE portage.migration_undo SET before = $4, before_hash = NULL WHERE run_id = $1 AND ordinal = "
         "$2 AND revision = $3");
-    rewrite(
+    static const bridge::Statement rewrite_deleted(
+        "UPDATE portage.missing_rows SET before = $4, before_hash = NULL WHERE run_id = $1 AND seq = $2 AND "
+        "$3 < 0");
+    (rows.integer(i, 4) < 0 ? rewrite_deleted : rewrite)(
         {param(rows.bigint(i, 2)), param(rows.bigint(i, 3)), param(rows.integer(i, 4)), param_texts(before)});
   }
 }
@@ -254,8 +248,13 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
   bridge::Memory memory("portage rollback ledger");
   bridge::InMemory in(memory.get());
   AsLedger as;
+  formats::Arena memory_of_page;
   restore_mappings(run_id, space, items);
-  pass_on_before_images(run_id, items);
+  pass_on_before_images(run_id, space, items);
+  std::vector<LandedItem*> held;
+  for (LandedItem* item : items)
+    if (item->held != LandedItem::Held::no) held.push_back(item);
+  if (!held.empty()) hand_on_deletions(run_id, space, held, mappings_below(held, memory_of_page));
   write_revisions(run_id, items, become);
   auto [lowest, highest] =
       std::minmax_element(items.begin(), items.end(),

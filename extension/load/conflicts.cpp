@@ -55,8 +55,7 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     return;
   }
   bool newer = policy_.replay && mapping.found && mapping.run_id > policy_.run_id;
-  bool ours =
-      replaces || (mapping.found && !newer && mapping.row_hash == hash_as_in_run(mapping.run_id, row));
+  bool ours = replaces || (mapping.found && !newer && mapping.row_hash == hashes_.of(mapping.run_id, row));
   if (by_fields() && !newer && !replaces) {
     meet_by_fields(batch, item, mapping, row, ours);
     return;
@@ -325,37 +324,6 @@ void Loader::read_images(Batch& batch, const std::vector<Item*>& items) {
     places.push_back(&mapping_of(*items[i]));
   }
   ledger::read_images(policy_.space, wanted, places, batch.arena);
-}
-
-/// The hash of a row over the columns that another run's hashes cover; 0 where these cannot be read any more.
-int64_t Loader::hash_as_in_run(int64_t run_id, const Row& row) {
-  auto known = hashers_.find(run_id);
-  if (known == hashers_.end()) {
-    RunHasher made;
-    std::vector<std::string> names =
-        run_id == policy_.run_id ? policy_.hash_columns : ledger::hash_columns_of(run_id);
-    made.same = names == policy_.hash_columns;
-    for (const std::string& name : names) {
-      const TargetColumn* column = plan_.target().column(name);
-      bool readable = column && std::find(policy_.hash_columns.begin(), policy_.hash_columns.end(), name) !=
-                                    policy_.hash_columns.end();
-      if (readable)
-        made.attnums.push_back(column->attnum);
-      else
-        made.readable = false;
-    }
-    std::sort(made.attnums.begin(), made.attnums.end());
-    known = hashers_.emplace(run_id, std::move(made)).first;
-  }
-  const RunHasher& run = known->second;
-  if (run.same) return static_cast<int64_t>(row.row_hash);
-  if (!run.readable) return 0;
-  bridge::Memory memory("portage row hash");
-  RowHasher hasher = RowHasher::make(plan_.target().shape, run.attnums, memory.get());
-  const RowHasher* h = &hasher;
-  const Datum* values = row.values;
-  const bool* nulls = row.nulls;
-  return static_cast<int64_t>(guarded([=] { return (*h)(values, nulls); }));
 }
 
 }  // namespace portage::load

@@ -6,6 +6,7 @@
 #include "ledger/items.hpp"
 #include "load/image.hpp"
 #include "load/predictions.hpp"
+#include "load/run_hashes.hpp"
 #include "load/seen_ids.hpp"
 #include "load/writer.hpp"
 #include "pipeline/hash.hpp"
@@ -163,13 +164,6 @@ class Loader {
   void resolve_single(Batch&, Work&, const bridge::Error&);
   void keep_undo(Batch&);
   void keep_images(Batch&);
-  int64_t hash_as_in_run(int64_t run_id, const Row&);
-
-  /// How rows written by another run are to be hashed.
-  struct RunHasher {
-    bool same = false, readable = true;
-    std::vector<int> attnums;
-  };
 
   Plan& plan_;
   Writer& writer_;
@@ -189,7 +183,7 @@ class Loader {
   std::vector<Follower> followers_;
   std::map<std::pair<const Item*, bool>, int64_t>
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
-  std::unordered_map<int64_t, RunHasher> hashers_;
+  RunHashes hashes_;
   int subtransactions_ = 0;
   size_t stopped_at_ = 0;      // position in work_ of the first item that was not settled
   const Item* cut_ = nullptr;  // meets a row that an item before it in the batch is to change

@@ -88,7 +88,12 @@ class Compiler {
   Source source_of(const ValueSource& from) {
     Source source{};
     source.kind = from.kind;
-    if (from.kind == ValueSource::Kind::variable && from.variable == Variable::mtime) body_.uses_mtime = true;
+    if (from.kind == ValueSource::Kind::variable) {
+      Variable variable = from.variable;
+      body_.uses_mtime = body_.uses_mtime || variable == Variable::mtime;
+      body_.surroundings.place |= variable == Variable::name || variable == Variable::path;
+      body_.surroundings.other |= variable == Variable::ordinal || variable == Variable::mtime;
+    }
     source.variable = from.variable;
     if (from.kind == ValueSource::Kind::path) {
       if (definition_.format == Format::csv && (from.path.steps.size() != 1 || from.path.steps[0].is_index))
@@ -208,13 +213,21 @@ class Compiler {
     if (!definition_.where.empty())
       body_.where =
           compile_expression(definition_.where, item, {BOOLOID, -1, false, "\"where\"", true}, "where", used);
-    body_.uses_item = std::find(used.begin(), used.end(), static_cast<int>(item_json)) != used.end();
+    auto uses = [&](ItemVariable v) { return std::find(used.begin(), used.end(), v) != used.end(); };
+    body_.uses_item = uses(item_json);
+    body_.surroundings.place |= uses(item_name) || uses(item_path);
+    body_.surroundings.other |= uses(item_ordinal) || uses(item_mtime);
+    for (const MappedColumn* column : body_.expressions)
+      body_.surroundings.other |= !column->expression.immutable;
+    for (const Expression* expression : {&body_.legacy_expression, &body_.where})
+      body_.surroundings.other |= expression->state && !expression->immutable;
     for (const Rule& rule : definition_.rules) {
       std::vector<int> columns;
       Expression expression = compile_expression(
           rule.sql, row, {BOOLOID, -1, false, "rule \"" + rule.name + "\"", true}, rule.place, columns);
       for (int attnum : columns) note_early(attnum, rule.place);
       body_.rules.push_back({&rule, expression, bits_of(columns)});
+      body_.surroundings.other |= !expression.immutable;
     }
     compile_merging(body_);
   }

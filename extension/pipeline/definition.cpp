@@ -279,13 +279,6 @@ Format format_of(const JsonNode& node) {
   fault(node, "unknown format \"" + text + "\"", hint);
 }
 
-void refuse_later_keys(const JsonNode& root) {
-  static const Names later{"missing"};
-  for (const auto& [name, value] : root.members)
-    if (std::find(later.begin(), later.end(), name) != later.end())
-      unsupported(value, "\"" + name + "\" is not supported yet");
-}
-
 void read_columns(Definition& definition, const JsonNode& node) {
   need_object(node, "\"columns\"");
   if (node.members.empty()) fault(node, "\"columns\" must not be empty");
@@ -300,6 +293,10 @@ void check_together(const Definition& definition, const JsonNode& root) {
   if (definition.format != Format::json && definition.data_version)
     fault(*root.find("data_version"), "\"data_version\" has a meaning only for format \"json\"",
           "Give the version of a part to submit().");
+  if (definition.missing.fate != MissingItems::Fate::keep && definition.source &&
+      !definition.source->cursor.empty())
+    fault(*root.find("missing"), "\"missing\" needs a source that is read completely",
+          "A run that reads on by \"cursor\" does not see what is gone.");
 }
 
 }  // namespace
@@ -307,11 +304,10 @@ void check_together(const Definition& definition, const JsonNode& root) {
 Definition parse_definition(std::string_view json) {
   JsonNode root = parse_json_tree(json);
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
-  refuse_later_keys(root);
   known_keys(root, {"format",     "items",        "legacy_id", "columns",     "rules",  "checks",
                     "where",      "match",        "key",       "on_conflict", "merge",  "newest_by",
                     "duplicates", "data_version", "timezone",  "sensitive",   "scoped", "exclusive",
-                    "csv",        "source",       "retain",    "after"});
+                    "csv",        "source",       "retain",    "after",       "missing"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -344,6 +340,7 @@ Definition parse_definition(std::string_view json) {
   if (auto* after = root.find("after")) definition.after = names_of(*after, "\"after\"", "pipeline");
   if (auto* retain = root.find("retain")) definition.retain = nonempty_text_of(*retain, "\"retain\"");
   if (auto* source = root.find("source")) definition.source = source_of(*source, definition.format);
+  if (auto* missing = root.find("missing")) definition.missing = missing_of(*missing);
   if (auto* sensitive = root.find("sensitive")) {
     if (!sensitive->is_list()) fault(*sensitive, "\"sensitive\" must be a list of paths");
     for (const JsonNode& element : sensitive->elements) definition.sensitive.push_back(path_of(element));

@@ -113,6 +113,13 @@ struct PipelineSource {
   bool overlap_is_number = false;
 };
 
+/// What becomes of migrated items that are gone from a source which was read completely.
+struct MissingItems {
+  enum class Fate : uint8_t { keep, mark, remove };
+  Fate fate = Fate::keep;
+  double at_most = 0.5;  ///< remove: of the mapped items, the share beyond which nothing is deleted
+};
+
 /// How far is read again by a cursor that is a time.
 inline constexpr const char* default_overlap = "5 minutes";
 
@@ -140,6 +147,7 @@ struct Definition {
   std::optional<PipelineSource> source;
   std::vector<std::string> after;  ///< pipelines that come first in a group
   std::string retain;              ///< "" or an interval: how long ended runs are known item by item
+  MissingItems missing;
 };
 
 /// Reads a definition. Throws DefinitionFault.

@@ -77,6 +77,7 @@ inline Names names_of(const JsonNode& node, const char* what, const std::string&
 namespace portage {
 
 PipelineSource source_of(const JsonNode&, Format);  ///< the key "source"
+MissingItems missing_of(const JsonNode&);           ///< the key "missing"
 /// "on_conflict", "merge", "newest_by" and "duplicates" of the root.
 void read_conflicts(Definition&, const JsonNode& root);
 

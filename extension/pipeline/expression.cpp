@@ -130,6 +130,7 @@ Expression compile_raw(Node* tree) {
   Expression expression;
   expression.type = exprType(reinterpret_cast<Node*>(planned));
   get_typlenbyval(expression.type, &expression.length, &expression.by_value);
+  expression.immutable = !contain_mutable_functions(reinterpret_cast<Node*>(planned));
   expression.state = ExecInitExpr(planned, nullptr);
   return expression;
 }

@@ -12,6 +12,7 @@ struct Expression {
   Oid type = InvalidOid;
   bool by_value = false;
   int16 length = 0;
+  bool immutable = false;  ///< the same variables give the same value for ever
 };
 
 /// The row that an expression sees: its columns are the variables.

@@ -133,12 +133,12 @@ __attribute__((noinline)) Stop evaluate_items_raw(Work* work) {
       show_item(work, item);
       work->step = 1;
     }
+    ItemState& state = work->states[work->item];
     if (work->step == 1) {
       bool null = false;
-      if (body->where.state && !evaluate_condition(work, body->where, &null)) return Stop::not_selected;
-      work->step = 2;
+      state.left_out = body->where.state && !evaluate_condition(work, body->where, &null);
+      work->step = state.left_out ? columns + 2 : 2;
     }
-    // An item that "where" has left out comes back here with step 2, but is no longer active.
     for (; work->step < columns + 2; work->step++) {
       MappedColumn* column = body->expressions[work->step - 2];
       bool null;
@@ -151,6 +151,11 @@ __attribute__((noinline)) Stop evaluate_items_raw(Work* work) {
       if (!null)
         item.legacy_id = kept_legacy_id_raw(work, VARDATA_ANY(DatumGetPointer(value)),
                                             VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
+    }
+    // What is left out is not gone from the source: its id is known. It comes back here no longer active.
+    if (state.left_out) {
+      find_legacy_id_raw(work, item);
+      return Stop::not_selected;
     }
   }
   return Stop::done;

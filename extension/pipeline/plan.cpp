@@ -14,6 +14,7 @@ const std::vector<int>& Plan::mapped() const { return body_->mapped; }
 const std::vector<int>& Plan::key() const { return body_->key; }
 const std::vector<int>& Plan::match() const { return body_->match; }
 const std::vector<Reference>& Plan::references() const { return body_->references; }
+const Plan::Surroundings& Plan::surroundings() const { return body_->surroundings; }
 const std::vector<int>& Plan::early() const { return body_->early; }
 
 formats::Options Plan::reader_options() const {

@@ -82,6 +82,12 @@ class Plan {
   const std::vector<int>& early() const;  ///< unmapped columns that prepare() fills with their defaults
 
   const std::vector<Reference>& references() const;
+  /// What items hang on beside the bytes of their part.
+  struct Surroundings {
+    bool place = false;  ///< the part's name or path
+    bool other = false;  ///< ordinals, times, what a function that is not IMMUTABLE finds
+  };
+  const Surroundings& surroundings() const;
 
   /// Phase A: conversions, references, expressions, rules, NOT NULL, CHECK, domains, legacy id and source
   /// hash of every item whose outcome is pending. Bad items become invalid (or skipped, by "where") with

@@ -64,6 +64,7 @@ struct ItemState {
   bool id_failed;   ///< the legacy id's expression raised
   uint64_t failed;  ///< bits of columns without a value
   bool waits;       ///< a reference cannot be translated yet
+  bool left_out;    ///< by "where"
 };
 
 struct Plan::Body {
@@ -85,6 +86,7 @@ struct Plan::Body {
   Expression legacy_expression;   // or the expression
   Expression where;
   bool uses_item = false, uses_mtime = false;
+  Surroundings surroundings;
   int item_encoding = PG_UTF8;  // of Record::item
   std::vector<CompiledRule> rules;
   std::vector<CompiledCheck> checks;

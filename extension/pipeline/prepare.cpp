@@ -24,13 +24,9 @@ class Preparation {
     AsPipelineOwner owner(body_);
     run_pass(
         work_, evaluate_items_raw, concerns_pipeline,
-        [&](Stop) {
-          // The only thing that this pass stops for: "where" is not true.
-          batch_.add_issue(item(), "where", "00000", "", "item is not selected by \"where\"");
-          item().outcome = Outcome::skipped;
-          state().active = false;
-        },
+        [&](Stop) { leave_out(); },  // the only thing that this pass stops for
         [&](const Error& error) {
+          if (state().left_out) return leave_out();  // without an id that can be read
           int first = 2, last = first + static_cast<int>(body_.expressions.size());
           if (work_.step >= first && work_.step < last) {
             MappedColumn* column = body_.expressions[work_.step - first];
@@ -181,6 +177,12 @@ class Preparation {
   }
 
  private:
+  void leave_out() {
+    batch_.add_issue(item(), "where", "00000", "", "item is not selected by \"where\"");
+    item().outcome = Outcome::skipped;
+    state().active = false;
+  }
+
   Item& item() { return *work_.items[work_.item]; }
   ItemState& state() { return work_.states[work_.item]; }
 
@@ -278,7 +280,7 @@ void Plan::judge_again(Batch& batch, std::vector<Item*>& items) {
   work.states = batch.arena.make_array<ItemState>(work.count);
   // The legacy id is of the item, not of its values: it is not looked for again.
   for (size_t i = 0; i < work.count; i++)
-    work.states[i] = {items[i]->outcome == Outcome::pending, true, 0, false};
+    work.states[i] = {items[i]->outcome == Outcome::pending, true, 0, false, false};
   Preparation preparation(*body_, batch, work);
   preparation.judge_rules();
   preparation.judge_table();

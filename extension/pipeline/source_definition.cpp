@@ -1,4 +1,6 @@
-// See definition.hpp: the key "source".
+// See definition.hpp: the keys "source" and "missing".
+#include <charconv>
+
 #include "pipeline/definition_nodes.hpp"
 
 namespace portage {
@@ -49,6 +51,39 @@ PipelineSource source_of(const JsonNode& node, Format format) {
     source.overlap = source.overlap_is_number ? overlap->text : nonempty_text_of(*overlap, "\"overlap\"");
   }
   return source;
+}
+
+MissingItems missing_of(const JsonNode& node) {
+  static const Names fates{"keep", "mark", "delete"};
+  const JsonNode* word = &node;
+  const JsonNode* at_most = nullptr;
+  if (node.is_object()) {
+    known_keys(node, {"do", "at_most"});
+    word = node.find("do");
+    at_most = node.find("at_most");
+    if (!word) fault(node, "\"missing\" needs \"do\" when it is an object");
+  }
+  const std::string& text = text_of(*word, "what is done with missing items");
+  auto found = std::find(fates.begin(), fates.end(), text);
+  if (found == fates.end()) {
+    std::string hint = nearest_hint(text, fates);
+    fault(*word, "unknown missing \"" + text + "\"",
+          hint.empty() ? "Known are " + listed(fates) + "." : hint);
+  }
+  MissingItems missing;
+  missing.fate = static_cast<MissingItems::Fate>(found - fates.begin());
+  if (!at_most) return missing;
+  if (missing.fate != MissingItems::Fate::remove)
+    fault(*at_most, "\"at_most\" has a meaning only for \"do\": \"delete\"");
+  const std::string& share = text_of(*at_most, "\"at_most\"");
+  double percent = -1;
+  const char *first = share.data(), *last = first + share.size() - (share.empty() ? 0 : 1);
+  auto [end, error] = std::from_chars(first, last, percent, std::chars_format::fixed);
+  if (share.empty() || *last != '%' || end != last || error != std::errc() || percent < 0 || percent > 100)
+    fault(*at_most, "\"at_most\" must be a percentage such as \"90%\"",
+          "It is the share of the mapped items that one run may delete.");
+  missing.at_most = percent / 100;
+  return missing;
 }
 
 }  // namespace portage

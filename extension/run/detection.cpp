@@ -52,7 +52,7 @@ class Detection {
       block(b.message, b.detail);
     {
       bridge::AsUser as(worker.role());
-      for (const Blocker& b : missing_privileges(worker.plan(), worker.overwrites()))
+      for (const Blocker& b : missing_privileges(worker.plan(), worker.overwrites(), true))
         block(b.message, b.detail);
       for (const ledger::Part& part : ledger::parts_of(run_.id))
         if (!data_version_) data_version_ = data_version_of(run_.id, part, worker.plan());

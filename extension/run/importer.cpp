@@ -10,6 +10,7 @@
 #include "ledger/source_cursors.hpp"
 #include "run/background.hpp"
 #include "run/source_cursor.hpp"
+#include "run/unchanged_parts.hpp"
 #include "settings.hpp"
 
 extern "C" {
@@ -60,6 +61,8 @@ Importer::Importer(Job& job, Teller& teller)
 }
 
 Importer::~Importer() = default;
+
+void Importer::pass_over_unchanged() { bytes_done_ += run::pass_over_unchanged(job_, parts_); }
 
 void Importer::work() {
   if (job_.workers > 1) {

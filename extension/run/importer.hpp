@@ -25,6 +25,8 @@ class Importer {
   /// nothing is recorded yet. Where the run has several workers, cuts the pieces for all of them, and waits
   /// for what the others have in hand.
   void work();
+  /// Parts whose bytes and items are known are not read. Before the first is.
+  void pass_over_unchanged();
   /// As one of several workers: works off pieces as long as there are any.
   void help();
   /// Others of the run's workers have something in hand yet: gives them some time to let go of it.

@@ -121,7 +121,8 @@ std::string validation_of(const ledger::Run& run) {
     std::vector<Blocker> found = server_blockers(worker.plan(), run.pipeline_id, run.scope, run.id);
     {
       bridge::AsUser as(worker.role());
-      for (const Blocker& b : missing_privileges(worker.plan(), worker.overwrites())) found.push_back(b);
+      for (const Blocker& b : missing_privileges(worker.plan(), worker.overwrites(), true))
+        found.push_back(b);
     }
     for (const Blocker& b : found) blockers.push_back(json_of(b));
     ready = found.empty();
@@ -172,7 +173,7 @@ std::string plan_of(const ledger::Run& run) {
     for (const Blocker& b : server_blockers(compiled, run.pipeline_id, run.scope, run.id)) block(b);
     bridge::AsUser as(worker->role());
     bool overwrites = worker->overwrites();
-    for (const Blocker& b : missing_privileges(compiled, overwrites)) block(b);
+    for (const Blocker& b : missing_privileges(compiled, overwrites, true)) block(b);
     for (const ledger::Part& part : ledger::parts_of(run.id)) {
       Json entry = {{"part", part.number}, {"name", part.name}, {"kind", part.kind}};
       Estimate known;

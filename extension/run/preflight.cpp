@@ -67,7 +67,7 @@ bool may_update(const Plan& plan) {
   return lacking(plan.target(), columns, ACL_UPDATE).empty();
 }
 
-std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
+std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites, bool deletes) {
   std::vector<Blocker> blockers;
   const Target& target = plan.target();
   std::string table = target.quoted_name(), role = current_role();
@@ -93,6 +93,20 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites) {
   need("INSERT", ACL_INSERT, written_columns(plan));
   need("SELECT", ACL_SELECT, {read.begin(), read.end()});
   if (overwrites) need("UPDATE", ACL_UPDATE, settable_columns(plan));
+  if (deletes && plan.definition().missing.fate == MissingItems::Fate::remove) {
+    // The whole row is kept, so that it can be brought back; and it is locked, which asks for UPDATE on some
+    // column.
+    std::vector<int> all;
+    for (const TargetColumn& column : target.columns)
+      if (!column.dropped && !column.generated) all.push_back(column.attnum);
+    if (blockers.empty()) need("SELECT", ACL_SELECT, all);
+    if (!table_right(target.oid, ACL_DELETE)) add("DELETE", "table " + table, "DELETE ON " + table);
+    Oid oid = target.oid;
+    bool locks = table_right(oid, ACL_UPDATE) || guarded([=] {
+                   return pg_attribute_aclcheck_all(oid, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK;
+                 });
+    if (!locks && !overwrites) add("UPDATE", "table " + table, "UPDATE ON " + table);
+  }
   // Identity columns need no right on their sequence; serial ones do.
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");

@@ -13,8 +13,9 @@ struct Blocker {
   std::string remedy;  ///< SQL, or a sentence
 };
 
-/// What the current role lacks on the target, as GRANT statements. UPDATE is asked for if `overwrites`.
-std::vector<Blocker> missing_privileges(const Plan&, bool overwrites);
+/// What the current role lacks on the target, as GRANT statements. UPDATE is asked for if `overwrites`; what
+/// the deletion of missing items takes, if `deletes` and the definition wants it.
+std::vector<Blocker> missing_privileges(const Plan&, bool overwrites, bool deletes = false);
 /// True if the current role may update the mapped columns.
 bool may_update(const Plan&);
 /// The names of the columns that the current role may read and that row_hash covers, in attnum order.

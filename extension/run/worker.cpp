@@ -10,6 +10,7 @@
 #include "run/access.hpp"
 #include "run/background.hpp"
 #include "run/data_version.hpp"
+#include "run/missing.hpp"
 #include "run/parallel.hpp"
 #include "run/parked.hpp"
 #include "run/preflight.hpp"
@@ -17,8 +18,13 @@
 #include "run/source_cursor.hpp"
 #include "run/states.hpp"
 #include "run/unpark.hpp"
+#include "settings.hpp"
 #include "undo/rollback.hpp"
 #include "verify/verification.hpp"
+
+extern "C" {
+#include "storage/proc.h"
+}
 
 namespace portage::run {
 namespace {
@@ -41,7 +47,7 @@ Worker::~Worker() = default;
 void Worker::check_blockers() {
   refuse(server_blockers(*job_.plan, job_.run.pipeline_id, job_.run.scope, job_.run.id));
   bridge::AsUser as(job_.role);
-  refuse(missing_privileges(*job_.plan, overwrites()));
+  refuse(missing_privileges(*job_.plan, overwrites(), !job_.options.dry_run));
 }
 
 /// Whose runs must not be active at the same time: the scope's or, where scopes share their ids, everybody's.
@@ -173,10 +179,12 @@ void Worker::work() {
         if (!part.cursor_column.empty() && !ledger::find_range(job_.run.id, part.number))
           wait_for_writers(job_, part);
     if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
+    importer_->pass_over_unchanged();
     if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
     importer_->work();
     if (job_.ownership.stopped()) importer_->wait_for_others();
     if (!job_.ownership.stopped()) settle();
+    if (!job_.ownership.stopped()) look_for_missing();
   } catch (const Error& error) {
     fail(error);
   }
@@ -201,6 +209,14 @@ void Worker::settle() {
   }
 }
 
+/// What is gone from the source, once all of it is read; and what has come again.
+void Worker::look_for_missing() {
+  bool asked = job_.plan->definition().missing.fate != MissingItems::Fate::keep;
+  if (job_.options.dry_run || !(asked || ledger::any_marked(job_.policy.space))) return;
+  Missing stage(job_.run, job_.options, *job_.plan, job_.role, job_.policy);
+  work_off(stage);
+}
+
 void Worker::work_off(Stage& stage) {
   Patience patience(job_.ownership, job_.options.retry_attempts);
   for (bool finished = false; !finished && !job_.ownership.stopped();) {
@@ -208,6 +224,9 @@ void Worker::work_off(Stage& stage) {
     auto work = [&] {
       bridge::Memory scratch("portage settle scratch");
       bridge::InMemory in(scratch.get());
+      bridge::Settings locks;
+      if (job_.commits == Commits::yes && LockTimeout == 0)
+        locks.set("lock_timeout", std::to_string(settings::lock_timeout));
       if (!job_.ownership.take_turn()) return;
       page = stage.page();
       finished = page.finished;

@@ -51,6 +51,7 @@ class Worker {
   void seal_parts();
   void check_data_versions();
   void settle();
+  void look_for_missing();
   void work_off(Stage&);
   void validate_first();
   void verify();

@@ -1,6 +1,7 @@
 // Whether a run can be taken back as it is: what has become of its rows, what hangs on them, what its role
 // may not do; and the begin of a rollback, which asks all that first. See rollback.hpp.
 #include "bridge/spi.hpp"
+#include "ledger/missing.hpp"
 #include "ledger/source_cursors.hpp"
 #include "run/access.hpp"
 #include "run/options.hpp"
@@ -35,7 +36,7 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
     if (item.outcome == Outcome::unchanged) continue;  // only its mapping is ours
     bool ours = item.mapping.found && item.mapping.run_id == run_.id && item.mapping.ordinal == item.ordinal;
     if (!c.row.found)
-      c.drift = "gone";
+      c.drift = item.held == LandedItem::Held::later ? "later_run" : "gone";
     else if (!item.mapping.found)
       c.drift = "mapping_missing";
     else if (!ours)
@@ -80,7 +81,9 @@ std::vector<std::string> Rollback::missing_grants() {
     return pg_attribute_aclcheck_all(target, role, ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK ||
            pg_class_aclcheck(target, role, ACL_UPDATE) == ACLCHECK_OK;
   });
-  if ((inserted || updated) && !any_update) grants.push_back("GRANT UPDATE ON " + on);
+  bool deleted = ledger::any_deleted(run_.id);
+  if (deleted && lacks(ACL_INSERT)) grants.push_back("GRANT INSERT ON " + on);
+  if ((inserted || updated || deleted) && !any_update) grants.push_back("GRANT UPDATE ON " + on);
   return grants;
 }
 
@@ -101,25 +104,43 @@ Findings Rollback::examine() {
     below = items.back().ordinal;
     std::vector<Case> cases = judge(batch, items, false);
     forgive_own(cases);
-    found.items += static_cast<int64_t>(cases.size());
+    note(found, cases);
     std::vector<const load::Row*> to_delete;
-    for (const Case& c : cases) {
-      found.gone += c.drift == "gone";
-      found.changed += c.drift == "changed";
-      found.later_run += c.drift == "later_run";
-      found.mapping_missing += c.drift == "mapping_missing";
-      if (!c.drift.empty() && c.drift != "gone" && found.examples.size() < 5)
-        found.examples.push_back(format("item %lld, key %s: %s", static_cast<long long>(c.item->ordinal),
-                                        std::string(c.item->target_key).c_str(), c.drift.c_str()));
+    for (const Case& c : cases)
       if (c.item->outcome == Outcome::inserted && c.row.found) to_delete.push_back(&c.row);
-    }
     look_at_dependants(batch, to_delete, found, pending);
     if (pending.size() >= many_pending) settle_pending(batch, found, pending, met);
     page.adapt(batch);
     bridge::check_interrupts();
   }
   settle_pending(batch, found, pending, met);
+  for (below = INT64_MAX;;) {
+    batch.reset();
+    page.start();
+    std::vector<LandedItem> rows = ledger::deleted_rows(run_.id, space_, below, page.size(), batch.arena);
+    if (rows.empty()) break;
+    bridge::InMemory in(batch.memory.get());
+    below = rows.back().ordinal;
+    note(found, judge_deleted(batch, rows, false));
+    page.adapt(batch);
+    bridge::check_interrupts();
+  }
   return found;
+}
+
+void Rollback::note(Findings& found, const std::vector<Case>& cases) const {
+  found.items += static_cast<int64_t>(cases.size());
+  for (const Case& c : cases) {
+    found.gone += c.drift == "gone";
+    found.changed += c.drift == "changed";
+    found.later_run += c.drift == "later_run";
+    found.mapping_missing += c.drift == "mapping_missing";
+    found.taken += c.drift == "taken";
+    if (c.drift.empty() || c.drift == "gone" || c.drift == "waits" || found.examples.size() >= 5) continue;
+    std::string what = c.item->deleted ? "deleted row of " + std::string(c.item->legacy_id)
+                                       : format("item %lld", static_cast<long long>(c.item->ordinal));
+    found.examples.push_back(what + ", key " + std::string(c.item->target_key) + ": " + c.drift);
+  }
 }
 
 /// What hangs on rows that are to be deleted. Rows of the target among it may be items of the run, whose turn
@@ -211,6 +232,9 @@ void Rollback::begin() {
           "run: %lld).",
           static_cast<long long>(found.items), static_cast<long long>(found.drifted()),
           static_cast<long long>(found.changed), static_cast<long long>(found.later_run));
+      if (found.taken > 0)
+        detail +=
+            format(" In the place of %lld deleted rows stand others.", static_cast<long long>(found.taken));
       for (const std::string& example : found.examples) detail += "\n" + example;
       throw Error(codes::drifted, format("run %lld cannot be rolled back: rows have changed since",
                                          static_cast<long long>(run_.id)))

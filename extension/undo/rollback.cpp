@@ -5,6 +5,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "ledger/missing.hpp"
 #include "ledger/pipelines.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
@@ -85,8 +86,12 @@ void Rollback::work() {
     bool progress = false;
     spared_ = 0;
     spared_for_.clear();
-    int64_t below = INT64_MAX;
-    while (work_off_page(page, below, progress)) bridge::check_interrupts();
+    // Rows that the run has deleted come first: that was the last thing that it did.
+    for (bool deleted : {true, false}) {
+      int64_t below = INT64_MAX;
+      while (work_off_page(page, deleted, below, progress)) bridge::check_interrupts();
+      if (ownership_->stopped()) break;
+    }
     if (ownership_->stopped()) {
       run::pause(run_.id, "rolling_back");
       bridge::commit();
@@ -95,18 +100,20 @@ void Rollback::work() {
           format("SELECT portage.resume(%lld); goes on with the rollback.", static_cast<long long>(run_.id)));
       return;
     }
-    // Another round helps only rows that others of the run referred to, or have written after them. What
-    // refers to them when none of the run is left to do so, is somebody else's.
-    again = (spared_for_[overwritten] > 0 && progress) ||
+    // Another round helps only rows that others of the run referred to, have written after them, or stood in
+    // the place of. What refers to them when none of the run is left to do so, is somebody else's.
+    again = ((spared_for_[overwritten] > 0 || spared_for_["waits"] > 0) && progress) ||
             (spared_for_["referred_to"] > 0 && (progress || (cascade_ && !strangers_too_)));
     strangers_too_ = strangers_too_ || (cascade_ && !progress);
   }
+  take_back_marks();
   run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
   ledger::finish_rollback(run_.id);
   std::string details;
   auto tell = [&](const std::string& what, int64_t count) {
     if (count > 0) details += (details.empty() ? "" : "\n") + what + ": " + std::to_string(count);
   };
+  tell("deleted rows restored", restored_);
   for (const auto& [why, count] : spared_for_) tell("spared, " + why, count);
   tell("restored with differences", with_differences_);
   tell("dependants deleted", dependants_deleted_);
@@ -118,8 +125,9 @@ void Rollback::work() {
   bridge::commit();
 }
 
-/// The next items below an ordinal: one transaction. False if there are none.
-bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
+/// The next items below an ordinal, or rows that the run has deleted below a number: one transaction. False
+/// if there are none.
+bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& progress) {
   Batch batch;
   bool more = true;
   page.start();
@@ -128,7 +136,9 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
     bridge::Settings locks;
     if (LockTimeout == 0) locks.set("lock_timeout", std::to_string(settings::lock_timeout));
     if (!ownership_->take_turn()) return;
-    std::vector<LandedItem> items = ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
+    std::vector<LandedItem> items =
+        deleted ? ledger::deleted_rows(run_.id, space_, below, page.size(), batch.arena)
+                : ledger::landed_items(run_.id, space_, below, page.size(), batch.arena);
     more = !items.empty();
     if (!more) return;
     // An item whose row a higher one has changed after it finds it as it was once that is taken back.
@@ -143,12 +153,12 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
     {
       bridge::AsUser as(role_);
       if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
-      cases = judge(batch, items, true);
-      forgive_own(cases);
+      cases = deleted ? judge_deleted(batch, items, true) : judge(batch, items, true);
+      if (!deleted) forgive_own(cases);
       std::vector<Case*> open;
       for (Case& c : cases) {
         if (c.spared == overwritten) continue;
-        if (!c.drift.empty() && c.drift != "gone" && drifted_ != Drifted::force)
+        if (c.drift == "waits" || (!c.drift.empty() && c.drift != "gone" && drifted_ != Drifted::force))
           c.spared = c.drift;
         else
           open.push_back(&c);
@@ -172,8 +182,11 @@ bool Rollback::work_off_page(Page& page, int64_t& below, bool& progress) {
         spared_for_[c.spared]++;
       }
     }
-    ledger::write_rollback(run_.id, space_, taken, started);
-    taken_ += static_cast<int64_t>(taken.size());
+    if (deleted)
+      ledger::write_restored(run_.id, space_, taken, started);
+    else
+      ledger::write_rollback(run_.id, space_, taken, started);
+    (deleted ? restored_ : taken_) += static_cast<int64_t>(taken.size());
     progress = progress || !taken.empty();
     below = next_below;
   });
@@ -240,7 +253,7 @@ bool Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low
   }
   if (some.size() == 1) {
     some[0]->spared = error->code() == ERRCODE_FOREIGN_KEY_VIOLATION
-                          ? "referred_to"
+                          ? (some[0]->item->deleted ? "waits" : "referred_to")
                           : error->sqlstate() + " " + error->message();
     return true;
   }
@@ -252,14 +265,18 @@ bool Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low
 void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {
   std::vector<Case*> deletions;
   std::vector<Case*> restorations;
+  std::vector<Case*> deleted;
   for (Case* c : cases) {
-    if (c->item->outcome == Outcome::unchanged || !c->row.found)
+    if (c->item->deleted)
+      deleted.push_back(c);
+    else if (c->item->outcome == Outcome::unchanged || !c->row.found)
       c->done = true;
     else if (c->item->outcome == Outcome::inserted)
       deletions.push_back(c);
     else
       restorations.push_back(c);
   }
+  put_back(batch, deleted);
   remove(batch, deletions);
   std::vector<Restore> restores;
   for (Case* c : restorations) restores.push_back({&c->row, &c->item->columns, &c->item->before, {}});
@@ -339,11 +356,14 @@ std::string Rollback::report() const {
   for (const auto& [why, count] : spared_for_)
     if (count > 0)
       spared += (spared.empty() ? "" : ", ") + bridge::json_quoted(why) + ": " + std::to_string(count);
+  std::string restored;
+  if (restored_ > 0) restored = format(", \"restored\": %lld", static_cast<long long>(restored_));
   return format(
       "{\"rolled_back\": %lld, \"spared\": {%s}, \"restored_with_differences\": %lld, "
-      "\"dependants_deleted\": %lld, \"dependants_changed\": %lld}",
+      "\"dependants_deleted\": %lld, \"dependants_changed\": %lld%s}",
       static_cast<long long>(taken_), spared.c_str(), static_cast<long long>(with_differences_),
-      static_cast<long long>(dependants_deleted_), static_cast<long long>(dependants_changed_));
+      static_cast<long long>(dependants_deleted_), static_cast<long long>(dependants_changed_),
+      restored.c_str());
 }
 
 /// Waits for what may pass; else the error stands. The page is as if it had never been.

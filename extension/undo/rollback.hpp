@@ -15,11 +15,11 @@ Drifted parse_drifted(const std::string&);  ///< 22023 for other words
 
 /// What stands in the way of a rollback, or would be spared by it.
 struct Findings {
-  int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0;
+  int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0, taken = 0;
   std::vector<std::string> examples;     ///< a few drifted rows, in words
   std::vector<Dependants> dependants;    ///< by constraint, over all levels
   std::set<std::string> missing_grants;  ///< to delete them
-  int64_t drifted() const { return changed + later_run + mapping_missing; }
+  int64_t drifted() const { return changed + later_run + mapping_missing + taken; }
 };
 
 class Page;
@@ -54,11 +54,15 @@ class Rollback {
 
   void forgive_own(std::vector<Case>&);
   std::vector<Case> judge(Batch&, std::vector<ledger::LandedItem>&, bool lock);
+  std::vector<Case> judge_deleted(Batch&, std::vector<ledger::LandedItem>&, bool lock);
+  void note(Findings&, const std::vector<Case>&) const;
   void look_at_dependants(Batch&, const std::vector<const load::Row*>& rows, Findings&, Pending&);
   void settle_pending(Batch&, Findings&, Pending&, std::set<std::string>& met);
   void take_back(Batch&, std::vector<Case*>& cases);
   void remove(Batch&, std::vector<Case*>& cases);
-  bool work_off_page(Page&, int64_t& below, bool& progress);
+  void put_back(Batch&, std::vector<Case*>& cases);
+  void take_back_marks();
+  bool work_off_page(Page&, bool deleted, int64_t& below, bool& progress);
   bool attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
   void recover(const bridge::Error&, Page&);
   [[noreturn]] void fail(const bridge::Error&);
@@ -76,7 +80,8 @@ class Rollback {
   std::unique_ptr<TargetUndo> target_;
   std::unique_ptr<DependantFinder> dependants_;
   bool strangers_too_ = false;  ///< rows of the target that are no items of the run go as dependants, too
-  int64_t taken_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0, dependants_changed_ = 0;
+  int64_t taken_ = 0, restored_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0,
+          dependants_changed_ = 0;
   std::map<std::string, int64_t> spared_for_;
   int subtransactions_ = 0;
   size_t stopped_at_ = 0;  // position of the first case that was not settled

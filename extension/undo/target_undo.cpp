@@ -58,79 +58,157 @@ std::vector<bool> TargetUndo::remove(Batch& batch, const std::vector<const Row*>
   return removed;
 }
 
+/// The columns' values from their texts; others are null. Names that are none of the target's are an error.
+void TargetUndo::parse(Batch& batch, const Restore& row, Datum* values, bool* nulls) const {
+  memset(nulls, true, static_cast<size_t>(target_.natts));
+  bridge::PlainText plain;
+  bridge::InMemory in(batch.memory.get());
+  for (size_t c = 0; c < row.columns->size(); c++) {
+    const TargetColumn* column = target_.column((*row.columns)[c]);
+    if (!column)
+      throw bridge::Error(
+          ERRCODE_UNDEFINED_COLUMN,
+          "column \"" + (*row.columns)[c] + "\" of the before-images is gone from " + target_.quoted_name())
+          .hint(
+              "Add the column again to take the run back, or drop what remains of it with "
+              "portage.cleanup().");
+    const std::optional<std::string>& text = (*row.before)[c];
+    int index = column->attnum - 1;
+    nulls[index] = !text;
+    if (!text) continue;
+    const char* bytes = text->c_str();
+    Oid type = column->type;
+    int32_t typmod = column->typmod;
+    values[index] = guarded([=] {
+      Oid input, io_param;
+      getTypeInputInfo(type, &input, &io_param);
+      return OidInputFunctionCall(input, const_cast<char*>(bytes), io_param, typmod);
+    });
+  }
+}
+
+/// Rows that a statement has returned, as position and key: triggers may have had their say.
+void TargetUndo::read_again(Batch& batch, const Result& result, const std::vector<Restore*>& rows) {
+  std::vector<Restore*> written;
+  std::vector<std::string_view> keys;
+  for (size_t i = 0; i < result.size(); i++) {
+    auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
+    auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
+    bridge::InMemory in(batch.memory.get());
+    for (size_t k = 0; k < plan_.key().size(); k++) {
+      const TargetColumn& column = target_.column(plan_.key()[k]);
+      Datum value = result.datum(i, static_cast<int>(k) + 2);
+      bool by_value = column.by_value;
+      int length = column.length;
+      datums[column.attnum - 1] = guarded([=] { return datumCopy(value, by_value, length); });
+    }
+    bridge::PlainText plain;
+    keys.push_back(batch.arena.copy(plan_.key_text(datums, nulls)));
+    written.push_back(rows[static_cast<size_t>(result.integer(i, 1))]);
+  }
+  std::vector<Row> after = writer_.find_by_key(batch, keys, false);
+  for (size_t i = 0; i < written.size(); i++) written[i]->after = after[i];
+}
+
 void TargetUndo::restore(Batch& batch, std::vector<Restore>& rows) {
   // One statement per set of columns that changed together.
   std::map<std::vector<std::string>, std::vector<Restore*>> groups;
   for (Restore& row : rows) groups[*row.columns].push_back(&row);
   for (auto& [names, members] : groups) {
-    std::vector<const TargetColumn*> columns;
-    std::string set;
-    for (const std::string& name : names) {
-      const TargetColumn* column = target_.column(name);
-      if (!column)
-        throw bridge::Error(
-            ERRCODE_UNDEFINED_COLUMN,
-            "column \"" + name + "\" of the before-images is gone from " + target_.quoted_name())
-            .hint(
-                "Add the column again to take the run back, or drop what remains of it with "
-                "portage.cleanup().");
-      columns.push_back(column);
-      (set += set.empty() ? "" : ", ") += bridge::quoted(name) + " = b.c" + std::to_string(column->attnum);
-    }
     std::vector<BatchRow> values;
-    std::vector<std::string_view> keys_after;
     for (Restore* restore : members) {
       auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
       auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
-      memset(nulls, true, static_cast<size_t>(target_.natts));
-      bridge::PlainText plain;
-      bridge::InMemory in(batch.memory.get());
-      for (size_t c = 0; c < columns.size(); c++) {
-        int index = columns[c]->attnum - 1;
-        const std::optional<std::string>& text = (*restore->before)[c];
-        nulls[index] = !text;
-        if (!text) continue;
-        const char* bytes = text->c_str();
-        Oid type = columns[c]->type;
-        int32_t typmod = columns[c]->typmod;
-        datums[index] = guarded([=] {
-          Oid input, io_param;
-          getTypeInputInfo(type, &input, &io_param);
-          return OidInputFunctionCall(input, const_cast<char*>(bytes), io_param, typmod);
-        });
-      }
+      parse(batch, *restore, datums, nulls);
       auto* key = batch.arena.make_array<Datum>(plan_.key().size());
       for (size_t k = 0; k < plan_.key().size(); k++) key[k] = restore->row->values[plan_.key()[k] - 1];
       values.push_back({datums, nulls, key});
     }
-    std::string returned;
+    std::string set, returned;
+    for (const std::string& name : names)
+      (set += set.empty() ? "" : ", ") +=
+          bridge::quoted(name) + " = b.c" + std::to_string(target_.column(name)->attnum);
     for (int attnum : plan_.key()) (returned += ", t.") += bridge::quoted(target_.column(attnum).name);
     bridge::ByIndex by_index;
-    Result result =
+    read_again(
+        batch,
         batch_->run("UPDATE " + target_.quoted_name() + " t SET " + set + " FROM portage_undo b WHERE " +
                         same_key("t", "b") + " RETURNING b.o" + returned,
-                    values);
-    std::vector<Restore*> updated;
-    for (size_t i = 0; i < result.size(); i++) {
-      Restore* restore = members[static_cast<size_t>(result.integer(i, 1))];
+                    values),
+        members);
+  }
+}
+
+void TargetUndo::insert(Batch& batch, std::vector<Restore>& rows) {
+  std::map<std::vector<std::string>, std::vector<Restore*>> groups;
+  for (Restore& row : rows) groups[*row.columns].push_back(&row);
+  for (auto& [names, members] : groups) {
+    std::vector<BatchRow> values;
+    std::vector<std::string_view> keys;
+    for (Restore* restore : members) {
       auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
       auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
-      bridge::InMemory in(batch.memory.get());
-      for (size_t k = 0; k < plan_.key().size(); k++) {
-        const TargetColumn& column = target_.column(plan_.key()[k]);
-        Datum value = result.datum(i, static_cast<int>(k) + 2);
-        bool by_value = column.by_value;
-        int length = column.length;
-        datums[column.attnum - 1] = guarded([=] { return datumCopy(value, by_value, length); });
-      }
+      parse(batch, *restore, datums, nulls);
       bridge::PlainText plain;
-      keys_after.push_back(batch.arena.copy(plan_.key_text(datums, nulls)));
-      updated.push_back(restore);
+      keys.push_back(batch.arena.copy(plan_.key_text(datums, nulls)));
+      values.push_back({datums, nulls, nullptr});
     }
-    // Read again: triggers may have had their say.
-    std::vector<Row> after = writer_.find_by_key(batch, keys_after, false);
-    for (size_t i = 0; i < updated.size(); i++) updated[i]->after = after[i];
+    std::string columns, from;
+    bool overriding = false;
+    for (const std::string& name : names) {
+      const TargetColumn& column = *target_.column(name);
+      overriding |= column.identity == 'a';
+      (columns += columns.empty() ? "" : ", ") += bridge::quoted(name);
+      (from += from.empty() ? "" : ", ") += "b.c" + std::to_string(column.attnum);
+    }
+    batch_->run("INSERT INTO " + target_.quoted_name() + " (" + columns + ")" +
+                    (overriding ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + from +
+                    " FROM portage_undo b",
+                values);
+    std::vector<Row> after = writer_.find_by_key(batch, keys, false);
+    for (size_t i = 0; i < members.size(); i++) members[i]->after = after[i];
   }
+}
+
+std::vector<std::string> TargetUndo::taken(Batch& batch, const std::vector<Restore>& rows) {
+  std::vector<std::string> keys(rows.size());
+  if (rows.empty()) return keys;
+  std::vector<BatchRow> values;
+  for (const Restore& row : rows) {
+    auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
+    auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
+    parse(batch, row, datums, nulls);
+    values.push_back({datums, nulls, nullptr});
+  }
+  std::string returned;
+  for (int attnum : plan_.key()) (returned += ", t.") += bridge::quoted(target_.column(attnum).name);
+  std::vector<std::vector<int>> uniques{plan_.key()};
+  for (const UniqueIndex& index : target_.unique_indexes)
+    if (!index.partial && !index.expressions && index.valid) uniques.push_back(index.attnums);
+  for (const std::vector<int>& unique : uniques) {
+    std::string same;
+    for (int attnum : unique) {
+      const TargetColumn& column = target_.column(attnum);
+      (same += same.empty() ? "" : " AND ") += "t." + bridge::quoted(column.name) + " " +
+                                               load::operator_text(load::equality_of(column.type)) + " b.c" +
+                                               std::to_string(attnum);
+    }
+    bridge::ByIndex by_index;
+    Result result = batch_->run(
+        "SELECT b.o" + returned + " FROM portage_undo b JOIN " + target_.quoted_name() + " t ON " + same,
+        values);
+    for (size_t i = 0; i < result.size(); i++) {
+      std::string& key = keys[static_cast<size_t>(result.integer(i, 1))];
+      if (!key.empty()) continue;
+      auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
+      auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
+      for (size_t k = 0; k < plan_.key().size(); k++)
+        datums[plan_.key()[k] - 1] = result.datum(i, static_cast<int>(k) + 2);
+      bridge::PlainText plain;
+      key = plan_.key_text(datums, nulls);
+    }
+  }
+  return keys;
 }
 
 }  // namespace portage::undo

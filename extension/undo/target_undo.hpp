@@ -25,9 +25,15 @@ class TargetUndo {
                            const std::vector<load::BatchRow>& others);
   /// Sets the columns to what they were.
   void restore(Batch&, std::vector<Restore>& rows);
+  /// Inserts rows as they were, whole; `row` is not looked at, `after` is filled as above.
+  void insert(Batch&, std::vector<Restore>& rows);
+  /// The keys of rows that stand where these would: of each the first one, by any unique index; "" for none.
+  std::vector<std::string> taken(Batch&, const std::vector<Restore>& rows);
 
  private:
   std::vector<load::BatchRow> batch_rows(Batch&, const std::vector<const load::Row*>& rows) const;
+  void parse(Batch&, const Restore&, Datum* values, bool* nulls) const;
+  void read_again(Batch&, const bridge::Result&, const std::vector<Restore*>& rows);
   std::string same_key(const std::string& table_alias, const std::string& batch_alias) const;
 
   Plan& plan_;

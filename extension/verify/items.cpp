@@ -192,6 +192,7 @@ class ItemWalk {
     std::vector<std::string> ids;
     for (const Lost& one : lost_) ids.push_back(one.legacy_id);
     std::set<std::pair<std::string, std::string>> taken_back;
+    std::set<std::string> deleted;
     {
       ledger::AsLedger as;
       bridge::Memory memory("portage lost items");
@@ -199,15 +200,22 @@ class ItemWalk {
       Result rows = bridge::execute(
           "SELECT DISTINCT i.legacy_id, i.target_key FROM portage.item_rows i WHERE i.status = 'rolled_back' "
           "AND i.legacy_id = ANY ($1 COLLATE \"C\") AND i.run_id IN (SELECT r.id FROM portage.migration_runs "
-          "r WHERE r.pipeline_id = $2) AND i.run_id <> $3",
-          {bridge::param_text_array(ids), param(scene_.space.pipeline_id), param(scene_.run.id)});
+          "r WHERE r.pipeline_id = $2) AND i.run_id <> $3 UNION SELECT m.legacy_id, NULL FROM "
+          // a later run has deleted the row, since its source did not have the item any more
+          "portage.missing_rows m WHERE m.pipeline_id = $2 AND m.scope = $4 AND m.legacy_id = ANY ($1 "
+          "COLLATE "
+          "\"C\") AND m.status IN ('deleted', 'taken_back') AND m.run_id > $3",
+          {bridge::param_text_array(ids), param(scene_.space.pipeline_id), param(scene_.run.id),
+           param(scene_.space.scope)});
       for (size_t i = 0; i < rows.size(); i++) {
+        if (rows.is_null(i, 2)) deleted.insert(rows.text(i, 1));
         taken_back.emplace(rows.text(i, 1), rows.text(i, 2));
         taken_back.emplace(rows.text(i, 1), "");
       }
     }
     for (Lost& one : lost_)
-      if (!taken_back.count({one.legacy_id, one.target_key})) mapping_.add(std::move(one.finding));
+      if (!taken_back.count({one.legacy_id, one.target_key}) && !deleted.count(one.legacy_id))
+        mapping_.add(std::move(one.finding));
     lost_.clear();
     scene_.page_end();
   }

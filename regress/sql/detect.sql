@@ -28,7 +28,7 @@ SELECT seen('detect', :'data');
 SELECT seen('detect', '{"version": 1, "words": [{"id": 4, "v": "d"}, {"id": 1, "v": "A"}, {"id": "2", "v": "b"}]}');
 -- What is there in any way is not gone: invalid, or a duplicate.
 SELECT seen('detect', '{"version": 1, "words": [{"id": 1, "v": null}, {"id": 3, "v": "c"}, {"id": 3, "v": "d"}]}');
--- Where one is not known by its id, nothing is taken for gone: it has none, is broken, or left out before that is read.
+-- What "where" leaves out is there. Where one is not known by its id, nothing is taken for gone: it has none, or is broken.
 SELECT seen('detect', '{"version": 1, "words": [{"id": 1, "v": "a"}, {"id": 2, "v": "leave"}]}');
 SELECT seen('detect', '{"version": 1, "words": [{"id": 1, "v": "a"}, {"v": "b"}]}');
 SELECT seen('detect', '{"version": 1, "words": [{"id": 1, "v": "a"}, {"id": 2');

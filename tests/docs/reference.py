@@ -122,11 +122,9 @@ def check_definition_keys():
     code, text = read('extension/pipeline/definition.cpp'), read('docs/pipelines.md')
     names = lambda part: re.findall(r'"(\w+)"', part)
     root = names(one(r'known_keys\(root, \{(.*?)\}\)', code))
-    later = names(one(r'Names later\{(.*?)\}', code))
     # Each key has a section of its own, those of one kind may share it: ## `rules`, ## `match` and `key`
     headings = [name for line in re.findall(r'^## (`.*)$', text, re.M) for name in re.findall(r'`(\w+)`', line)]
     same('definition keys', headings, root)
-    same('definition keys of later versions', first_cells(section(text, '## Not yet')), later)
     for keys in re.findall(r'known_keys\((?!root)\w+, \{(.*?)\}\)', code):
         for name in names(keys):
             check('the inner key "%s" is documented' % name, re.search(r'`%s`|"%s"' % (name, name), text))

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Random steps against a simple model of a target table, its mappings and the undo stacks: runs with inserts and
-overwrites, changes by another role in between (also edits that differ only in bytes, and of columns that no run maps),
+overwrites, and with deletions of what is gone from the source ("missing": "delete"), changes by another role in between (also edits that differ only in bytes, and of columns that no run maps),
 rollbacks in random order with every answer to drift, verifications. After each step database and model agree byte for
 byte: rows, mappings, before-images, outcomes, and what was refused or spared.
 
@@ -28,6 +28,7 @@ WORDS = ['Bob', 'BOB', 'bob', 'Eve', 'EVE', None]
 NOTES = ['fresh', 'worn', 'Worn', None]
 EXTRAS = ['1', '2', None]
 MAPPED, UNMAPPED = ('code', 'amount', 'word'), ('note', 'extra')
+TAKEN = '23505 duplicate key value violates unique constraint "things_code_key"'
 ORIGINS = {'i': 'inserted', 'a': 'adopted', 'o': 'overwritten'}
 
 
@@ -63,14 +64,24 @@ class Item:
         self.has_undo = self.taken = False
 
 
+class Deletion:
+    """A row that a run has deleted, its item being gone; among the row's writes it is the last."""
+
+    def __init__(self, run, legacy_id, mapping, mark):
+        self.run, self.legacy_id, self.mapping, self.mark = run, legacy_id, mapping, mark
+        self.row, self.before, self.taken = mapping.key, dict(mapping.key.values), False
+
+
 class Run:
     def __init__(self, number, items):
         self.number, self.items, self.status = number, items, 'completed'
+        self.deletions, self.marked, self.restored = [], [], 0
 
 
 class Model:
     def __init__(self):
         self.rows, self.mappings, self.runs = [], {}, {}
+        self.marks = {}  # legacy id: the run that missed it first
 
     def present(self, row):
         return any(row is other for other in self.rows)
@@ -109,6 +120,38 @@ class Model:
             item.row = row
             self.mappings[item.legacy_id] = Mapping(row, origin, item.content, row.hash(), run.number, item.ordinal)
         self.runs[run.number] = run
+        for item in run.items:
+            self.marks.pop(item.legacy_id, None)
+
+    def delete_missing(self, run):
+        """What became of what is gone: legacy id: (status, reason)."""
+        present, fates = {item.legacy_id for item in run.items}, {}
+        gone = [(legacy_id, m) for legacy_id, m in self.mappings.items() if legacy_id not in present]
+        shared = [legacy_id for legacy_id, m in gone if sum(other.key is m.key for other in self.mappings.values()) > 1]
+        for legacy_id, m in gone:
+            reason = (ORIGINS[m.origin] if m.origin != 'i' else 'shared' if legacy_id in shared else
+                      'gone' if not self.present(m.key) else 'changed' if m.row_hash != m.key.hash() else None)
+            fates[legacy_id] = ('marked' if reason else 'deleted', reason)
+            if reason:
+                self.marks.setdefault(legacy_id, run.number)
+                run.marked.append(legacy_id)
+                continue
+            deletion = Deletion(run.number, legacy_id, m, self.marks.pop(legacy_id, None))
+            run.deletions.append(deletion)
+            m.key.writes.append(deletion)
+            self.rows.remove(m.key)
+            del self.mappings[legacy_id]
+        return fates
+
+    def held(self, run, item):
+        """The deleted row of an item whose mapping is not its own any more, as later runs hold it."""
+        if self.is_ours(run, item):
+            return []
+        return [d for d in item.row.writes if isinstance(d, Deletion) and not d.taken and d.run > run.number and
+                d.legacy_id == item.legacy_id and (d.mapping.run, d.mapping.ordinal) >= (run.number, item.ordinal)]
+
+    def as_left(self, run, item, held):
+        return any((d.mapping.run, d.mapping.ordinal) == (run.number, item.ordinal) for d in held)
 
     def concerns(self, run, item):
         if item.status == 'unchanged':
@@ -124,7 +167,8 @@ class Model:
         if item.status == 'unchanged':
             return None  # the row was never the run's
         if not self.present(item.row):
-            return 'gone'
+            held = self.held(run, item)
+            return 'later_run' if held and not self.as_left(run, item, held) else 'gone'
         if known is None:
             return 'mapping_missing'
         if not self.is_ours(run, item):
@@ -133,41 +177,73 @@ class Model:
 
     def rollback(self, run, drifted):
         """What is spared, by its kind of drift; None if the rollback is refused and changes nothing."""
-        concerned = [(item, self.drift(run, item)) for item in run.items if self.concerns(run, item)]
-        in_the_way = [(item, drift) for item, drift in concerned if drift not in (None, 'gone')]
-        if drifted == 'refuse' and in_the_way:
+        concerned = [(item, self.drift(run, item), item.row is not None and self.present(item.row), self.held(run, item))
+                     for item in run.items if self.concerns(run, item)]
+        in_the_way = [drift for _, drift, _, _ in concerned if drift not in (None, 'gone')]
+        deletions = [(d, 'later_run' if d.legacy_id in self.mappings else 'taken' if self.by_code(d.before['code']) else None)
+                     for d in run.deletions if not d.taken]
+        if drifted == 'refuse' and (in_the_way or any(drift for _, drift in deletions)):
             return None
-        for item, drift in reversed(concerned):
+        spared = collections.Counter(in_the_way) if drifted == 'keep' else collections.Counter()
+        for d, drift in deletions:
+            if drift:  # an item that has come again stays; and by force, a code that somebody has taken is refused by the target
+                spared[drift if drifted == 'keep' or drift == 'later_run' else TAKEN] += 1
+                continue
+            d.taken, d.row.values = True, dict(d.before)
+            self.rows.append(d.row)
+            self.mappings[d.legacy_id] = d.mapping
+            if d.mark is not None:
+                self.marks[d.legacy_id] = d.mark
+            run.restored += 1
+        for item, drift, found, held in reversed(concerned):
             if drifted == 'keep' and drift not in (None, 'gone'):
                 continue
             # The mapping goes back if it is this item's, or speaks of the row that is taken back by force. One that a
             # later run has written for another row is that run's.
             known = self.mappings.get(item.legacy_id)
-            gives_back = known is not None and (self.is_ours(run, item) or drift != 'gone' and known.key is item.row)
+            gives_back = known is not None and (self.is_ours(run, item) or found and known.key is item.row)
             item.taken = True
-            if drift != 'gone':
-                if item.status == 'inserted':
-                    self.rows.remove(item.row)
-                elif item.status == 'updated':
+            if item.status == 'inserted' and found:
+                self.rows.remove(item.row)
+            elif item.status == 'updated':
+                if found:
                     item.row.values.update(item.before)
+                if found or held:
                     self.pass_on(item)
+            self.hand_on(run, item, held)
             item.status = 'rolled_back'
             if gives_back:
                 self.restore_mapping(item)
+        for legacy_id in run.marked:
+            if self.marks.get(legacy_id) == run.number:
+                del self.marks[legacy_id]
         run.status = 'rolled_back'
-        return collections.Counter(drift for _, drift in in_the_way) if drifted == 'keep' else collections.Counter()
+        return spared
+
+    def hand_on(self, run, item, held):
+        """A row that a later run holds does not return where its insert was taken back, else with the mapping below."""
+        below = self.below(item)
+        if item.status == 'inserted' or below is None:
+            for d in held:
+                d.taken = True
+        elif self.as_left(run, item, held):
+            for d in held:
+                if (d.mapping.run, d.mapping.ordinal) == (run.number, item.ordinal):
+                    d.mapping = below
 
     def pass_on(self, item):
         """Who has found what the item wrote, gets for its before-image what the item had found: the next one that still
         stands, column by column, unless a stranger has written the column in between."""
         for name in item.before:
             for later in item.row.writes[item.row.writes.index(item) + 1:]:
+                if isinstance(later, Deletion) and later.legacy_id != item.legacy_id:
+                    continue
                 if not later.taken and name in later.before:
                     if later.before[name] == item.after[name]:
                         later.before[name] = item.before[name]
                     break
 
-    def restore_mapping(self, item):
+    def below(self, item):
         """The newest mapping below it that has not been taken back itself."""
         before = item.replaced
         while before is not None:
@@ -175,8 +251,13 @@ class Model:
             if not writer.taken:
                 break
             before = writer.replaced
+        return before
+
+    def restore_mapping(self, item):
+        before = self.below(item)
         if before is None:
             del self.mappings[item.legacy_id]
+            self.marks.pop(item.legacy_id, None)
         else:
             self.mappings[item.legacy_id] = before
 
@@ -238,9 +319,10 @@ class Series:
             amount numeric, word text{collation}, note text DEFAULT 'fresh', extra integer);
           CREATE ROLE stranger; GRANT USAGE ON SCHEMA app TO stranger;
           GRANT SELECT, INSERT, UPDATE, DELETE ON app.things TO stranger""")
-        definition = {'format': 'json', 'legacy_id': 'n', 'match': ['code'],
-                      'columns': {name: name for name in MAPPED}}
-        self.sql('SELECT portage.create_pipeline(%s, %s, %s)', self.pipeline, 'app.things', json.dumps(definition))
+        self.definition = {'format': 'json', 'legacy_id': 'n', 'match': ['code'],
+                           'columns': {name: name for name in MAPPED}}
+        self.deletes = False  # what the pipeline's newest version says of missing items
+        self.sql('SELECT portage.create_pipeline(%s, %s, %s)', self.pipeline, 'app.things', json.dumps(self.definition))
         self.sql('SET ROLE stranger', on=self.stranger)
 
     def sql(self, text, *arguments, on=None):
@@ -259,7 +341,16 @@ class Series:
 
     def a_run(self):
         chosen, codes = [], set()
-        for legacy_id in self.random.sample(LEGACY_IDS, self.random.randint(1, 6)):
+        deletes = self.random.random() < 0.35
+        if deletes != self.deletes:
+            self.deletes = deletes
+            missing = {'missing': {'do': 'delete', 'at_most': '100%'}} if deletes else {}
+            self.sql('SELECT portage.replace_pipeline(%s, %s)', self.pipeline, json.dumps({**self.definition, **missing}))
+        several = self.random.sample(LEGACY_IDS, self.random.randint(1, 6))
+        if deletes:  # most of what there is, and something new
+            several = [n for n in self.model.mappings if self.random.random() < 0.8] + several[:2]
+            self.random.shuffle(several)
+        for legacy_id in dict.fromkeys(several):
             if code_of(legacy_id) not in codes:
                 codes.add(code_of(legacy_id))
                 chosen.append(legacy_id)
@@ -267,7 +358,7 @@ class Series:
         for ordinal, legacy_id in enumerate(chosen, 1):
             known, row, dice = self.model.mappings.get(legacy_id), self.model.by_code(code_of(legacy_id)), self.random.random()
             content = self.content(legacy_id)
-            if known and dice < 0.25:
+            if known and dice < (0.7 if deletes else 0.25):
                 content = known.source  # the same again
             elif row and dice < 0.4:
                 content = row.content()  # what the table has already
@@ -278,7 +369,7 @@ class Series:
             '{"n": %d, "code": "%s", "amount": %s, "word": %s}'
             % (item.legacy_id, item.content[0], item.content[1] or 'null', json.dumps(item.content[2]))
             for item in items) + ']'
-        self.log.append(f'migrate {on_conflict} {payload}')
+        self.log.append(f'migrate {on_conflict}{" delete" if deletes else ""} {payload}')
         (number, status, *counts), = self.rows(
             'SELECT run_id, status, inserted, updated, unchanged, skipped, invalid + failed '
             'FROM portage.migrate(%s, %s::text, options => %s)', self.pipeline, payload,
@@ -290,6 +381,12 @@ class Series:
             'inserted', 'updated', 'unchanged', 'skipped', 'failed')], [status, *counts])
         for name in outcomes:
             self.counts[name] += outcomes[name]
+        fates = self.model.delete_missing(run) if deletes else {}
+        agree('what became of missing items', {str(legacy_id): fate for legacy_id, fate in fates.items()}, {
+            legacy_id: (fate, reason) for legacy_id, fate, reason in
+            self.rows('SELECT legacy_id, status, reason FROM portage.missing_items WHERE run_id = %s', number)})
+        for fate, reason in fates.values():
+            self.counts['missing: ' + (reason or fate)] += 1
         agree('before-images', sorted((item.ordinal, item.before or {}) for item in items if item.has_undo), sorted(
             (ordinal, dict(zip(columns or [], before or []))) for ordinal, columns, before in
             self.rows('SELECT ordinal, columns, before FROM portage.migration_undo WHERE run_id = %s', number)))
@@ -362,9 +459,11 @@ class Series:
                                     "AND event_type = 'rollback_completed'", run.number)
             agree('what the rollback told', {
                 'rolled_back': sum(item.taken for item in run.items), 'spared': dict(spared),
-                'restored_with_differences': 0, 'dependants_deleted': 0, 'dependants_changed': 0}, details)
+                'restored_with_differences': 0, 'dependants_deleted': 0, 'dependants_changed': 0,
+                **({'restored': run.restored} if run.restored else {})}, details)
+            self.counts['deleted rows restored'] += run.restored
             for kind, number in spared.items():
-                self.counts['spared: ' + kind] += number
+                self.counts['spared: ' + kind.split()[0]] += number
         self.counts['rollback ' + drifted + (' refused' if refused else '')] += 1
         if not refused:
             self.check_chains(run)
@@ -390,14 +489,15 @@ class Series:
         """Before-images of whoever wrote the same rows; and a row of which nobody's write stands is what it was."""
         images = {}
         for row in {id(item.row): item.row for item in run.items if item.row}.values():
-            for writer in row.writes:
+            writes = [writer for writer in row.writes if isinstance(writer, Item)]
+            for writer in writes:
                 images[writer.run, writer.ordinal] = writer.before
-            if self.model.present(row) and row.writes and all(w.taken for w in row.writes):
+            if self.model.present(row) and writes and all(w.taken for w in writes):
                 agree(f'what row {row.values["code"]} was before all runs', *(
                     {name: value for name, value in values.items() if name not in row.touched}
                     for values in (row.origin, row.values)))
                 self.counts['back at the origin'] += 1
-                if any(w.before != w.before_at_first for w in row.writes):
+                if any(w.before != w.before_at_first for w in writes):
                     self.counts['back by a chain'] += 1
         found = {(number, ordinal): dict(zip(columns, before)) for number, ordinal, columns, before in self.rows(
             'SELECT run_id, ordinal, columns, before FROM portage.migration_undo JOIN unnest(%s::bigint[], %s::bigint[]) '
@@ -422,6 +522,9 @@ class Series:
         agree('mappings', sorted((str(legacy_id), str(m.key.id), ORIGINS[m.origin], m.run, m.ordinal)
                                  for legacy_id, m in self.model.mappings.items()),
               sorted(self.rows('SELECT legacy_id, target_key, origin, run_id, ordinal FROM portage.legacy_mappings')))
+        agree('marks', sorted((str(legacy_id), run) for legacy_id, run in self.model.marks.items()), sorted(self.rows(
+            'SELECT m.legacy_id, r.id FROM portage.legacy_mappings m LEFT JOIN portage.migration_runs r ON r.started_at = '
+            'm.missing_since WHERE m.missing_since IS NOT NULL')))
         # The hash that a mapping holds is that of the row where the model says so, and of no other.
         agree('rows that are as their mapping says', sorted(
             str(legacy_id) for legacy_id, m in self.model.mappings.items()
@@ -452,7 +555,8 @@ def main():
         if STEPS >= 500:
             for name in ('inserted', 'updated', 'unchanged', 'skipped', 'change: bytes', 'change: unmapped',
                          'rollback refuse', 'rollback refuse refused', 'rollback keep', 'rollback force',
-                         'spared: changed', 'spared: later_run', 'verification', 'back at the origin'):
+                         'spared: changed', 'spared: later_run', 'verification', 'back at the origin', 'missing: deleted',
+                         'missing: changed', 'missing: shared', 'deleted rows restored'):
                 check(f'the series had: {name}', series.counts[name] > 0)
     finish()
 
