@@ -23,7 +23,8 @@ struct Opening {
   int inserted_count, read_count;
 };
 
-/// The open relation, after everything that SQL checks; nullptr if it is not for the fast writer any more.
+/// The open relation, after everything that SQL checks (whether it can be written to at all is in
+/// obstacle_raw: it is a table); nullptr if it is not for the fast writer any more.
 Relation open_raw(const Opening* o, bool writes) {
   Relation relation = table_open(o->table, writes ? RowExclusiveLock : AccessShareLock);
   if (obstacle_raw(relation, o->has_exclusion, o->natts)) {
