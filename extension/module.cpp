@@ -19,6 +19,7 @@ constinit int migrate_limit = 64;
 constinit int lease_duration = 30000;
 constinit int lock_timeout = 1000;
 constinit int cron_history = 7;
+constinit int writer = automatic;
 constinit char* admin_role = nullptr;
 constinit char* scope = nullptr;
 constinit char* databases = nullptr;
@@ -53,6 +54,12 @@ void _PG_init(void) {
   DefineCustomIntVariable("portage.cron_history",
                           "How many days of what pg_cron writes about the heartbeat tick() keeps.",
                           "-1: all.", &cron_history, 7, -1, 36500, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  static const config_enum_entry writers[] = {
+      {"auto", automatic, false}, {"sql", sql, false}, {nullptr, 0, false}};
+  DefineCustomEnumVariable(
+      "portage.writer", "How rows are written to targets.",
+      "auto: as COPY does it where the target is an ordinary table, else by SQL. sql: always by SQL.",
+      &writer, automatic, writers, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable(
       "portage.admin_role", "Members of this role see every pipeline and run, and may cancel and drop them.",
       "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);

@@ -3,12 +3,16 @@
 
 namespace portage::settings {
 
+/// How rows may get into a target (load/writer_choice.hpp).
+enum Writers : int { automatic, sql };
+
 extern int batch_target;       ///< portage.batch_target, milliseconds
 extern int progress_interval;  ///< portage.progress_interval, milliseconds
 extern int migrate_limit;      ///< portage.migrate_limit, megabytes
 extern int lease_duration;     ///< portage.lease_duration, milliseconds
 extern int lock_timeout;       ///< portage.lock_timeout, milliseconds
 extern int cron_history;       ///< portage.cron_history, days; -1: for ever
+extern int writer;             ///< portage.writer, one of Writers
 extern char* admin_role;       ///< portage.admin_role, "" if none
 extern char* databases;        ///< portage.databases, null unless preloaded
 extern char* scope;            ///< portage.scope, "" if not limited

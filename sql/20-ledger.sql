@@ -57,6 +57,8 @@ CREATE TABLE portage.migration_runs (
   launched_at      timestamptz,
   hold_reason      text,
   workers          integer,
+  writer           text CONSTRAINT run_writer CHECK (writer IN ('fast', 'sql')),
+  writer_reason    text,
   rollback_options jsonb,
   replay_cursor    bigint,
   references_tried_at timestamptz,
@@ -85,6 +87,8 @@ COMMENT ON COLUMN portage.migration_runs.background IS 'a background worker is t
 COMMENT ON COLUMN portage.migration_runs.launched_at IS 'when a background worker was last asked for';
 COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at this moment: it goes on by itself';
 COMMENT ON COLUMN portage.migration_runs.workers IS 'how many workers may import the run side by side';
+COMMENT ON COLUMN portage.migration_runs.writer IS 'how rows were inserted when the run was last begun: fast, as COPY does it, or by SQL';
+COMMENT ON COLUMN portage.migration_runs.writer_reason IS 'why by this writer';
 COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
 COMMENT ON COLUMN portage.migration_runs.references_tried_at IS 'when parked items were last looked at again; null: not since the run ended';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';

@@ -130,6 +130,7 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
     SELECT jsonb_build_object(
       'run', p.run_id, 'pipeline', p.pipeline, 'pipeline_version', r.pipeline_version, 'scope', p.scope, 'name', r.name,
       'metadata', r.metadata, 'options', r.options, 'requested_by', r.requested_by, 'role', r.role_name,
+      'writer', CASE WHEN r.writer IS NOT NULL THEN jsonb_build_object('name', r.writer, 'reason', r.writer_reason) END,
       'result', jsonb_build_object('status', p.status, 'dry_run', p.dry_run, 'verified', r.verified, 'error', r.error, 'error_code', r.error_code,
         'started_at', p.started_at, 'completed_at', p.completed_at,
         'seconds', round(extract(epoch FROM coalesce(p.completed_at, clock_timestamp()) - p.started_at), 3),
@@ -210,9 +211,10 @@ CREATE FUNCTION portage.report_markdown(run bigint DEFAULT NULL) RETURNS text
                c.made ->> 'actual', CASE c.made ->> 'passed' WHEN 'true' THEN 'passed' ELSE '**not passed**' END)
         FROM report CROSS JOIN LATERAL jsonb_array_elements(j -> 'checks') WITH ORDINALITY AS c (made, position)
       UNION ALL
-      SELECT 8, 0, format(E'\n## Resources\n\n%s batches, %s items/s, %s WAL, peak memory %s. Milliseconds: %s.', j -> 'resources' ->> 'batches',
+      SELECT 8, 0, format(E'\n## Resources\n\n%s batches, %s items/s, %s WAL, peak memory %s; writer %s, since %s. Milliseconds: %s.', j -> 'resources' ->> 'batches',
                to_char((j -> 'result' ->> 'items_per_second')::numeric, 'FM999,999,990'),
                pg_size_pretty((j -> 'resources' ->> 'wal_bytes')::bigint), pg_size_pretty((j -> 'resources' ->> 'peak_memory_bytes')::bigint),
+               j -> 'writer' ->> 'name', j -> 'writer' ->> 'reason',
                (SELECT string_agg(m.key || ' ' || round(m.value::numeric), ', ' ORDER BY m.value::numeric DESC)
                   FROM jsonb_each_text(j -> 'resources' -> 'milliseconds') AS m))
         FROM report WHERE (j -> 'resources' ->> 'batches')::bigint > 0

@@ -34,12 +34,64 @@ inline bool database_connect_missing(Oid database, Oid role) {
 #endif
 }
 
-// 16 and 18 added arguments for summarizing indexes and ON CONFLICT.
-inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
+// 16 and 18 added arguments for summarizing indexes and ON CONFLICT. Returns the deferrable unique indexes
+// that have met an equal key.
+inline List* insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* executor) {
 #if PG_VERSION_NUM >= 160000
-  ExecInsertIndexTuples(result, slot, executor, false, false, nullptr, NIL, false);
+  return ExecInsertIndexTuples(result, slot, executor, false, false, nullptr, NIL, false);
 #else
-  ExecInsertIndexTuples(result, slot, executor, false, false, nullptr, NIL);
+  return ExecInsertIndexTuples(result, slot, executor, false, false, nullptr, NIL);
+#endif
+}
+
+/// A range table of one relation.
+struct RangeTable {
+  List* tables;
+  List* rights;  ///< from 16 on beside the tables
+};
+
+/// The range table of a statement that asks for these rights: SELECT of the columns in `selected`, and what
+/// `mode` says of those in `inserted`. Raw code.
+inline RangeTable range_table_of(Relation relation, int lock, AclMode mode, const int* inserted,
+                                 int inserted_count, const int* selected, int selected_count) {
+  RangeTable table{NIL, NIL};
+  auto* entry = makeNode(RangeTblEntry);
+  entry->rtekind = RTE_RELATION;
+  entry->relid = RelationGetRelid(relation);
+  entry->relkind = relation->rd_rel->relkind;
+  entry->rellockmode = lock;
+#if PG_VERSION_NUM >= 160000
+  RTEPermissionInfo* rights = addRTEPermissionInfo(&table.rights, entry);
+#else
+  RangeTblEntry* rights = entry;
+#endif
+  rights->requiredPerms = mode | (selected_count > 0 ? ACL_SELECT : ACL_NO_RIGHTS);
+  for (int i = 0; i < inserted_count; i++)
+    rights->insertedCols =
+        bms_add_member(rights->insertedCols, inserted[i] - FirstLowInvalidHeapAttributeNumber);
+  for (int i = 0; i < selected_count; i++)
+    rights->selectedCols =
+        bms_add_member(rights->selectedCols, selected[i] - FirstLowInvalidHeapAttributeNumber);
+  table.tables = list_make1(entry);
+  return table;
+}
+
+/// Raises 42501 as the executor does, for the current user.
+inline void check_rights(const RangeTable& table) {
+#if PG_VERSION_NUM >= 160000
+  ExecCheckPermissions(table.tables, table.rights, true);
+#else
+  ExecCheckRTPerms(table.tables, true);
+#endif
+}
+
+inline void init_range_table(EState* executor, const RangeTable& table) {
+#if PG_VERSION_NUM >= 180000
+  ExecInitRangeTable(executor, table.tables, table.rights, bms_make_singleton(1));
+#elif PG_VERSION_NUM >= 160000
+  ExecInitRangeTable(executor, table.tables, table.rights);
+#else
+  ExecInitRangeTable(executor, table.tables);
 #endif
 }
 

@@ -65,6 +65,7 @@ extern "C" {
 #include "nodes/pathnodes.h"
 #include "nodes/pg_list.h"
 #include "optimizer/pathnode.h"
+#include "parser/parse_relation.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/lmgr.h"

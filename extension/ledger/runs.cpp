@@ -181,16 +181,18 @@ bool set_status(int64_t id, const std::string& from, const std::string& to) {
   return update.run(id, from, to).processed() == 1;
 }
 
-bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns) {
+bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns,
+              std::string_view writer, const std::string& writer_reason) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', "
       "started_at = coalesce(started_at, clock_timestamp()), first_xid = coalesce(first_xid, "
       "pg_current_xact_id()), "
-      "hash_columns = coalesce(hash_columns, $2), completed_at = NULL, error = NULL, error_class = NULL, "
+      "hash_columns = coalesce(hash_columns, $2), writer = $3, writer_reason = $4, completed_at = NULL, "
+      "error = NULL, error_class = NULL, "
       "error_code = NULL WHERE id = $1");
   if (!own_run(id, from, "running")) return false;
-  update({param(id), bridge::param_text_array(hash_columns)});
+  update({param(id), bridge::param_text_array(hash_columns), param(writer), param(writer_reason)});
   return true;
 }
 

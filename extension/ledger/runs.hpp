@@ -61,9 +61,10 @@ std::optional<Run> find_rival(const std::string& schema, const std::string& tabl
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope);
 /// Changes the state; returns false if the run was not in state `from` (somebody was faster).
 bool set_status(int64_t id, const std::string& from, const std::string& to);
-/// Status running with this backend as owner; remembers the first xid and when it started. False if the run
-/// was not in state `from`.
-bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns);
+/// Status running with this backend as owner; remembers the first xid, when it started, and how it writes.
+/// False if the run was not in state `from`.
+bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns,
+              std::string_view writer, const std::string& writer_reason);
 /// This backend is its owner, in this state; false likewise. What an operator wants of the owner stands.
 bool own_run(int64_t id, const std::string& from, const std::string& to);
 /// Nobody else changes the run's state until the end of the transaction.

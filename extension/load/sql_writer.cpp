@@ -2,8 +2,7 @@
 // security, triggers, rules and partitions are PostgreSQL's own business. Rows come back by RETURNING, in the
 // order in which they went in.
 #include "load/batch_relation.hpp"
-#include "load/writer.hpp"
-#include "pipeline/hash.hpp"
+#include "load/row_reader.hpp"
 
 extern "C" {
 #include "catalog/pg_constraint.h"
@@ -21,7 +20,6 @@ class SqlWriter final : public Writer {
  public:
   SqlWriter(Plan& plan, const std::vector<int>& hash_columns);
 
-  std::string_view name() const override { return "sql"; }
   std::vector<Row> find_by_match(Batch&, const std::vector<Item*>&) override;
   std::vector<Row> find_by_key(Batch&, const std::vector<std::string_view>& keys, bool lock) override;
   void insert(Batch&, const std::vector<Item*>&) override;
@@ -35,16 +33,18 @@ class SqlWriter final : public Writer {
   std::string list(const std::vector<int>& attnums, const std::string& prefix) const;
   /// `t.a = b.cN AND ...`; with `key`, over the old key's columns b.k1 ...
   std::string same(const std::vector<int>& attnums, bool key) const;
-  Row read_row(Batch&, const Result&, size_t row, int first_column) const;
-  Datum* key_values(Batch&, std::string_view key) const;
+  Row read_row(Batch& batch, const Result& result, size_t row, int first_column) const {
+    return rows_.read(batch, result.tuple(row), result.shape(), first_column);
+  }
   void land(Batch&, Item&, const Row&) const;
 
   Plan& plan_;
   const Target& target_;
-  std::vector<int> read_, inserted_, settable_;
-  bool overriding_ = false, match_indexed_ = false, has_xmin_ = false, rehash_ = false;
   bridge::Memory memory_;
-  RowHasher row_hasher_, content_hasher_;
+  RowReader rows_;
+  const std::vector<int>& read_;
+  std::vector<int> inserted_, settable_;
+  bool overriding_ = false, match_indexed_ = false, has_xmin_ = false, rehash_ = false;
   std::string deferrable_, deferred_;
   std::unique_ptr<BatchRelation> batch_;
 };
@@ -70,18 +70,10 @@ std::string SqlWriter::same(const std::vector<int>& attnums, bool key) const {
 SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
     : plan_(plan),
       target_(plan.target()),
-      memory_("portage sql writer", PortalContext ? PortalContext : CurrentMemoryContext) {
-  std::set<int> read(hash_columns.begin(), hash_columns.end());
-  read.insert(plan.key().begin(), plan.key().end());
-  read.insert(plan.mapped().begin(), plan.mapped().end());
-  read.insert(plan.merge_reads().begin(), plan.merge_reads().end());
-  read_.assign(read.begin(), read.end());
-
-  std::set<int> inserted(plan.mapped().begin(), plan.mapped().end());
-  inserted.insert(plan.early().begin(), plan.early().end());
-  for (int attnum : plan.key())
-    if (target_.column(attnum).has_default && !target_.column(attnum).generated) inserted.insert(attnum);
-  inserted_.assign(inserted.begin(), inserted.end());
+      memory_("portage sql writer", PortalContext ? PortalContext : CurrentMemoryContext),
+      rows_(plan, hash_columns, memory_.get()),
+      read_(rows_.columns()),
+      inserted_(inserted_columns(plan)) {
   for (int attnum : inserted_) overriding_ |= target_.column(attnum).identity == 'a';
   for (int attnum : plan.mapped()) {
     bool in_key = std::find(plan.key().begin(), plan.key().end(), attnum) != plan.key().end();
@@ -104,9 +96,6 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   rehash_ = target_.triggers.insert_after_row || target_.triggers.insert_after_statement ||
             target_.triggers.update_after_row || target_.triggers.update_after_statement;
 
-  row_hasher_ = RowHasher::make(target_.shape, hash_columns, memory_.get());
-  content_hasher_ = RowHasher::make(target_.shape, plan.mapped(), memory_.get());
-
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   Result deferrable = execute(
@@ -118,46 +107,11 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   deferrable_ = deferrable.text(0, 1);
   deferred_ = deferrable.text(0, 2);
 
-  std::set<int> visible(inserted);
+  std::set<int> visible(inserted_.begin(), inserted_.end());
   visible.insert(plan.match().begin(), plan.match().end());
   visible.insert(plan.key().begin(), plan.key().end());
   batch_ =
       std::make_unique<BatchRelation>(target_, std::vector<int>(visible.begin(), visible.end()), plan.key());
-}
-
-/// A row from columns first_column.. of a result (in the order of read_), copied into the batch's memory.
-Row SqlWriter::read_row(Batch& batch, const Result& result, size_t index, int first_column) const {
-  Row row;
-  row.found = true;
-  row.values = batch.arena.make_array<Datum>(target_.natts);
-  row.nulls = batch.arena.make_array<bool>(target_.natts);
-  memset(row.nulls, true, target_.natts);
-  bridge::InMemory in(batch.memory.get());
-  HeapTuple tuple = result.tuple(index);
-  TupleDesc shape = result.shape();
-  Datum* values = row.values;
-  bool* nulls = row.nulls;
-  const int* read = read_.data();
-  int count = static_cast<int>(read_.size());
-  const RowHasher* row_hasher = &row_hasher_;
-  const RowHasher* content_hasher = &content_hasher_;
-  struct Hashes {
-    uint64_t row, content;
-  };
-  Hashes hashes = guarded([=] {
-    for (int i = 0; i < count; i++) {
-      bool null;
-      Datum value = heap_getattr(tuple, first_column + i, shape, &null);
-      nulls[read[i] - 1] = null;
-      Form_pg_attribute attribute = TupleDescAttr(shape, first_column + i - 1);
-      values[read[i] - 1] = null ? 0 : datumCopy(value, attribute->attbyval, attribute->attlen);
-    }
-    return Hashes{(*row_hasher)(values, nulls), (*content_hasher)(values, nulls)};
-  });
-  row.row_hash = hashes.row;
-  row.content_hash = hashes.content;
-  row.key = batch.arena.copy(plan_.key_text(values, nulls));
-  return row;
 }
 
 std::vector<Row> SqlWriter::find_by_match(Batch& batch, const std::vector<Item*>& items) {
@@ -180,37 +134,13 @@ std::vector<Row> SqlWriter::find_by_match(Batch& batch, const std::vector<Item*>
   return found;
 }
 
-/// The key's values from its text: through the input functions of the key's types.
-Datum* SqlWriter::key_values(Batch& batch, std::string_view key) const {
-  auto* values = batch.arena.make_array<Datum>(plan_.key().size());
-  std::vector<std::string> texts;
-  if (plan_.key().size() == 1) {
-    texts.emplace_back(key);
-  } else {
-    Result parts = execute(
-        "SELECT value FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY "
-        "ORDER BY ordinality",
-        {bridge::param(key)});
-    for (size_t i = 0; i < parts.size(); i++) texts.push_back(parts.text(i, 1));
-  }
-  if (texts.size() != plan_.key().size())
-    throw bridge::Error(ERRCODE_DATA_EXCEPTION, "the recorded key \"" + std::string(key) +
-                                                    "\" does not fit the key of " + target_.quoted_name());
-  bridge::InMemory in(batch.memory.get());
-  for (size_t i = 0; i < texts.size(); i++) {
-    const TargetColumn& column = target_.column(plan_.key()[i]);
-    values[i] = bridge::input_value(column.type, column.typmod, texts[i]);
-  }
-  return values;
-}
-
 std::vector<Row> SqlWriter::find_by_key(Batch& batch, const std::vector<std::string_view>& keys, bool lock) {
   std::vector<Row> found(keys.size());
   if (keys.empty()) return found;
   std::vector<BatchRow> rows;
   {
     bridge::PlainText plain;
-    for (std::string_view key : keys) rows.push_back({nullptr, nullptr, key_values(batch, key)});
+    for (std::string_view key : keys) rows.push_back({nullptr, nullptr, key_values(batch, plan_, key)});
   }
   std::string sql = "SELECT b.o, " + std::string(has_xmin_ ? "t.xmin" : "'0'::pg_catalog.xid") + ", " +
                     list(read_, "t.") + " FROM portage_batch b JOIN " + target_.quoted_name() + " t ON " +

@@ -29,8 +29,6 @@ struct Update {
 class Writer {
  public:
   virtual ~Writer() = default;
-  /// "sql" or "fast", and why: shown in plan and report.
-  virtual std::string_view name() const = 0;
   /// The rows that the items' match columns find; result[i] belongs to items[i].
   virtual std::vector<Row> find_by_match(Batch&, const std::vector<Item*>&) = 0;
   /// The rows with these keys; with `lock`, locked until the end of the transaction and read after that.
@@ -49,7 +47,10 @@ class Writer {
   virtual void reread(Batch&, const std::vector<Item*>& inserts, const std::vector<Update*>& updates) = 0;
 };
 
-/// The writer for any target. `hash_columns`: attnums that row_hash covers.
+/// The writer that suits the target and the current user (writer_choice.hpp). `hash_columns`: attnums that
+/// row_hash covers.
+std::unique_ptr<Writer> make_writer(Plan&, const std::vector<int>& hash_columns);
+/// The writer for any target.
 std::unique_ptr<Writer> make_sql_writer(Plan&, const std::vector<int>& hash_columns);
 
 }  // namespace portage::load

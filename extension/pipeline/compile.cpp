@@ -308,7 +308,12 @@ class Compiler {
 
   void compile_defaults() {
     for (const TargetColumn& column : target_.columns) {
+      auto is_in = [&](const std::vector<int>& attnums) {
+        return std::find(attnums.begin(), attnums.end(), column.attnum) != attnums.end();
+      };
+      bool is_early = is_in(body_.early);
       if (column.dropped || column.generated || !column.has_default || is_mapped(column.attnum)) continue;
+      if (!is_early && !is_in(body_.key)) continue;  // these are the writer's affair
       Oid table = target_.oid;
       int attnum = column.attnum;
       Node* tree = guarded([=] {
@@ -319,12 +324,7 @@ class Compiler {
       });
       if (!tree) continue;
       ColumnDefault compiled{attnum, column.name.c_str(), compile_tree(tree)};
-      bool is_early = std::find(body_.early.begin(), body_.early.end(), attnum) != body_.early.end();
-      bool is_key = std::find(body_.key.begin(), body_.key.end(), attnum) != body_.key.end();
-      (is_early ? body_.early_defaults
-       : is_key ? body_.key_defaults
-                : body_.other_defaults)
-          .push_back(compiled);
+      (is_early ? body_.early_defaults : body_.key_defaults).push_back(compiled);
     }
   }
 

@@ -98,8 +98,6 @@ class Plan {
   /// Evaluates the defaults of the key's columns that are neither mapped nor early, into the items' values.
   /// An item whose default cannot be computed becomes invalid.
   void draw_key_defaults(Batch&, Item** items, size_t count);
-  /// The same for all other columns that are not mapped (not early, not of the key, not generated).
-  void draw_defaults(Batch&, Item** items, size_t count);
 
   /// Gives the items the values of their fields, and judges them again as prepare() did. An item whose values
   /// cannot be brought together, or are not valid then, becomes invalid; the others stay pending. What came

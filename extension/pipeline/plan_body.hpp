@@ -94,7 +94,7 @@ struct Plan::Body {
   Expression newer;                             // "newest_by": whether the item is newer than the row
   std::vector<int> merge_existing, merge_base;  // attnums that these read of the row, and of the base
   TupleTableSlot* merge_slot = nullptr;         // incoming, existing and base, one behind the other
-  std::vector<ColumnDefault> early_defaults, key_defaults, other_defaults;
+  std::vector<ColumnDefault> early_defaults, key_defaults;
   RowHasher source_hasher;
   std::vector<FmgrInfo> key_output;  // by key column
 

@@ -286,15 +286,13 @@ void Plan::judge_again(Batch& batch, std::vector<Item*>& items) {
   preparation.judge_table();
 }
 
-namespace {
-
-void draw(Plan::Body& body, Batch& batch, Item** items, size_t count,
-          const std::vector<ColumnDefault>& defaults) {
+void Plan::draw_key_defaults(Batch& batch, Item** items, size_t count) {
+  const std::vector<ColumnDefault>& defaults = body_->key_defaults;
   if (defaults.empty() || count == 0) return;
   bridge::Settings settings;
-  body.pin_settings(settings, false);
+  body_->pin_settings(settings, false);
   Work work{};
-  work.body = &body;
+  work.body = body_.get();
   work.memory = batch.memory.get();
   work.count = count;
   work.items = items;
@@ -306,16 +304,6 @@ void draw(Plan::Body& body, Batch& batch, Item** items, size_t count,
         batch.reject(*work.items[work.item], Outcome::invalid, "default",
                      tagged(error, work.defaults[work.step].name));
       });
-}
-
-}  // namespace
-
-void Plan::draw_key_defaults(Batch& batch, Item** items, size_t count) {
-  draw(*body_, batch, items, count, body_->key_defaults);
-}
-
-void Plan::draw_defaults(Batch& batch, Item** items, size_t count) {
-  draw(*body_, batch, items, count, body_->other_defaults);
 }
 
 }  // namespace portage

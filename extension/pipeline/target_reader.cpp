@@ -183,6 +183,8 @@ void read_checks(Target& target) {
   }
 }
 
+}  // namespace
+
 TargetTriggers triggers_of(Relation relation) {
   TargetTriggers triggers{};
   TriggerDesc* all = relation->trigdesc;
@@ -218,8 +220,6 @@ bool has_write_rules(Relation relation) {
     if (rules->rules[i]->event != CMD_SELECT) return true;
   return false;
 }
-
-}  // namespace
 
 Target read_target(Oid table) {
   OpenRelation open(table);

@@ -8,6 +8,10 @@ namespace portage {
 /// Everything but the choice of a key. Throws 42P01 when there is no such relation.
 Target read_target(Oid table);
 
+/// What fires, and what rewrites what is written, on an open relation. Never raise.
+TargetTriggers triggers_of(Relation);
+bool has_write_rules(Relation);
+
 /// A quick comparison with the relation cache. False may be a false alarm; true is certain.
 bool still_same(const Target& target);
 

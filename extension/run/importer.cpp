@@ -49,7 +49,7 @@ Importer::Importer(Job& job, Teller& teller)
     : job_(job),
       teller_(teller),
       patience_(job.ownership, job.options.retry_attempts),
-      writer_(load::make_sql_writer(*job.plan, job.plan->target().attnums(job.policy.hash_columns))),
+      writer_(load::make_writer(*job.plan, job.plan->target().attnums(job.policy.hash_columns))),
       loader_(std::make_unique<load::Loader>(*job.plan, *writer_, job.policy)),
       parts_(ledger::parts_of(job.run.id)),
       counts_(ledger::sum_batches(job.run.id)),

@@ -6,6 +6,7 @@
 #include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
+#include "load/writer_choice.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/batch_reader.hpp"
@@ -193,11 +194,8 @@ std::string plan_of(const ledger::Run& run) {
       breakdown.push_back(entry);
     }
     const Target& target = compiled.target();
-    std::string why = target.relkind != RELKIND_RELATION ? "the target is not an ordinary table"
-                      : row_security_active(target, worker->role())
-                          ? "row level security applies to this role"
-                          : "set-based SQL serves every kind of target";
-    plan["writer"] = {{"name", "sql"}, {"reason", why}};
+    load::WriterChoice writer = load::choose_writer(target);
+    plan["writer"] = {{"name", writer.name}, {"reason", writer.reason}};
     if (worker->options().workers > 1) {
       std::string reason = worker->one_worker_reason();
       plan["workers"] = {{"number", reason.empty() ? worker->options().workers : 1}, {"reason", reason}};

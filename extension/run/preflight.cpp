@@ -3,6 +3,7 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/spi.hpp"
+#include "load/row_reader.hpp"
 
 extern "C" {
 #include "access/xlog.h"
@@ -39,15 +40,6 @@ std::string lacking(const Target& target, const std::vector<int>& attnums, AclMo
 std::string current_role() {
   char* name = guarded([] { return GetUserNameFromId(GetUserId(), false); });
   return bridge::quoted(name);
-}
-
-std::vector<int> written_columns(const Plan& plan) {
-  std::set<int> written(plan.mapped().begin(), plan.mapped().end());
-  written.insert(plan.early().begin(), plan.early().end());
-  for (int attnum : plan.key())
-    if (plan.target().column(attnum).has_default && !plan.target().column(attnum).generated)
-      written.insert(attnum);
-  return {written.begin(), written.end()};
 }
 
 std::vector<int> settable_columns(const Plan& plan) {
@@ -90,7 +82,7 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites, bool 
   read.insert(plan.key().begin(), plan.key().end());
   read.insert(plan.match().begin(), plan.match().end());
   read.insert(plan.merge_reads().begin(), plan.merge_reads().end());
-  need("INSERT", ACL_INSERT, written_columns(plan));
+  need("INSERT", ACL_INSERT, load::inserted_columns(plan));
   need("SELECT", ACL_SELECT, {read.begin(), read.end()});
   if (overwrites) need("UPDATE", ACL_UPDATE, settable_columns(plan));
   if (deletes && plan.definition().missing.fate == MissingItems::Fate::remove) {

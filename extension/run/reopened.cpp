@@ -52,7 +52,7 @@ void Reopened::begin(bool overwrites) {
   bridge::AsUser as(role_);
   refuse(missing_privileges(*plan_, overwrites));
   policy_.may_update = may_update(*plan_);
-  writer_ = load::make_sql_writer(*plan_, plan_->target().attnums(policy_.hash_columns));
+  writer_ = load::make_writer(*plan_, plan_->target().attnums(policy_.hash_columns));
   loader_ = std::make_unique<load::Loader>(*plan_, *writer_, policy_);
   int64_t unchanged_items = ledger::sum_batches(run_.id).unchanged;
   if (unchanged_items > 0) loader_->recall(unchanged_items);

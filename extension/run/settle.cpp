@@ -33,7 +33,7 @@ Settle::Settle(const ledger::Run& run, const Options& options, Plan& plan, Oid r
   ledger::Counts counts = ledger::sum_batches(run.id);
   if (counts.unchanged + counts.skipped + counts.conflicted == 0) hidden_.emplace();  // all saw each other
   bridge::AsUser as(role_);
-  writer_ = load::make_sql_writer(plan_, plan_.target().attnums(policy_.hash_columns));
+  writer_ = load::make_writer(plan_, plan_.target().attnums(policy_.hash_columns));
   loader_ = std::make_unique<load::Loader>(plan_, *writer_, policy_);
   if (counts.unchanged > 0) loader_->recall(counts.unchanged);
 }

@@ -24,7 +24,7 @@ Unpark::Unpark(const ledger::Run& run, const Options& options, Plan& plan, Oid r
       give_up_(give_up),
       reader_(run.id, plan, static_cast<size_t>(options.max_item_bytes), role) {
   bridge::AsUser as(role_);
-  writer_ = load::make_sql_writer(plan_, plan_.target().attnums(policy_.hash_columns));
+  writer_ = load::make_writer(plan_, plan_.target().attnums(policy_.hash_columns));
   loader_ = std::make_unique<load::Loader>(plan_, *writer_, policy_);
   int64_t unchanged_items = ledger::sum_batches(run_.id).unchanged;
   if (unchanged_items > 0) loader_->recall(unchanged_items);

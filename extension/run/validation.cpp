@@ -17,7 +17,7 @@ Validation::Validation(const ledger::Run& run, const Options& options, Plan& pla
   policy.purpose = load::Purpose::validate;
   policy.session = session;
   bridge::AsUser as(role);
-  writer_ = load::make_sql_writer(plan, plan.target().attnums(policy.hash_columns));
+  writer_ = load::make_writer(plan, plan.target().attnums(policy.hash_columns));
   loader_ = std::make_unique<load::Loader>(plan, *writer_, std::move(policy));
 }
 

@@ -6,6 +6,7 @@
 #include "bridge/subxact.hpp"
 #include "ledger/predictions.hpp"
 #include "ledger/retention.hpp"
+#include "load/writer_choice.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/background.hpp"
@@ -81,9 +82,11 @@ void Worker::begin() {
                 format("run %lld cannot go on: it was cleaned up", static_cast<long long>(run.id)))
         .hint("Open a new run: what is migrated is known.");
   std::vector<std::string> columns;
+  load::WriterChoice writer;
   {
     bridge::AsUser as(job_.role);
     columns = readable_columns(job_.plan->target());
+    writer = load::choose_writer(job_.plan->target());
     if (!run.sealed) check_data_versions();
     if (!run.sealed) seal_parts();
     job_.policy.may_update = may_update(*job_.plan);
@@ -107,7 +110,7 @@ void Worker::begin() {
                       verifying ? "{\"step\": \"verifying\"}" : "{}");
   // An operator may have been faster.
   if (!(verifying ? ledger::own_run(run.id, run.status, next)
-                  : ledger::take_run(run.id, run.status, columns)))
+                  : ledger::take_run(run.id, run.status, columns, writer.name, writer.reason)))
     refuse_transition(run.id, ledger::find_run(run.id)->status, next);
   run.status = next;
   job_.policy.hash_columns = ledger::hash_columns_of(run.id);

@@ -65,7 +65,7 @@ Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool casca
   for (const std::string& name : run.hash_columns)
     if (const TargetColumn* column = plan_->target().column(name)) hashed.push_back(column->attnum);
   std::sort(hashed.begin(), hashed.end());
-  writer_ = load::make_sql_writer(*plan_, hashed);
+  writer_ = load::make_writer(*plan_, hashed);
   target_ = std::make_unique<TargetUndo>(*plan_, *writer_, hashed);
   dependants_ = std::make_unique<DependantFinder>(*plan_, role_, run.role_name);
 }

@@ -77,7 +77,7 @@ Verification::Verification(const ledger::Run& run, Oid role, Depth depth)
   bridge::AsUser as(role_);
   plan_ = Plan::compile(pipeline);
   hashed_ = plan_->target().attnums(run.hash_columns);
-  writer_ = load::make_sql_writer(*plan_, hashed_);
+  writer_ = load::make_writer(*plan_, hashed_);
   space_ = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
 }
 

@@ -1,0 +1,200 @@
+// The writer for ordinary tables: looks rows up by one index scan a batch, and inserts them as COPY does,
+// past parser, planner and executor. What it takes from these it does itself: rights, read-only transactions,
+// the choice of the table. Updates, locks and look-ups of parents are left to SQL.
+#include "load/fast_writer.hpp"
+
+#include "bridge/spi.hpp"
+#include "load/heap_insert.hpp"
+#include "load/key_lookup.hpp"
+#include "load/row_reader.hpp"
+#include "load/writer_choice.hpp"
+
+namespace portage::load {
+namespace {
+
+using bridge::guarded;
+
+/// What opening the target needs to know. Plain.
+struct Opening {
+  Oid table;
+  bool has_exclusion;
+  int natts;
+  const int *inserted, *read;  ///< attnums, for the rights
+  int inserted_count, read_count;
+};
+
+/// The open relation, after everything that SQL checks (whether it can be written to at all is in
+/// obstacle_raw: it is a table); nullptr if it is not for the fast writer any more.
+Relation open_raw(const Opening* o, bool writes) {
+  Relation relation = table_open(o->table, writes ? RowExclusiveLock : AccessShareLock);
+  if (obstacle_raw(relation, o->has_exclusion, o->natts)) {
+    table_close(relation, NoLock);
+    return nullptr;
+  }
+  if (bridge::schema_usage_missing(RelationGetNamespace(relation), GetUserId()))
+    aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(RelationGetNamespace(relation)));
+  bridge::check_rights(bridge::range_table_of(relation, writes ? RowExclusiveLock : AccessShareLock,
+                                              writes ? ACL_INSERT : ACL_NO_RIGHTS, o->inserted,
+                                              writes ? o->inserted_count : 0, o->read, o->read_count));
+  if (writes) {
+    if (!RelationUsesLocalBuffers(relation)) PreventCommandIfReadOnly("INSERT");
+    PreventCommandIfParallelMode("INSERT");
+  }
+  return relation;
+}
+
+class FastWriter final : public Writer {
+ public:
+  FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::unique_ptr<Writer> sql);
+
+  std::vector<Row> find_by_match(Batch&, const std::vector<Item*>&) override;
+  std::vector<Row> find_by_key(Batch&, const std::vector<std::string_view>& keys, bool lock) override;
+  void insert(Batch&, const std::vector<Item*>&) override;
+  void update(Batch& batch, std::vector<Update*>& updates) override { sql_->update(batch, updates); }
+  std::vector<size_t> without_parent(Batch& batch, const ForeignKey& key,
+                                     const std::vector<Item*>& items) override {
+    return sql_->without_parent(batch, key, items);
+  }
+  void check_deferred() override { sql_->check_deferred(); }
+  void reread(Batch& batch, const std::vector<Item*>& inserts, const std::vector<Update*>& updates) override {
+    sql_->reread(batch, inserts, updates);
+  }
+
+ private:
+  bool find(Batch&, const KeyLookup&, const std::vector<Sought>&, std::vector<Row>& found) const;
+
+  Plan& plan_;
+  std::unique_ptr<Writer> sql_;
+  bridge::Memory memory_;
+  RowReader rows_;
+  std::vector<int> inserted_;
+  std::optional<KeyLookup> by_match_, by_key_;
+  Opening opening_{};
+  HeapInsert* insert_ = nullptr;
+};
+
+FastWriter::FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::unique_ptr<Writer> sql)
+    : plan_(plan),
+      sql_(std::move(sql)),
+      memory_("portage fast writer", PortalContext ? PortalContext : CurrentMemoryContext),
+      rows_(plan, hash_columns, memory_.get()),
+      inserted_(inserted_columns(plan)) {
+  const Target& target = plan.target();
+  if (!plan.match().empty()) by_match_ = KeyLookup::make(target, plan.match());
+  by_key_ = KeyLookup::make(target, plan.key());
+  const std::vector<int>& read = rows_.columns();
+  opening_.table = target.oid;
+  opening_.has_exclusion = target.has_exclusion;
+  opening_.natts = target.natts;
+  opening_.inserted = inserted_.data();
+  opening_.inserted_count = static_cast<int>(inserted_.size());
+  opening_.read = read.data();
+  opening_.read_count = static_cast<int>(read.size());
+  MemoryContext memory = memory_.get();
+  TupleDesc shape = target.shape;
+  insert_ = guarded([=] {
+    auto* insert = static_cast<HeapInsert*>(MemoryContextAllocZero(memory, sizeof(HeapInsert)));
+    MemoryContext previous = MemoryContextSwitchTo(memory);
+    insert->shape = CreateTupleDescCopy(shape);
+    MemoryContextSwitchTo(previous);
+    return insert;
+  });
+  insert_->given = opening_.inserted;
+  insert_->given_count = opening_.inserted_count;
+  insert_->read = opening_.read;
+  insert_->read_count = opening_.read_count;
+  insert_->hasher = rows_.row_hasher();
+  insert_->slot_memory = memory;
+}
+
+/// False if SQL has to look.
+bool FastWriter::find(Batch& batch, const KeyLookup& lookup, const std::vector<Sought>& sought,
+                      std::vector<Row>& found) const {
+  bridge::Memory scratch("portage fast look-up");
+  bridge::InMemory in(scratch.get());
+  const Opening* opening = &opening_;
+  Relation relation = guarded([=] {
+    CommandCounterIncrement();  // as a statement would
+    return open_raw(opening, false);
+  });
+  if (!relation) return false;
+  bridge::PlainText plain;
+  bool done = lookup.find(relation, sought,
+                          [&](size_t i, TupleTableSlot* slot) { found[i] = rows_.read(batch, slot); });
+  guarded([=] { table_close(relation, NoLock); });
+  return done;
+}
+
+std::vector<Row> FastWriter::find_by_match(Batch& batch, const std::vector<Item*>& items) {
+  std::vector<Row> found(items.size());
+  if (items.empty() || plan_.match().empty()) return found;
+  std::vector<Sought> sought;
+  for (const Item* item : items) sought.push_back({item->values, item->nulls});
+  if (by_match_ && find(batch, *by_match_, sought, found)) return found;
+  return sql_->find_by_match(batch, items);
+}
+
+std::vector<Row> FastWriter::find_by_key(Batch& batch, const std::vector<std::string_view>& keys, bool lock) {
+  std::vector<Row> found(keys.size());
+  if (keys.empty()) return found;
+  if (lock || !by_key_) return sql_->find_by_key(batch, keys, lock);
+  std::vector<Sought> sought;
+  size_t natts = static_cast<size_t>(plan_.target().natts);
+  auto* nulls = batch.arena.make_array<bool>(natts);
+  memset(nulls, false, natts);
+  {
+    bridge::PlainText plain;
+    for (std::string_view key : keys) {
+      const Datum* parts = key_values(batch, plan_, key);
+      auto* values = batch.arena.make_array<Datum>(natts);
+      for (size_t k = 0; k < plan_.key().size(); k++) values[plan_.key()[k] - 1] = parts[k];
+      sought.push_back({values, nulls});
+    }
+  }
+  if (find(batch, *by_key_, sought, found)) return found;
+  return sql_->find_by_key(batch, keys, lock);
+}
+
+void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
+  if (items.empty()) return;
+  size_t natts = static_cast<size_t>(plan_.target().natts);
+  {
+    bridge::Memory scratch("portage fast insert");
+    bridge::InMemory in(scratch.get());
+    const Opening* opening = &opening_;
+    Relation relation = guarded([=] { return open_raw(opening, true); });
+    if (!relation) {
+      sql_->insert(batch, items);
+      return;
+    }
+    HeapInsert* insert = insert_;
+    MemoryContext batch_memory = batch.memory.get();
+    int count = static_cast<int>(items.size());
+    guarded(begin_insert_raw, insert, relation, batch_memory, count);
+    auto* stored = batch.arena.make_array<Datum>(natts * items.size());
+    auto* stored_nulls = batch.arena.make_array<bool>(natts * items.size());
+    Item* const* all = items.data();
+    guarded([=] {
+      for (int i = 0; i < count; i++) {
+        size_t first = natts * static_cast<size_t>(i);
+        all[i]->stored = stored + first;
+        all[i]->stored_nulls = stored_nulls + first;
+        insert_raw(insert, all[i], stored + first, stored_nulls + first);
+      }
+      end_insert_raw(insert);
+      table_close(relation, NoLock);
+    });
+  }
+  bridge::PlainText plain;
+  for (Item* item : items)
+    item->target_key = batch.arena.copy(plan_.key_text(item->stored, item->stored_nulls));
+}
+
+}  // namespace
+
+std::unique_ptr<Writer> make_fast_writer(Plan& plan, const std::vector<int>& hash_columns,
+                                         std::unique_ptr<Writer> sql) {
+  return std::make_unique<FastWriter>(plan, hash_columns, std::move(sql));
+}
+
+}  // namespace portage::load
