@@ -8,7 +8,6 @@
 extern "C" {
 #include "access/stratnum.h"
 #include "catalog/pg_opfamily.h"
-#include "commands/explain.h"
 #include "foreign/fdwapi.h"
 #include "nodes/pathnodes.h"
 #include "optimizer/cost.h"
