@@ -16,8 +16,7 @@ using bridge::guarded;
 using bridge::param;
 using bridge::text_datum;
 
-/// One scan for all the ids of a batch, in the order of the index: it goes forward where the next id is near,
-/// as it is where an input comes again, and is set anew (index_rescan) where it is not.
+/// One scan for all the ids of a batch, set anew (index_rescan) for each, in the order of the index.
 struct Probe {
   Relation table, index;
   IndexScanDesc scan;
@@ -46,7 +45,7 @@ void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
   p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 3);
   ScanKeyInit(&p->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(pipeline_id));
   ScanKeyInit(&p->keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, scope);
-  ScanKeyInit(&p->keys[2], 3, BTGreaterEqualStrategyNumber, F_TEXT_GE, 0);
+  ScanKeyInit(&p->keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, 0);
   p->keys[1].sk_collation = p->keys[2].sk_collation = C_COLLATION_OID;
 }
 
@@ -73,35 +72,14 @@ ProbeHit hit_of_raw(TupleTableSlot* slot) {
   return hit;
 }
 
-ProbeHit next_hit_raw(Probe* p) {
+/// The mapping with this id. By equality: a scan from the id on would read its page to the end each time.
+ProbeHit probe_raw(Probe* p, Datum legacy_id) {
+  p->keys[2].sk_argument = legacy_id;
+  index_rescan(p->scan, p->keys, 3, nullptr, 0);
   if (index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit_of_raw(p->slot);
   ProbeHit none;
   memset(&none, 0, sizeof none);
   return none;
-}
-
-/// The first mapping with this id or a greater one.
-ProbeHit probe_raw(Probe* p, Datum legacy_id) {
-  p->keys[2].sk_argument = legacy_id;
-  index_rescan(p->scan, p->keys, 3, nullptr, 0);
-  return next_hit_raw(p);
-}
-
-/// Goes on to an id that comes after the hit: by at most so many steps, else anew.
-ProbeHit forward_raw(Probe* p, ProbeHit hit, const char* id, int size, int* steps) {
-  auto before = [&] {
-    if (!hit.found) return false;
-    int order = memcmp(hit.id, id, static_cast<size_t>(Min(hit.id_size, size)));
-    return order < 0 || (order == 0 && hit.id_size < size);
-  };
-  int left = *steps;
-  while (before() && left-- > 0) hit = next_hit_raw(p);
-  if (!before()) {
-    *steps = Min(*steps * 2, 64);
-    return hit;
-  }
-  *steps = Max(*steps / 2, 1);
-  return probe_raw(p, PointerGetDatum(cstring_to_text_with_len(id, size)));
 }
 
 /// The mappings that stand in the table behind a place: the next few are at hand.
@@ -220,20 +198,11 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   for (size_t i = 0; i < legacy_ids.size(); i++)
     if (legacy_ids[i].data() != nullptr && !found[i].found) order.push_back(i);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
-  int probes = 0, steps = 4;
-  int* budget = &steps;
-  ProbeHit hit;
-  memset(&hit, 0, sizeof hit);
+  int probes = 0;
   for (size_t i : order) {
     if ((probes++ & 255) == 0) bridge::check_interrupts();
-    const char* id = legacy_ids[i].data();
-    int size = static_cast<int>(legacy_ids[i].size());
-    if (probes == 1)
-      hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
-    else if (hit.found)  // else no id is as great as the one before
-      hit = guarded([=] { return forward_raw(p, hit, id, size, budget); });
-    if (!hit.found || legacy_ids[i] != std::string_view(hit.id, static_cast<size_t>(hit.id_size))) continue;
-    take(i, hit);
+    ProbeHit hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
+    if (hit.found) take(i, hit);
   }
   guarded(close_probe_raw, p);
   if (trail)

@@ -1,6 +1,7 @@
 // See key_lookup.hpp. Where the index's order is that of its columns, keys are looked for in this order, as
 // "the first row that is not before it": the scan goes forward while the next key is near, is set anew where
 // it is far, and what lies behind the last row costs nothing. So an input in the order of the index is cheap.
+// Such a scan reads each page to its end; where keys are far apart, a second one looks for each alone.
 #include "load/key_lookup.hpp"
 
 #include "load/batch_relation.hpp"
@@ -27,8 +28,10 @@ struct Probe {
   Oid collations[INDEX_MAX_KEYS];
   bool ordered, started, ended;
   int steps;            // how far to go before the scan is set anew
+  int far, alone;       // keys that were far from the one before; how many are looked for alone
+  IndexScanDesc exact;  // for these
   ScanKeyData keys[2];  // ordered: not before, not behind; their members, if there are several columns
-  ScanKeyData from[INDEX_MAX_KEYS], to[INDEX_MAX_KEYS];  // else all of `from`
+  ScanKeyData from[INDEX_MAX_KEYS], to[INDEX_MAX_KEYS], equal[INDEX_MAX_KEYS];
   const Sought* sought;
 };
 
@@ -115,15 +118,15 @@ bool open_raw(Probe* p, Oid index) {
   if (p->ordered) {
     set_bound_raw(p, &p->keys[0], p->from, BTGreaterEqualStrategyNumber);
     set_bound_raw(p, &p->keys[1], p->to, BTLessEqualStrategyNumber);
-  } else {
-    for (int c = 0; c < p->columns; c++) set_key_raw(p, &p->from[c], c, BTEqualStrategyNumber, false);
+    p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 2);
   }
-  p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), p->ordered ? 2 : p->columns);
+  for (int c = 0; c < p->columns; c++) set_key_raw(p, &p->equal[c], c, BTEqualStrategyNumber, false);
   return true;
 }
 
 void close_raw(Probe* p) {
-  index_endscan(p->scan);
+  if (p->scan) index_endscan(p->scan);
+  if (p->exact) index_endscan(p->exact);
   ExecDropSingleTupleTableSlot(p->slot);
   PopActiveSnapshot();
   index_close(p->index, NoLock);
@@ -136,18 +139,27 @@ bool next_raw(Probe* p) {
 
 bool begin_at_raw(Probe* p, const Sought* key) {
   set_arguments_raw(p, &p->keys[0], p->from, key);
-  if (p->ordered)
-    index_rescan(p->scan, p->keys, 2, nullptr, 0);
-  else
-    index_rescan(p->scan, p->from, p->columns, nullptr, 0);
+  index_rescan(p->scan, p->keys, 2, nullptr, 0);
   p->started = true;
   return next_raw(p);
+}
+
+bool find_alone_raw(Probe* p, const Sought* key) {
+  if (!p->exact) p->exact = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), p->columns);
+  for (int c = 0; c < p->columns; c++) p->equal[c].sk_argument = key->values[p->attnums[c] - 1];
+  index_rescan(p->exact, p->equal, p->columns, nullptr, 0);
+  return index_getnext_slot(p->exact, ForwardScanDirection, p->slot);
 }
 
 /// Whether there is a row with this key; it is in the slot then. Keys come in the order of the index, if that
 /// counts.
 bool seek_raw(Probe* p, const Sought* key) {
-  if (!p->ordered) return begin_at_raw(p, key);
+  if (!p->ordered) return find_alone_raw(p, key);
+  if (p->alone > 0) {
+    p->alone--;
+    p->started = false;  // the slot is the other scan's
+    return find_alone_raw(p, key);
+  }
   if (!p->started) return begin_at_raw(p, key) && compare_row_raw(p, key) == 0;
   if (p->ended) return false;  // there is no row between the key before this one and the last
   int order = compare_row_raw(p, key);
@@ -158,9 +170,14 @@ bool seek_raw(Probe* p, const Sought* key) {
   }
   if (order >= 0) {
     p->steps = Min(p->steps * 2, 64);
+    p->far = 0;
     return order == 0;
   }
   p->steps = Max(p->steps / 2, 1);
+  if (++p->far >= 3) {
+    p->alone = 200;  // then it is tried again whether they have come closer
+    p->far = 2;
+  }
   return begin_at_raw(p, key) && compare_row_raw(p, key) == 0;
 }
 
