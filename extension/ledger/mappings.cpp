@@ -16,12 +16,16 @@ using bridge::guarded;
 using bridge::param;
 using bridge::text_datum;
 
-/// One scan for all the ids of a batch, set anew (index_rescan) for each, in the order of the index.
+/// Scans for the ids of a batch, in the order of the index. `scan` goes from an id on: what lies between two
+/// mappings is known to be absent, and the next one is near where an input comes again. It reads each page to
+/// its end, so that ids that are far from each other are looked for alone (`exact`).
 struct Probe {
   Relation table, index;
-  IndexScanDesc scan;
+  IndexScanDesc scan, exact;
   TupleTableSlot* slot;
-  ScanKeyData keys[3];
+  ScanKeyData keys[3], exact_keys[3];
+  int steps;       // how far to go before the scan is set anew
+  int far, alone;  // ids that were far from the one before; how many are looked for alone
 };
 
 struct ProbeHit {
@@ -45,8 +49,14 @@ void open_probe_raw(Probe* p, int64 pipeline_id, Datum scope) {
   p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 3);
   ScanKeyInit(&p->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(pipeline_id));
   ScanKeyInit(&p->keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, scope);
-  ScanKeyInit(&p->keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, 0);
+  ScanKeyInit(&p->keys[2], 3, BTGreaterEqualStrategyNumber, F_TEXT_GE, 0);
   p->keys[1].sk_collation = p->keys[2].sk_collation = C_COLLATION_OID;
+  memcpy(p->exact_keys, p->keys, sizeof p->keys);
+  ScanKeyInit(&p->exact_keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, 0);
+  p->exact_keys[2].sk_collation = C_COLLATION_OID;
+  p->exact = nullptr;
+  p->steps = 4;
+  p->far = p->alone = 0;
 }
 
 /// What a row of legacy_mappings says; texts stand on its page.
@@ -72,11 +82,47 @@ ProbeHit hit_of_raw(TupleTableSlot* slot) {
   return hit;
 }
 
-/// The mapping with this id. By equality: a scan from the id on would read its page to the end each time.
+ProbeHit next_hit_raw(Probe* p) {
+  if (index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit_of_raw(p->slot);
+  ProbeHit none;
+  memset(&none, 0, sizeof none);
+  return none;
+}
+
+/// The first mapping with this id or a greater one.
 ProbeHit probe_raw(Probe* p, Datum legacy_id) {
   p->keys[2].sk_argument = legacy_id;
   index_rescan(p->scan, p->keys, 3, nullptr, 0);
-  if (index_getnext_slot(p->scan, ForwardScanDirection, p->slot)) return hit_of_raw(p->slot);
+  return next_hit_raw(p);
+}
+
+/// Goes on to an id that comes after the hit: by at most so many steps, else anew.
+ProbeHit forward_raw(Probe* p, ProbeHit hit, const char* id, int size) {
+  auto before = [&] {
+    if (!hit.found) return false;
+    int order = memcmp(hit.id, id, static_cast<size_t>(Min(hit.id_size, size)));
+    return order < 0 || (order == 0 && hit.id_size < size);
+  };
+  int left = p->steps;
+  while (before() && left-- > 0) hit = next_hit_raw(p);
+  if (!before()) {
+    p->steps = Min(p->steps * 2, 64);
+    p->far = 0;
+    return hit;
+  }
+  p->steps = Max(p->steps / 2, 1);
+  if (++p->far >= 3) {
+    p->alone = 200;  // then it is tried again whether they have come closer
+    p->far = 2;
+  }
+  return probe_raw(p, PointerGetDatum(cstring_to_text_with_len(id, size)));
+}
+
+ProbeHit find_alone_raw(Probe* p, Datum legacy_id) {
+  if (!p->exact) p->exact = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 3);
+  p->exact_keys[2].sk_argument = legacy_id;
+  index_rescan(p->exact, p->exact_keys, 3, nullptr, 0);
+  if (index_getnext_slot(p->exact, ForwardScanDirection, p->slot)) return hit_of_raw(p->slot);
   ProbeHit none;
   memset(&none, 0, sizeof none);
   return none;
@@ -150,6 +196,7 @@ void follow_raw(Probe* p, ItemPointerData from, int64 pipeline_id, Datum scope, 
 
 void close_probe_raw(Probe* p) {
   index_endscan(p->scan);
+  if (p->exact) index_endscan(p->exact);
   ExecDropSingleTupleTableSlot(p->slot);
   PopActiveSnapshot();
   index_close(p->index, NoLock);
@@ -199,10 +246,26 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
     if (legacy_ids[i].data() != nullptr && !found[i].found) order.push_back(i);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return legacy_ids[a] < legacy_ids[b]; });
   int probes = 0;
+  bool begun = false;
+  ProbeHit hit;
+  memset(&hit, 0, sizeof hit);
   for (size_t i : order) {
     if ((probes++ & 255) == 0) bridge::check_interrupts();
-    ProbeHit hit = guarded(probe_raw, p, text_datum(legacy_ids[i]));
-    if (hit.found) take(i, hit);
+    const char* id = legacy_ids[i].data();
+    int size = static_cast<int>(legacy_ids[i].size());
+    if (begun && !hit.found) break;  // no id is as great as the one before
+    if (p->alone > 0) {
+      p->alone--;
+      ProbeHit one = guarded(find_alone_raw, p, text_datum(legacy_ids[i]));
+      if (one.found) take(i, one);
+      begun = false;  // the slot is the other scan's
+      continue;
+    }
+    hit = begun ? guarded([=] { return forward_raw(p, hit, id, size); })
+                : guarded(probe_raw, p, text_datum(legacy_ids[i]));
+    begun = true;
+    if (!hit.found || legacy_ids[i] != std::string_view(hit.id, static_cast<size_t>(hit.id_size))) continue;
+    take(i, hit);
   }
   guarded(close_probe_raw, p);
   if (trail)
