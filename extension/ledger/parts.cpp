@@ -1,25 +1,14 @@
 // See parts.hpp.
 #include "ledger/parts.hpp"
 
+#include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
 
 namespace portage::ledger {
-namespace {
 
 using bridge::param;
 using bridge::Result;
 using bridge::Statement;
-
-std::vector<std::string> names_of(const std::string& json) {
-  std::vector<std::string> names;
-  if (json.empty()) return names;
-  static const Statement elements("SELECT value FROM pg_catalog.json_array_elements_text($1::json)");
-  Result rows = elements.run(json);
-  for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
-  return names;
-}
-
-}  // namespace
 
 int32_t insert_part(int64_t run_id, const Part& part) {
   AsLedger as;
@@ -43,7 +32,7 @@ int32_t insert_part(int64_t run_id, const Part& part) {
 std::vector<Part> parts_of(int64_t run_id) {
   AsLedger as;
   static const Statement select(
-      "SELECT part, kind, name, coalesce(path, ''), coalesce(query, ''), array_to_json(key_columns)::text, "
+      "SELECT part, kind, name, coalesce(path, ''), coalesce(query, ''), key_columns, "
       "last_key, "
       "coalesce(large_object, 0::oid), byte_length, data_version, device, inode, "
       "(extract(epoch FROM modified_at) * 1000000)::bigint, skipped, coalesce(search_path, ''), "
@@ -58,7 +47,7 @@ std::vector<Part> parts_of(int64_t run_id) {
     part.name = rows.text(i, 3);
     part.path = rows.text(i, 4);
     part.query = rows.text(i, 5);
-    part.key_columns = names_of(rows.text(i, 6));
+    part.key_columns = names_of(rows, i, 6);
     part.last_key = rows.maybe_text(i, 7);
     part.large_object = rows.oid(i, 8);
     if (!rows.is_null(i, 9)) part.byte_length = rows.bigint(i, 9);

@@ -1,6 +1,7 @@
 // See runs.hpp.
 #include "ledger/runs.hpp"
 
+#include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
 #include "settings.hpp"
 
@@ -21,7 +22,7 @@ std::string user_name(Oid role) {
 constexpr const char* run_columns =
     "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, "
     "r.role_name::text, "
-    "r.session_role::text, r.timezone, array_to_json(r.hash_columns)::text, r.owner_pid, "
+    "r.session_role::text, r.timezone, r.hash_columns, r.owner_pid, "
     "alive, alive AND r.owner_pid = pg_backend_pid(), "
     "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background, coalesce(r.workers, 0)";
 
@@ -36,16 +37,6 @@ constexpr const char* waiting_run =
     "r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END))) "
     "AND coalesce(r.launched_at <= clock_timestamp() - $1 * interval '1 ms', true) ";
 
-std::vector<std::string> parse_names(const std::string& json) {
-  // ["a", "b"] as written by array_to_json; names hold no control characters beyond what json escapes
-  std::vector<std::string> names;
-  if (json.empty()) return names;
-  static const Statement elements("SELECT value FROM pg_catalog.json_array_elements_text($1::json)");
-  Result rows = elements.run(json);
-  for (size_t i = 0; i < rows.size(); i++) names.push_back(rows.text(i, 1));
-  return names;
-}
-
 Run run_of(const Result& rows, size_t i) {
   Run run;
   run.id = rows.bigint(i, 1);
@@ -58,7 +49,7 @@ Run run_of(const Result& rows, size_t i) {
   run.role_name = rows.text(i, 8);
   run.session_role = rows.text(i, 9);
   run.timezone = rows.text(i, 10);
-  run.hash_columns = parse_names(rows.text(i, 11));
+  run.hash_columns = names_of(rows, i, 11);
   if (!rows.is_null(i, 12)) run.owner_pid = rows.integer(i, 12);
   run.owner_alive = rows.boolean(i, 13);
   run.owner_is_me = rows.boolean(i, 14);
@@ -342,10 +333,9 @@ uint64_t first_xid_of(int64_t id) {
 
 std::vector<std::string> hash_columns_of(int64_t id) {
   AsLedger as;
-  static const Statement select(
-      "SELECT array_to_json(hash_columns)::text FROM portage.migration_runs WHERE id = $1");
+  static const Statement select("SELECT hash_columns FROM portage.migration_runs WHERE id = $1");
   Result rows = select.run(id);
-  return rows.empty() ? std::vector<std::string>() : parse_names(rows.text(0, 1));
+  return rows.empty() ? std::vector<std::string>() : names_of(rows, 0, 1);
 }
 
 void want_worker(int64_t id) {

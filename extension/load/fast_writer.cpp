@@ -61,7 +61,7 @@ class FastWriter final : public Writer {
   }
 
  private:
-  bool find(Batch&, const KeyLookup&, const std::vector<Sought>&, std::vector<Row>& found) const;
+  bool find(Batch&, const KeyLookup&, const std::vector<bridge::Sought>&, std::vector<Row>& found) const;
 
   Plan& plan_;
   std::unique_ptr<Writer> sql_;
@@ -108,7 +108,7 @@ FastWriter::FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::un
 }
 
 /// False if SQL has to look.
-bool FastWriter::find(Batch& batch, const KeyLookup& lookup, const std::vector<Sought>& sought,
+bool FastWriter::find(Batch& batch, const KeyLookup& lookup, const std::vector<bridge::Sought>& sought,
                       std::vector<Row>& found) const {
   bridge::Memory scratch("portage fast look-up");
   bridge::InMemory in(scratch.get());
@@ -128,7 +128,7 @@ bool FastWriter::find(Batch& batch, const KeyLookup& lookup, const std::vector<S
 std::vector<Row> FastWriter::find_by_match(Batch& batch, const std::vector<Item*>& items) {
   std::vector<Row> found(items.size());
   if (items.empty() || plan_.match().empty()) return found;
-  std::vector<Sought> sought;
+  std::vector<bridge::Sought> sought;
   for (const Item* item : items) sought.push_back({item->values, item->nulls});
   if (by_match_ && find(batch, *by_match_, sought, found)) return found;
   return sql_->find_by_match(batch, items);
@@ -138,7 +138,7 @@ std::vector<Row> FastWriter::find_by_key(Batch& batch, const std::vector<std::st
   std::vector<Row> found(keys.size());
   if (keys.empty()) return found;
   if (lock || !by_key_) return sql_->find_by_key(batch, keys, lock);
-  std::vector<Sought> sought;
+  std::vector<bridge::Sought> sought;
   size_t natts = static_cast<size_t>(plan_.target().natts);
   auto* nulls = batch.arena.make_array<bool>(natts);
   memset(nulls, false, natts);

@@ -1,187 +1,11 @@
-// See key_lookup.hpp. Where the index's order is that of its columns, keys are looked for in this order, as
-// "the first row that is not before it": the scan goes forward while the next key is near, is set anew where
-// it is far, and what lies behind the last row costs nothing. So an input in the order of the index is cheap.
-// Such a scan reads each page to its end; where keys are far apart, a second one looks for each alone.
+// See key_lookup.hpp.
 #include "load/key_lookup.hpp"
 
 #include "load/batch_relation.hpp"
 
-extern "C" {
-#include "access/nbtree.h"
-#include "access/stratnum.h"
-#include "catalog/pg_am_d.h"
-}
-
 namespace portage::load {
-namespace {
 
 using bridge::guarded;
-
-/// One open scan. Plain, for raw code.
-struct Probe {
-  Relation table, index;
-  IndexScanDesc scan;
-  TupleTableSlot* slot;
-  int columns;
-  AttrNumber attnums[INDEX_MAX_KEYS];
-  FmgrInfo* order[INDEX_MAX_KEYS];  // comparison functions of the index
-  Oid collations[INDEX_MAX_KEYS];
-  bool ordered, started, ended;
-  int steps;            // how far to go before the scan is set anew
-  int far, alone;       // keys that were far from the one before; how many are looked for alone
-  IndexScanDesc exact;  // for these
-  ScanKeyData keys[2];  // ordered: not before, not behind; their members, if there are several columns
-  ScanKeyData from[INDEX_MAX_KEYS], to[INDEX_MAX_KEYS], equal[INDEX_MAX_KEYS];
-  const Sought* sought;
-};
-
-int compare_raw(const Probe* p, int column, Datum a, Datum b) {
-  return DatumGetInt32(FunctionCall2Coll(p->order[column], p->collations[column], a, b));
-}
-
-int compare_sought_raw(const void* a, const void* b, void* probe) {
-  auto* p = static_cast<Probe*>(probe);
-  const Sought &one = p->sought[*static_cast<const size_t*>(a)],
-               &other = p->sought[*static_cast<const size_t*>(b)];
-  for (int c = 0; c < p->columns; c++) {
-    int index = p->attnums[c] - 1;
-    if (int order = compare_raw(p, c, one.values[index], other.values[index])) return order;
-  }
-  return 0;
-}
-
-/// The row in the slot against a key.
-int compare_row_raw(const Probe* p, const Sought* key) {
-  for (int c = 0; c < p->columns; c++) {
-    bool null;
-    Datum value = slot_getattr(p->slot, p->attnums[c], &null);
-    if (null) return 1;
-    if (int order = compare_raw(p, c, value, key->values[p->attnums[c] - 1])) return order;
-  }
-  return 0;
-}
-
-void set_key_raw(const Probe* p, ScanKey key, int column, StrategyNumber strategy, bool member) {
-  Oid family = p->index->rd_opfamily[column], type = p->index->rd_opcintype[column];
-  RegProcedure function =
-      member ? get_opfamily_proc(family, type, type, BTORDER_PROC)
-             : get_opcode(get_opfamily_member(family, type, type, static_cast<int16>(strategy)));
-  ScanKeyEntryInitialize(key, member ? SK_ROW_MEMBER : 0, static_cast<AttrNumber>(column + 1), strategy,
-                         InvalidOid, p->collations[column], function, 0);
-}
-
-/// `(a, b, ...) >= (x, y, ...)`, or `a >= x` where there is one column.
-void set_bound_raw(Probe* p, ScanKey key, ScanKey members, StrategyNumber strategy) {
-  bool several = p->columns > 1;
-  for (int c = 0; c < p->columns; c++) set_key_raw(p, &members[c], c, strategy, several);
-  if (!several) {
-    *key = members[0];
-    return;
-  }
-  members[p->columns - 1].sk_flags |= SK_ROW_END;
-  memset(key, 0, sizeof *key);
-  key->sk_flags = SK_ROW_HEADER;
-  key->sk_attno = 1;
-  key->sk_strategy = strategy;
-  key->sk_argument = PointerGetDatum(members);
-}
-
-void set_arguments_raw(Probe* p, ScanKey key, ScanKey members, const Sought* sought) {
-  for (int c = 0; c < p->columns; c++) members[c].sk_argument = sought->values[p->attnums[c] - 1];
-  if (p->ordered && p->columns == 1) key->sk_argument = members[0].sk_argument;
-}
-
-/// False if the index cannot stand for the columns' own equality, or not yet be used under our snapshot.
-bool open_raw(Probe* p, Oid index) {
-  p->index = index_open(index, AccessShareLock);
-  Form_pg_index form = p->index->rd_index;
-  bool usable =
-      p->index->rd_rel->relam == BTREE_AM_OID && form->indisvalid && form->indnkeyatts == p->columns;
-  PushActiveSnapshot(GetTransactionSnapshot());
-  // As the planner has it: this index knows nothing of rows that older snapshots see.
-  if (form->indcheckxmin &&
-      !TransactionIdPrecedes(HeapTupleHeaderGetXmin(p->index->rd_indextuple->t_data), TransactionXmin))
-    usable = false;
-  for (int c = 0; usable && c < p->columns; c++) {
-    p->collations[c] = p->index->rd_indcollation[c];
-    p->order[c] = index_getprocinfo(p->index, static_cast<AttrNumber>(c + 1), BTORDER_PROC);
-    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(p->table), p->attnums[c] - 1);
-    usable = form->indkey.values[c] == p->attnums[c] && column->attcollation == p->collations[c];
-    if (p->index->rd_indoption[c] != 0) p->ordered = false;
-  }
-  if (!usable) {
-    PopActiveSnapshot();
-    index_close(p->index, NoLock);
-    return false;
-  }
-  p->slot = table_slot_create(p->table, nullptr);
-  if (p->ordered) {
-    set_bound_raw(p, &p->keys[0], p->from, BTGreaterEqualStrategyNumber);
-    set_bound_raw(p, &p->keys[1], p->to, BTLessEqualStrategyNumber);
-    p->scan = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), 2);
-  }
-  for (int c = 0; c < p->columns; c++) set_key_raw(p, &p->equal[c], c, BTEqualStrategyNumber, false);
-  return true;
-}
-
-void close_raw(Probe* p) {
-  if (p->scan) index_endscan(p->scan);
-  if (p->exact) index_endscan(p->exact);
-  ExecDropSingleTupleTableSlot(p->slot);
-  PopActiveSnapshot();
-  index_close(p->index, NoLock);
-}
-
-bool next_raw(Probe* p) {
-  p->ended = !index_getnext_slot(p->scan, ForwardScanDirection, p->slot);
-  return !p->ended;
-}
-
-bool begin_at_raw(Probe* p, const Sought* key) {
-  set_arguments_raw(p, &p->keys[0], p->from, key);
-  index_rescan(p->scan, p->keys, 2, nullptr, 0);
-  p->started = true;
-  return next_raw(p);
-}
-
-bool find_alone_raw(Probe* p, const Sought* key) {
-  if (!p->exact) p->exact = bridge::begin_index_scan(p->table, p->index, GetActiveSnapshot(), p->columns);
-  for (int c = 0; c < p->columns; c++) p->equal[c].sk_argument = key->values[p->attnums[c] - 1];
-  index_rescan(p->exact, p->equal, p->columns, nullptr, 0);
-  return index_getnext_slot(p->exact, ForwardScanDirection, p->slot);
-}
-
-/// Whether there is a row with this key; it is in the slot then. Keys come in the order of the index, if that
-/// counts.
-bool seek_raw(Probe* p, const Sought* key) {
-  if (!p->ordered) return find_alone_raw(p, key);
-  if (p->alone > 0) {
-    p->alone--;
-    p->started = false;  // the slot is the other scan's
-    return find_alone_raw(p, key);
-  }
-  if (!p->started) return begin_at_raw(p, key) && compare_row_raw(p, key) == 0;
-  if (p->ended) return false;  // there is no row between the key before this one and the last
-  int order = compare_row_raw(p, key);
-  if (order >= 0) return order == 0;
-  for (int left = p->steps; order < 0 && left > 0; left--) {
-    if (!next_raw(p)) return false;
-    order = compare_row_raw(p, key);
-  }
-  if (order >= 0) {
-    p->steps = Min(p->steps * 2, 64);
-    p->far = 0;
-    return order == 0;
-  }
-  p->steps = Max(p->steps / 2, 1);
-  if (++p->far >= 3) {
-    p->alone = 200;  // then it is tried again whether they have come closer
-    p->far = 2;
-  }
-  return begin_at_raw(p, key) && compare_row_raw(p, key) == 0;
-}
-
-}  // namespace
 
 std::optional<KeyLookup> KeyLookup::make(const Target& target, const std::vector<int>& columns) {
   std::set<int> wanted(columns.begin(), columns.end());
@@ -195,9 +19,7 @@ std::optional<KeyLookup> KeyLookup::make(const Target& target, const std::vector
     }
     if (!serves) continue;
     KeyLookup lookup;
-    lookup.index_ = index.oid;
-    lookup.attnums_ = index.attnums;
-    lookup.ordered_ = ordered;
+    lookup.index_ = {index.oid, index.attnums, ordered};
     for (int attnum : index.attnums) wanted.erase(attnum);
     for (int attnum : wanted) {
       const TargetColumn& column = target.column(attnum);
@@ -209,60 +31,33 @@ std::optional<KeyLookup> KeyLookup::make(const Target& target, const std::vector
   return std::nullopt;
 }
 
-bool KeyLookup::find(Relation table, const std::vector<Sought>& sought,
+bool KeyLookup::find(Relation table, const std::vector<bridge::Sought>& sought,
                      const std::function<void(size_t, TupleTableSlot*)>& found) const {
-  bridge::Memory memory("portage key lookup");
-  bridge::InMemory in(memory.get());
-  auto* p = guarded([] { return static_cast<Probe*>(palloc0(sizeof(Probe))); });
-  p->table = table;
-  p->columns = static_cast<int>(attnums_.size());
-  for (size_t c = 0; c < attnums_.size(); c++) p->attnums[c] = static_cast<AttrNumber>(attnums_[c]);
-  p->ordered = ordered_;
-  p->steps = 4;
-  p->sought = sought.data();
-  Oid index = index_;
-  if (!guarded(open_raw, p, index)) return false;
-  std::vector<size_t> order;  // without what has a null, which is equal to nothing
+  std::vector<size_t> positions;  // without what has a null, which is equal to nothing
   for (size_t i = 0; i < sought.size(); i++) {
     auto null = [&](int attnum) { return sought[i].nulls[attnum - 1]; };
-    if (std::none_of(attnums_.begin(), attnums_.end(), null) &&
+    if (std::none_of(index_.attnums.begin(), index_.attnums.end(), null) &&
         std::none_of(rest_.begin(), rest_.end(), [&](const Compared& c) { return null(c.attnum); }))
-      order.push_back(i);
+      positions.push_back(i);
   }
-  if (p->ordered && !order.empty()) {
-    size_t* first = order.data();
-    size_t count = order.size();
-    guarded([=] {
-      qsort_arg(first, count, sizeof(size_t), compare_sought_raw, p);
-      set_arguments_raw(p, &p->keys[1], p->to, &p->sought[first[count - 1]]);
-    });
-  }
-  auto* functions =
-      guarded([=, n = rest_.size()] { return static_cast<FmgrInfo*>(palloc0(sizeof(FmgrInfo) * (n + 1))); });
-  for (size_t r = 0; r < rest_.size(); r++) {
-    Oid function = rest_[r].function;
-    guarded([=] { fmgr_info(function, &functions[r]); });
-  }
+  if (rest_.empty()) return bridge::find_by_index(table, index_, sought, std::move(positions), found);
   const Compared* rest = rest_.data();
-  size_t rest_count = rest_.size(), looked = 0;
-  for (size_t i : order) {
-    if ((looked++ & 255) == 0) bridge::check_interrupts();
-    const Sought* key = &sought[i];
-    bool there = guarded([=] {
-      if (!seek_raw(p, key)) return false;
-      for (size_t r = 0; r < rest_count; r++) {
-        bool null;
-        Datum value = slot_getattr(p->slot, static_cast<AttrNumber>(rest[r].attnum), &null);
-        if (null || !DatumGetBool(FunctionCall2Coll(&functions[r], rest[r].collation, value,
-                                                    key->values[rest[r].attnum - 1])))
-          return false;
-      }
-      return true;
-    });
-    if (there) found(i, p->slot);
-  }
-  guarded(close_raw, p);
-  return true;
+  size_t rest_count = rest_.size();
+  return bridge::find_by_index(
+      table, index_, sought, std::move(positions), [&](size_t i, TupleTableSlot* slot) {
+        const Datum* wanted = sought[i].values;
+        bool same = guarded([=] {
+          for (size_t r = 0; r < rest_count; r++) {
+            bool null;
+            Datum value = slot_getattr(slot, static_cast<AttrNumber>(rest[r].attnum), &null);
+            if (null || !DatumGetBool(OidFunctionCall2Coll(rest[r].function, rest[r].collation, value,
+                                                           wanted[rest[r].attnum - 1])))
+              return false;
+          }
+          return true;
+        });
+        if (same) found(i, slot);
+      });
 }
 
 }  // namespace portage::load

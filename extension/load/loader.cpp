@@ -118,7 +118,7 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   undo_.clear();
   conflicts_.clear();
   suggestions_.clear();
-  subtransactions_ = 0;
+  halving_.begin();
   double start = bridge::now_ms();
   open.erase(std::remove_if(open.begin(), open.end(), [](Item* i) { return i->outcome != Outcome::pending; }),
              open.end());
@@ -133,9 +133,9 @@ size_t Loader::load_until(Batch& batch, size_t from, size_t end_position, std::v
   bool writes = policy_.purpose != Purpose::validate;
   if (!writes)
     for (Work& work : work_) work.item->outcome = work.is_update ? Outcome::updated : Outcome::inserted;
-  bool all = !writes || work_.empty() || settle(batch, 0, work_.size());
+  bool all = !writes || work_.empty() || settle(batch);
   timings_.target += bridge::now_ms() - looked_up;
-  const Item* end = !all ? work_[stopped_at_].item : cut_;
+  const Item* end = !all ? work_[halving_.stopped_at()].item : cut_;
   size_t settled = end ? static_cast<size_t>(end - batch.items.data()) : end_position;
   if (end) {
     restore(batch, from, settled, end_position, before);

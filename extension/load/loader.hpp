@@ -3,6 +3,7 @@
 // nothing of files, transactions or the life of a run.
 #pragma once
 
+#include "bridge/halving.hpp"
 #include "ledger/items.hpp"
 #include "load/image.hpp"
 #include "load/predictions.hpp"
@@ -158,7 +159,8 @@ class Loader {
   void check_parents(Batch&);
   void drop_decided();
   void predict_unique(Batch&);
-  bool settle(Batch&, size_t low, size_t high);
+  bool settle(Batch&);
+  bool judge_single(Batch&, Work&, const bridge::Error&);
   void write(Batch&, size_t low, size_t high);
   void close_references(Batch&, size_t low, size_t high);
   void resolve_single(Batch&, Work&, const bridge::Error&);
@@ -184,8 +186,7 @@ class Loader {
   std::map<std::pair<const Item*, bool>, int64_t>
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
   RunHashes hashes_;
-  int subtransactions_ = 0;
-  size_t stopped_at_ = 0;      // position in work_ of the first item that was not settled
+  bridge::Halving halving_;    // of work_
   const Item* cut_ = nullptr;  // meets a row that an item before it in the batch is to change
 };
 

@@ -11,10 +11,6 @@ using ledger::Mapping;
 
 namespace {
 
-/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes
-/// half.
-constexpr int max_subtransactions = 32;
-
 /// The rule that a failed write broke: that of the constraint, else of the trigger that raised; "" where the
 /// SQLSTATE says all that is known.
 std::string_view rule_of(int code) {
@@ -44,46 +40,40 @@ bool breaks_row_policy(const Error& error) {
 
 }  // namespace
 
-/// Phase B over work_[low, high). False if the transaction's subtransactions are used up; stopped_at_ says
-/// where.
-bool Loader::settle(Batch& batch, size_t low, size_t high) {
-  if (subtransactions_ >= max_subtransactions) {
-    stopped_at_ = low;
-    return false;
-  }
-  subtransactions_++;
-  bridge::check_interrupts();
-  std::optional<Error> error = bridge::attempt([&] { write(batch, low, high); });
-  if (!error) return true;
-  if (bridge::concerns_whole_batch(error->code()) && !breaks_row_policy(*error)) throw *error;
-  if (high - low > 1) {
-    size_t middle = low + (high - low) / 2;
-    return settle(batch, low, middle) && settle(batch, middle, high);
-  }
-  Work& work = work_[low];
+/// Phase B. False if the transaction's subtransactions are used up.
+bool Loader::settle(Batch& batch) {
+  return halving_.over(
+      0, work_.size(), [&](size_t low, size_t high) { write(batch, low, high); },
+      [&](size_t low, size_t high, const Error& error) {
+        if (bridge::concerns_whole_batch(error.code()) && !breaks_row_policy(error)) throw error;
+        return high - low == 1 && judge_single(batch, work_[low], error);
+      });
+}
+
+/// What becomes of an item that is refused by itself; true: it is to be tried again.
+bool Loader::judge_single(Batch& batch, Work& work, const Error& error) {
   if (policy_.park) {  // items before it may have written what stands in its way, or take it out of the way
     if (!work.is_update) work.item->target_key = {};
-    park(batch, *work.item, "was refused by the target: " + error->message());
-    return true;
+    park(batch, *work.item, "was refused by the target: " + error.message());
+    return false;
   }
-  if (error->code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
+  if (error.code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
     // Somebody else wrote the row since we looked, or an item before this one in the batch is equal by the
     // index's own rules: look again, once.
     work.looked_again = true;
-    resolve_single(batch, work, *error);
-    if (work.item->outcome == Outcome::pending) return settle(batch, low, high);
-    return true;
+    resolve_single(batch, work, error);
+    return work.item->outcome == Outcome::pending;
   }
   work.forget_attempt();
   batch.reject(*work.item,
-               ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_UNIQUE_VIOLATION) ||
-                       ERRCODE_TO_CATEGORY(error->code()) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION)
+               ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_UNIQUE_VIOLATION) ||
+                       ERRCODE_TO_CATEGORY(error.code()) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION)
                    ? Outcome::invalid
                    : Outcome::failed,
-               rule_of(error->code()), *error);
+               rule_of(error.code()), error);
   work.item->origin = 0;
   work.item->target_key = {};
-  return true;
+  return false;
 }
 
 /// A unique violation of one item: if its row can be found now, it is a duplicate or a conflict; else a

@@ -32,6 +32,11 @@ Row RowReader::empty_row(Batch& batch) const {
 }
 
 void RowReader::finish(Batch& batch, Row& row) const {
+  Row* r = &row;
+  guarded([=, this] {
+    r->row_hash = row_hasher_(r->values, r->nulls);
+    r->content_hash = content_hasher_(r->values, r->nulls);
+  });
   row.key = batch.arena.copy(plan_.key_text(row.values, row.nulls));
 }
 
@@ -49,8 +54,6 @@ Row RowReader::read(Batch& batch, HeapTuple tuple, TupleDesc shape, int first_co
       r->nulls[columns[i] - 1] = null;
       r->values[columns[i] - 1] = null ? 0 : datumCopy(value, attribute->attbyval, attribute->attlen);
     }
-    r->row_hash = row_hasher_(r->values, r->nulls);
-    r->content_hash = content_hasher_(r->values, r->nulls);
   });
   finish(batch, row);
   return row;
@@ -73,8 +76,6 @@ Row RowReader::read(Batch& batch, TupleTableSlot* slot) const {
     }
     bool null;
     r->xmin = DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null));
-    r->row_hash = row_hasher_(r->values, r->nulls);
-    r->content_hash = content_hasher_(r->values, r->nulls);
   });
   finish(batch, row);
   return row;
@@ -87,10 +88,10 @@ Datum* key_values(Batch& batch, const Plan& plan, std::string_view key) {
   if (columns.size() == 1) {
     texts.emplace_back(key);
   } else {
-    bridge::Result parts = bridge::execute(
-        "SELECT value FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY "
-        "ORDER BY ordinality",
-        {bridge::param(key)});
+    static const bridge::Statement elements(
+        "SELECT value FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY ORDER BY "
+        "ordinality");
+    bridge::Result parts = elements.run(key);
     for (size_t i = 0; i < parts.size(); i++) texts.push_back(parts.text(i, 1));
   }
   if (texts.size() != columns.size())

@@ -18,9 +18,6 @@ using Fate = MissingItems::Fate;
 constexpr int64_t greatest_page = 5000, least_page = 1;
 constexpr const char* waits = "waits";  // for rows of the target that refer to it: these may be missing, too
 
-/// As in a rollback: each takes an xid, and a backend keeps 64 of them cheaply.
-constexpr int max_subtransactions = 32;
-
 }  // namespace
 
 Missing::Missing(const ledger::Run& run, const Options& options, Plan& plan, Oid role, load::Policy policy)
@@ -74,8 +71,8 @@ Stage::Page Missing::page() {
     std::vector<Case*> open;
     for (Case& c : cases)
       if (c.missing->reason.empty()) open.push_back(&c);
-    subtransactions_ = 0;
-    if (!remove_range(open, 0, open.size())) next_after_ = open[stopped_at_]->missing->seq - 1;
+    halving_.begin();
+    if (!remove_open(open)) next_after_ = open[halving_.stopped_at()]->missing->seq - 1;
   }
   std::vector<const ledger::MissingRow*> settled;
   for (ledger::MissingRow& row : rows) {
@@ -162,36 +159,27 @@ std::vector<Missing::Case> Missing::judge(std::vector<ledger::MissingRow>& rows)
   return cases;
 }
 
-/// Deletes the rows of cases[low, high) in one subtransaction; halves what fails; a single one that fails
-/// stays. False if the transaction's subtransactions are used up; stopped_at_ says where.
-bool Missing::remove_range(std::vector<Case*>& cases, size_t low, size_t high) {
-  if (low >= high) return true;
-  if (subtransactions_ >= max_subtransactions) {
-    stopped_at_ = low;
-    return false;
-  }
-  subtransactions_++;
-  bridge::check_interrupts();
-  std::vector<Case*> some(cases.begin() + static_cast<std::ptrdiff_t>(low),
-                          cases.begin() + static_cast<std::ptrdiff_t>(high));
-  std::optional<Error> error = bridge::attempt([&] {
-    remove(some);
+/// Deletes the rows of cases; a single one that fails stays. False if the transaction's subtransactions are
+/// used up.
+bool Missing::remove_open(std::vector<Case*>& cases) {
+  auto work = [&](size_t low, size_t high) {
+    remove({cases.begin() + static_cast<std::ptrdiff_t>(low),
+            cases.begin() + static_cast<std::ptrdiff_t>(high)});
     writer_->check_deferred();
-  });
-  if (!error) return true;
-  if (bridge::concerns_whole_batch(error->code())) throw *error;
-  for (Case* c : some) {
-    c->missing->deleted = false;
-    c->missing->reason.clear();
-  }
-  if (some.size() == 1) {
-    some[0]->missing->reason = error->code() == ERRCODE_FOREIGN_KEY_VIOLATION
-                                   ? "referred_to"
-                                   : error->sqlstate() + " " + error->message();
-    return true;
-  }
-  size_t middle = low + (high - low) / 2;
-  return remove_range(cases, low, middle) && remove_range(cases, middle, high);
+  };
+  auto failed = [&](size_t low, size_t high, const Error& error) {
+    if (bridge::concerns_whole_batch(error.code())) throw error;
+    for (size_t i = low; i < high; i++) {
+      cases[i]->missing->deleted = false;
+      cases[i]->missing->reason.clear();
+    }
+    if (high - low == 1)
+      cases[low]->missing->reason = error.code() == ERRCODE_FOREIGN_KEY_VIOLATION
+                                        ? "referred_to"
+                                        : error.sqlstate() + " " + error.message();
+    return false;
+  };
+  return halving_.over(0, cases.size(), work, failed);
 }
 
 /// A row to which another one refers that does not go along stays, whatever the constraint would do.

@@ -3,6 +3,7 @@
 // nothing of how a run begins and ends.
 #pragma once
 
+#include "bridge/halving.hpp"
 #include "ledger/missing.hpp"
 #include "load/run_hashes.hpp"
 #include "run/options.hpp"
@@ -32,7 +33,7 @@ class Missing : public Stage {
   bool deletes() const;
   void ignore(const std::string& reason) const;
   std::vector<Case> judge(std::vector<ledger::MissingRow>&);
-  bool remove_range(std::vector<Case*>& cases, size_t low, size_t high);
+  bool remove_open(std::vector<Case*>& cases);
   void remove(std::vector<Case*> cases);
   void keep_image(ledger::MissingRow&, const load::Row&) const;
 
@@ -51,8 +52,7 @@ class Missing : public Stage {
   int64_t waiting_ = 0, page_waiting_ = 0;  // rows of this round that others of the target refer to
   int64_t gone_ = 0, page_gone_ = 0;        // rows deleted in this round
   bool last_round_ = false;                 // what waits now waits for ever
-  int subtransactions_ = 0;
-  size_t stopped_at_ = 0;
+  bridge::Halving halving_;
   int64_t size_;
 };
 

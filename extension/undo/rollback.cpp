@@ -27,10 +27,6 @@ namespace {
 
 constexpr size_t page_memory = 48 << 20;  // of the rows and values of a page
 
-/// Subtransactions that write take an xid, and a backend keeps 64 of them cheaply: one transaction takes
-/// half.
-constexpr int max_subtransactions = 32;
-
 }  // namespace
 
 void Page::start() { started_ = bridge::now_ms(); }
@@ -163,11 +159,11 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
         else
           open.push_back(&c);
       }
-      subtransactions_ = 0;
-      if (!attempt_range(batch, open, 0, open.size())) {
+      halving_.begin();
+      if (!take_back_open(batch, open)) {
         // The transaction has had its subtransactions: what is settled is committed, the rest is the next
         // one's.
-        next_below = open[stopped_at_]->item->ordinal + 1;
+        next_below = open[halving_.stopped_at()]->item->ordinal + 1;
         page.shrink();
       }
     }
@@ -196,7 +192,7 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
   }
   patience_->forget();
   if (ownership_->stopped()) return false;
-  if (more && subtransactions_ < max_subtransactions) page.adapt(batch);
+  if (more && !halving_.exhausted()) page.adapt(batch);
   return more;
 }
 
@@ -212,8 +208,8 @@ std::vector<LandedItem*> Rollback::take_back_some(Batch& batch, std::vector<Land
     else
       c.spared = c.drift;
   }
-  subtransactions_ = 0;
-  attempt_range(batch, open, 0, open.size());
+  halving_.begin();
+  take_back_open(batch, open);
   std::vector<LandedItem*> taken;
   for (LandedItem& item : items)
     if (!item.concerned) taken.push_back(&item);  // it did nothing
@@ -225,41 +221,35 @@ std::vector<LandedItem*> Rollback::take_back_some(Batch& batch, std::vector<Land
   return taken;
 }
 
-/// Takes cases[low, high) back in one subtransaction; halves what fails; a single one that fails is spared.
-/// False if the transaction's subtransactions are used up; stopped_at_ says where.
-bool Rollback::attempt_range(Batch& batch, std::vector<Case*>& cases, size_t low, size_t high) {
-  if (low >= high) return true;
-  if (subtransactions_ >= max_subtransactions) {
-    stopped_at_ = low;
-    return false;
-  }
-  subtransactions_++;
-  bridge::check_interrupts();
-  std::vector<Case*> some(cases.begin() + static_cast<std::ptrdiff_t>(low),
-                          cases.begin() + static_cast<std::ptrdiff_t>(high));
-  int64_t differences = with_differences_, deleted = dependants_deleted_, changed = dependants_changed_;
-  std::optional<Error> error = bridge::attempt([&] {
+/// Takes cases back, in descending order of the items: a later one may refer to an earlier one. A single one
+/// that fails is spared. False if the transaction's subtransactions are used up.
+bool Rollback::take_back_open(Batch& batch, std::vector<Case*>& cases) {
+  int64_t differences = 0, deleted = 0, changed = 0;
+  auto work = [&](size_t low, size_t high) {
+    differences = with_differences_;
+    deleted = dependants_deleted_;
+    changed = dependants_changed_;
+    std::vector<Case*> some(cases.begin() + static_cast<std::ptrdiff_t>(low),
+                            cases.begin() + static_cast<std::ptrdiff_t>(high));
     take_back(batch, some);
     writer_->check_deferred();
-  });
-  if (!error) return true;
-  with_differences_ = differences;
-  dependants_deleted_ = deleted;
-  dependants_changed_ = changed;
-  if (bridge::concerns_whole_batch(error->code())) throw *error;
-  for (Case* c : some) {
-    c->done = false;
-    c->spared.clear();
-  }
-  if (some.size() == 1) {
-    some[0]->spared = error->code() == ERRCODE_FOREIGN_KEY_VIOLATION
-                          ? (some[0]->item->deleted ? "waits" : "referred_to")
-                          : error->sqlstate() + " " + error->message();
-    return true;
-  }
-  size_t middle = low + (high - low) / 2;
-  // in descending order of the items: a later one may refer to an earlier one
-  return attempt_range(batch, cases, low, middle) && attempt_range(batch, cases, middle, high);
+  };
+  auto failed = [&](size_t low, size_t high, const Error& error) {
+    with_differences_ = differences;
+    dependants_deleted_ = deleted;
+    dependants_changed_ = changed;
+    if (bridge::concerns_whole_batch(error.code())) throw error;
+    for (size_t i = low; i < high; i++) {
+      cases[i]->done = false;
+      cases[i]->spared.clear();
+    }
+    if (high - low == 1)
+      cases[low]->spared = error.code() == ERRCODE_FOREIGN_KEY_VIOLATION
+                               ? (cases[low]->item->deleted ? "waits" : "referred_to")
+                               : error.sqlstate() + " " + error.message();
+    return false;
+  };
+  return halving_.over(0, cases.size(), work, failed);
 }
 
 void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {

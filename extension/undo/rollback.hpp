@@ -2,6 +2,7 @@
 // changed since is not touched unless asked. In batches of its own, each a transaction, resumable.
 #pragma once
 
+#include "bridge/halving.hpp"
 #include "ledger/runs.hpp"
 #include "ledger/undo.hpp"
 #include "run/patience.hpp"
@@ -63,7 +64,7 @@ class Rollback {
   void put_back(Batch&, std::vector<Case*>& cases);
   void take_back_marks();
   bool work_off_page(Page&, bool deleted, int64_t& below, bool& progress);
-  bool attempt_range(Batch&, std::vector<Case*>& cases, size_t low, size_t high);
+  bool take_back_open(Batch&, std::vector<Case*>& cases);
   void recover(const bridge::Error&, Page&);
   [[noreturn]] void fail(const bridge::Error&);
   std::string report() const;
@@ -83,8 +84,7 @@ class Rollback {
   int64_t taken_ = 0, restored_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0,
           dependants_changed_ = 0;
   std::map<std::string, int64_t> spared_for_;
-  int subtransactions_ = 0;
-  size_t stopped_at_ = 0;  // position of the first case that was not settled
+  bridge::Halving halving_;
 };
 
 }  // namespace portage::undo

@@ -76,14 +76,7 @@ void TargetUndo::parse(Batch& batch, const Restore& row, Datum* values, bool* nu
     int index = column->attnum - 1;
     nulls[index] = !text;
     if (!text) continue;
-    const char* bytes = text->c_str();
-    Oid type = column->type;
-    int32_t typmod = column->typmod;
-    values[index] = guarded([=] {
-      Oid input, io_param;
-      getTypeInputInfo(type, &input, &io_param);
-      return OidInputFunctionCall(input, const_cast<char*>(bytes), io_param, typmod);
-    });
+    values[index] = bridge::input_value(column->type, column->typmod, *text);
   }
 }
 

@@ -26,14 +26,7 @@ bool BeforeImages::fits(Batch& batch, const BeforeImage& image) const {
     size_t at = static_cast<size_t>(column->attnum - 1);
     nulls[at] = !text;
     if (!text) continue;
-    const char* bytes = text->c_str();
-    Oid type = column->type;
-    int32_t typmod = column->typmod;
-    values[at] = guarded([=] {
-      Oid input, io_param;
-      getTypeInputInfo(type, &input, &io_param);
-      return OidInputFunctionCall(input, const_cast<char*>(bytes), io_param, typmod);
-    });
+    values[at] = bridge::input_value(column->type, column->typmod, *text);
   }
   const RowHasher* hasher = &hasher_;
   return static_cast<int64_t>(guarded([=] { return (*hasher)(values, nulls); })) == *image.item->before_hash;

@@ -314,6 +314,20 @@ with Server() as server:
                 found[name].append(session.rows('SELECT id, a FROM own ORDER BY 1'))
         check(f'{level}: both writers agree', found['fast'] == found['sql'] and len(found['fast'][3]) == 5
               and found['fast'][1][0][2] == 5, str(found))
+    # An index that was built after the transaction took its snapshot does not know all that the snapshot sees.
+    for name in ('fast', 'sql'):
+        with Session(server, dbname=name) as session, Session(server, dbname=name) as other:
+            session.rows(f"""SET portage.writer = {'sql' if name == 'sql' else 'auto'};
+                             CREATE TABLE late (id int PRIMARY KEY, k int NOT NULL, v int); INSERT INTO late VALUES (1, 1, 0);
+                             SELECT portage.create_pipeline('late', 'late', '{{"format": "ndjson", "legacy_id": "id", "match": ["k"],
+                               "columns": {{"id": "id", "k": "k", "v": "v"}}, "on_conflict": "skip"}}')""")
+            session.rows('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1')
+            other.rows('UPDATE late SET k = 2; ALTER TABLE late ADD UNIQUE (k)')
+            check(f'{name}: the index is too young', other.value("SELECT indcheckxmin FROM pg_index WHERE indexrelid = 'late_k_key'::regclass"))
+            found[name] = session.rows('SELECT status, inserted, skipped, invalid FROM portage.migrate(%s, %s)', 'late',
+                                       ndjson([{'id': 7, 'k': 1, 'v': 5}]))
+            session.rows('COMMIT')
+    check('an index that is too young: both writers agree', found['fast'] == found['sql'] == [('completed', 0, 1, 0)], str(found))
     for name in ('fast', 'sql'):
         with Session(server, dbname=name) as session:
             check(f'{name}: no run is left in between', session.value(
