@@ -208,9 +208,7 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
       TimeLimit limit(time_limit());
       bridge::Memory scratch("portage batch scratch");
       bridge::InMemory in(scratch.get());
-      bridge::Settings locks;
-      if (job_.commits == Commits::yes && LockTimeout == 0)
-        locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+      LockLimit locks(job_.commits == Commits::yes);
       if (!job_.ownership.take_turn()) return;
       if (!claimed) {
         finished = !claim(part, range);

@@ -6,6 +6,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "load/writer_choice.hpp"
 #include "run/batch_reader.hpp"
 
 namespace portage::run {
@@ -31,7 +32,7 @@ Missing::Missing(const ledger::Run& run, const Options& options, Plan& plan, Oid
   if (!deletes()) return;
   bridge::AsUser as(role_);
   std::vector<int> hashed = plan_.target().attnums(policy_.hash_columns);
-  writer_ = load::make_sql_writer(plan_, hashed);
+  writer_ = load::make_writer(plan_, hashed);
   target_ = std::make_unique<undo::TargetUndo>(plan_, *writer_, hashed);
   dependants_ = std::make_unique<undo::DependantFinder>(plan_, role_, run_.role_name);
 }

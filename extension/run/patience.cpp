@@ -3,6 +3,7 @@
 
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
+#include "settings.hpp"
 
 extern "C" {
 #include "common/pg_prng.h"
@@ -60,6 +61,10 @@ bool is_transient(int code) {
          category == ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_EXCEPTION) ||
          category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
          code == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+LockLimit::LockLimit(bool commits) {
+  if (commits && LockTimeout == 0) settings_.set("lock_timeout", std::to_string(settings::lock_timeout));
 }
 
 bool Patience::bear(const Error& error, bool divisible) {

@@ -2,6 +2,7 @@
 // whether what failed is tried again, and waits before it is; knows nothing of what that is.
 #pragma once
 
+#include "bridge/scope.hpp"
 #include "run/ownership.hpp"
 
 namespace portage::run {
@@ -15,6 +16,17 @@ class TimeLimit {
   TimeLimit(const TimeLimit&) = delete;
   TimeLimit& operator=(const TimeLimit&) = delete;
   static bool ran_out();  ///< the last one did
+};
+
+/// For its lifetime a lock that others hold is waited for as long as portage.lock_timeout says, unless the
+/// session has a limit of its own.
+class LockLimit {
+ public:
+  /// `commits`: whether what is tried is a transaction of its own, and may step back.
+  explicit LockLimit(bool commits);
+
+ private:
+  bridge::Settings settings_;
 };
 
 class Patience {

@@ -19,13 +19,8 @@
 #include "run/source_cursor.hpp"
 #include "run/states.hpp"
 #include "run/unpark.hpp"
-#include "settings.hpp"
 #include "undo/rollback.hpp"
 #include "verify/verification.hpp"
-
-extern "C" {
-#include "storage/proc.h"
-}
 
 namespace portage::run {
 namespace {
@@ -227,9 +222,7 @@ void Worker::work_off(Stage& stage) {
     auto work = [&] {
       bridge::Memory scratch("portage settle scratch");
       bridge::InMemory in(scratch.get());
-      bridge::Settings locks;
-      if (job_.commits == Commits::yes && LockTimeout == 0)
-        locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+      LockLimit locks(job_.commits == Commits::yes);
       if (!job_.ownership.take_turn()) return;
       page = stage.page();
       finished = page.finished;

@@ -13,10 +13,6 @@
 #include "settings.hpp"
 #include "undo/rollback_body.hpp"
 
-extern "C" {
-#include "storage/proc.h"
-}
-
 namespace portage::undo {
 
 using bridge::Error;
@@ -129,8 +125,7 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
   page.start();
   std::optional<Error> error = bridge::transact([&] {
     bridge::InMemory in(batch.memory.get());
-    bridge::Settings locks;
-    if (LockTimeout == 0) locks.set("lock_timeout", std::to_string(settings::lock_timeout));
+    run::LockLimit locks(true);
     if (!ownership_->take_turn()) return;
     std::vector<LandedItem> items =
         deleted ? ledger::deleted_rows(run_.id, space_, below, page.size(), batch.arena)
