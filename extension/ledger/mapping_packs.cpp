@@ -20,7 +20,7 @@ using bridge::param;
 using bridge::text_datum;
 
 // Fewer are rows: a pack has to be worth its own.
-constexpr size_t least = 8;
+constexpr size_t least = 4;
 // So many may be packed in whatever order they come: what comes later between them is not much.
 constexpr size_t few = 1000;
 
@@ -30,10 +30,10 @@ size_t room(const MappingSpace& space) {
   return other < MaxHeapTupleSize ? MaxHeapTupleSize - other : 0;
 }
 
-void refuse_damaged(const MappingSpace& space, std::string_view first_key) {
+void refuse_damaged(int64_t pipeline_id, std::string_view first_key) {
   throw bridge::Error(ERRCODE_DATA_CORRUPTED, "a pack of mappings is damaged")
       .detail(bridge::format("It is of pipeline %lld and begins with legacy id ",
-                             static_cast<long long>(space.pipeline_id)) +
+                             static_cast<long long>(pipeline_id)) +
               std::string(first_key.substr(std::min<size_t>(2, first_key.size()))) + ".")
       .hint("Restore portage.mapping_packs from a backup.");
 }
@@ -49,7 +49,8 @@ struct Scans {
 /// The packs of a space, one in hand at a time. Not closed after an error: the (sub)transaction's end does.
 class PackScan {
  public:
-  explicit PackScan(const MappingSpace& space) : memory_("portage mapping packs") {
+  explicit PackScan(const MappingSpace& space)
+      : pipeline_id_(space.pipeline_id), memory_("portage mapping packs") {
     bridge::InMemory in(memory_.get());
     Datum scope = text_datum(space.scope);
     int64 pipeline = space.pipeline_id;
@@ -135,13 +136,18 @@ class PackScan {
     take(content_, v[4]);
     entries_ = DatumGetInt32(v[5]);
     run_id_ = DatumGetInt64(v[6]);
-    if (first_.size() < 2 || last_.size() < 2) first_ = last_ = std::string(2, '\0');
+    // Searches go by the order of keys, and would go round in circles without one.
+    if (!is_key(first_) || !is_key(last_) || last_ < first_) refuse_damaged(pipeline_id_, first_);
     return true;
+  }
+  static bool is_key(const std::string& key) {
+    return key.size() >= 2 && key == order_key(std::string_view(key).substr(2));
   }
   static void take(std::string& to, Datum bytes) {
     to.assign(VARDATA_ANY(DatumGetPointer(bytes)), VARSIZE_ANY_EXHDR(DatumGetPointer(bytes)));
   }
 
+  int64_t pipeline_id_;
   bridge::Memory memory_;
   Scans* scans_;
   bool forward_set_ = false;
@@ -266,7 +272,7 @@ void find_packed(const MappingSpace& space, const std::vector<std::string_view>&
         found({positions[i], m, scan.run_id(), scan.first_key(), scan.place(), entry});
       entry++;
     }
-    if (i < n && !pack.held(scan.entries())) refuse_damaged(space, scan.first_key());
+    if (i < n && !pack.held(scan.entries())) refuse_damaged(space.pipeline_id, scan.first_key());
     while (i < n && !comes_before(scan.last(), id())) i++;
   }
   scan.close();
@@ -348,7 +354,8 @@ void take_out(const MappingSpace& space, const std::vector<std::string_view>& id
       else
         rest.add(m);
     }
-    if (!pack.held(rows.integer(row, 4))) refuse_damaged(space, bridge::string_of(rows.datum(row, 2)));
+    if (!pack.held(rows.integer(row, 4)))
+      refuse_damaged(space.pipeline_id, bridge::string_of(rows.datum(row, 2)));
     ItemPointerData place = *reinterpret_cast<ItemPointer>(DatumGetPointer(rows.datum(row, 1)));
     (rest.count() == 0 ? emptied : changed).push_back(place);
     if (rest.count() == 0) continue;
@@ -397,7 +404,7 @@ std::vector<WalkedMapping> next_mappings(const MappingSpace& space, MappingWalk&
         page.push_back({std::string(m.legacy_id), std::string(m.target_key), m.origin, m.source_hash,
                         rows.bigint(i, 4), m.ordinal});
       walk.from = bridge::string_of(rows.datum(i, 1));
-      if (!pack.held(rows.integer(i, 3))) refuse_damaged(space, walk.from);
+      if (!pack.held(rows.integer(i, 3))) refuse_damaged(space.pipeline_id, walk.from);
     }
     if (!page.empty()) return page;
     walk = {"", false};
