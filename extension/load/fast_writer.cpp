@@ -1,6 +1,7 @@
 // The writer for ordinary tables: looks rows up by one index scan a batch, and inserts them as COPY does,
 // past parser, planner and executor. What it takes from these it does itself: rights, read-only transactions,
-// the choice of the table. Updates, locks and look-ups of parents are left to SQL.
+// the choice of the table. Updates, rows that others have changed meanwhile, and look-ups of parents are left
+// to SQL.
 #include "load/fast_writer.hpp"
 
 #include "bridge/spi.hpp"
@@ -23,24 +24,40 @@ struct Opening {
   int inserted_count, read_count;
 };
 
+/// What the table is opened for.
+enum class Access { look, lock, insert };
+
 /// The open relation, after everything that SQL checks (whether it can be written to at all is in
 /// obstacle_raw: it is a table); nullptr if it is not for the fast writer any more.
-Relation open_raw(const Opening* o, bool writes) {
-  Relation relation = table_open(o->table, writes ? RowExclusiveLock : AccessShareLock);
+Relation open_raw(const Opening* o, Access access) {
+  bool writes = access == Access::insert;
+  LOCKMODE mode = writes ? RowExclusiveLock : access == Access::lock ? RowShareLock : AccessShareLock;
+  Relation relation = table_open(o->table, mode);
   if (obstacle_raw(relation, o->has_exclusion, o->natts)) {
     table_close(relation, NoLock);
     return nullptr;
   }
   if (bridge::schema_usage_missing(RelationGetNamespace(relation), GetUserId()))
     aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(RelationGetNamespace(relation)));
-  bridge::check_rights(bridge::range_table_of(relation, writes ? RowExclusiveLock : AccessShareLock,
-                                              writes ? ACL_INSERT : ACL_NO_RIGHTS, o->inserted,
+  AclMode rights = writes ? ACL_INSERT : access == Access::lock ? ACL_SELECT_FOR_UPDATE : ACL_NO_RIGHTS;
+  bridge::check_rights(bridge::range_table_of(relation, mode, rights, o->inserted,
                                               writes ? o->inserted_count : 0, o->read, o->read_count));
-  if (writes) {
-    if (!RelationUsesLocalBuffers(relation)) PreventCommandIfReadOnly("INSERT");
-    PreventCommandIfParallelMode("INSERT");
+  if (access != Access::look) {
+    const char* command = writes ? "INSERT" : "SELECT FOR UPDATE";
+    if (!RelationUsesLocalBuffers(relation)) PreventCommandIfReadOnly(command);
+    PreventCommandIfParallelMode(command);
   }
   return relation;
+}
+
+/// Locks a row as SELECT FOR UPDATE does; false if it is another by now.
+bool lock_raw(Relation relation, TupleTableSlot* slot, TupleTableSlot* locked) {
+  TM_FailureData failure;
+  TM_Result result =
+      table_tuple_lock(relation, &slot->tts_tid, GetActiveSnapshot(), locked, GetCurrentCommandId(false),
+                       LockTupleExclusive, LockWaitBlock, 0, &failure);
+  ExecClearTuple(locked);
+  return result == TM_Ok;
 }
 
 class FastWriter final : public Writer {
@@ -61,7 +78,8 @@ class FastWriter final : public Writer {
   }
 
  private:
-  bool find(Batch&, const KeyLookup&, const std::vector<bridge::Sought>&, std::vector<Row>& found) const;
+  bool find(Batch&, const KeyLookup&, Access, const std::vector<bridge::Sought>&,
+            std::vector<Row>& found) const;
 
   Plan& plan_;
   std::unique_ptr<Writer> sql_;
@@ -108,21 +126,29 @@ FastWriter::FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::un
 }
 
 /// False if SQL has to look.
-bool FastWriter::find(Batch& batch, const KeyLookup& lookup, const std::vector<bridge::Sought>& sought,
-                      std::vector<Row>& found) const {
+bool FastWriter::find(Batch& batch, const KeyLookup& lookup, Access access,
+                      const std::vector<bridge::Sought>& sought, std::vector<Row>& found) const {
   bridge::Memory scratch("portage fast look-up");
   bridge::InMemory in(scratch.get());
   const Opening* opening = &opening_;
   Relation relation = guarded([=] {
     CommandCounterIncrement();  // as a statement would
-    return open_raw(opening, false);
+    return open_raw(opening, access);
   });
   if (!relation) return false;
+  bool as_looked = true;
+  TupleTableSlot* locked =
+      access == Access::lock ? guarded([=] { return table_slot_create(relation, nullptr); }) : nullptr;
   bridge::PlainText plain;
-  bool done = lookup.find(relation, sought,
-                          [&](size_t i, TupleTableSlot* slot) { found[i] = rows_.read(batch, slot); });
-  guarded([=] { table_close(relation, NoLock); });
-  return done;
+  bool done = lookup.find(relation, sought, [&](size_t i, TupleTableSlot* slot) {
+    if (locked) as_looked = as_looked && guarded(lock_raw, relation, slot, locked);
+    if (as_looked) found[i] = rows_.read(batch, slot);
+  });
+  guarded([=] {
+    if (locked) ExecDropSingleTupleTableSlot(locked);
+    table_close(relation, NoLock);
+  });
+  return done && as_looked;
 }
 
 std::vector<Row> FastWriter::find_by_match(Batch& batch, const std::vector<Item*>& items) {
@@ -130,14 +156,14 @@ std::vector<Row> FastWriter::find_by_match(Batch& batch, const std::vector<Item*
   if (items.empty() || plan_.match().empty()) return found;
   std::vector<bridge::Sought> sought;
   for (const Item* item : items) sought.push_back({item->values, item->nulls});
-  if (by_match_ && find(batch, *by_match_, sought, found)) return found;
+  if (by_match_ && find(batch, *by_match_, Access::look, sought, found)) return found;
   return sql_->find_by_match(batch, items);
 }
 
 std::vector<Row> FastWriter::find_by_key(Batch& batch, const std::vector<std::string_view>& keys, bool lock) {
   std::vector<Row> found(keys.size());
   if (keys.empty()) return found;
-  if (lock || !by_key_) return sql_->find_by_key(batch, keys, lock);
+  if (!by_key_) return sql_->find_by_key(batch, keys, lock);
   std::vector<bridge::Sought> sought;
   size_t natts = static_cast<size_t>(plan_.target().natts);
   auto* nulls = batch.arena.make_array<bool>(natts);
@@ -151,7 +177,7 @@ std::vector<Row> FastWriter::find_by_key(Batch& batch, const std::vector<std::st
       sought.push_back({values, nulls});
     }
   }
-  if (find(batch, *by_key_, sought, found)) return found;
+  if (find(batch, *by_key_, lock ? Access::lock : Access::look, sought, found)) return found;
   return sql_->find_by_key(batch, keys, lock);
 }
 
@@ -162,7 +188,7 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
     bridge::Memory scratch("portage fast insert");
     bridge::InMemory in(scratch.get());
     const Opening* opening = &opening_;
-    Relation relation = guarded([=] { return open_raw(opening, true); });
+    Relation relation = guarded([=] { return open_raw(opening, Access::insert); });
     if (!relation) {
       sql_->insert(batch, items);
       return;

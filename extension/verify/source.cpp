@@ -164,16 +164,18 @@ class SourceCheck {
     ledger::AsLedger as;
     ByPage by_page;
     static const bridge::Statement select(
-        "SELECT i.ordinal, i.revision, i.status, i.line, i.byte_offset, i.byte_length, i.legacy_id, "
-        "m.legacy_id IS NOT NULL, "
-        "m.source_hash FROM portage.all_items i LEFT JOIN LATERAL (SELECT * FROM portage.all_mappings m "
-        "WHERE "
-        "m.pipeline_id = $4 AND m.scope = $5 AND m.legacy_id = i.legacy_id AND m.run_id = i.run_id AND "
-        "m.ordinal = "
-        "i.ordinal OFFSET 0) m ON i.revision = 0 WHERE i.run_id = $1 AND i.ordinal BETWEEN $2 AND $3 ORDER "
-        "BY i.run_id, "
-        "i.ordinal, i.revision");
-    Result rows = select.run(scene_.run.id, first, last, scene_.space.pipeline_id, scene_.space.scope);
+        "SELECT ordinal, revision, status, line, byte_offset, byte_length, legacy_id FROM portage.all_items "
+        "WHERE run_id = $1 AND ordinal BETWEEN $2 AND $3 ORDER BY run_id, ordinal, revision");
+    Result rows = select.run(scene_.run.id, first, last);
+    std::vector<std::string> ids(rows.size());
+    std::vector<std::string_view> wanted(rows.size());
+    for (size_t i = 0; i < rows.size(); i++) {
+      if (rows.integer(i, 2) > 0 || rows.is_null(i, 7)) continue;
+      ids[i] = rows.text(i, 7);
+      wanted[i] = ids[i];
+    }
+    formats::Arena arena;
+    std::vector<ledger::Mapping> mappings = ledger::find_mappings(scene_.space, wanted, arena);
     std::map<int64_t, Recorded> recorded;
     for (size_t i = 0; i < rows.size(); i++) {
       int64_t ordinal = rows.bigint(i, 1);
@@ -182,9 +184,16 @@ class SourceCheck {
         if (known != recorded.end()) known->second.later = true;
         continue;
       }
-      recorded[ordinal] = {rows.bigint(i, 4),  rows.bigint(i, 5),     rows.bigint(i, 6),
-                           rows.text(i, 3),    rows.maybe_text(i, 7), false,
-                           rows.boolean(i, 8), rows.bigint(i, 9)};
+      const ledger::Mapping& m = mappings[i];
+      bool ours = m.found && m.run_id == scene_.run.id && m.ordinal == ordinal;
+      recorded[ordinal] = {rows.bigint(i, 4),
+                           rows.bigint(i, 5),
+                           rows.bigint(i, 6),
+                           rows.text(i, 3),
+                           rows.maybe_text(i, 7),
+                           false,
+                           ours,
+                           ours ? m.source_hash : 0};
     }
     return recorded;
   }
