@@ -7,6 +7,7 @@
 #include "bridge/spi.hpp"
 #include "load/heap_insert.hpp"
 #include "load/key_lookup.hpp"
+#include "load/new_keys.hpp"
 #include "load/row_reader.hpp"
 #include "load/writer_choice.hpp"
 
@@ -87,6 +88,7 @@ class FastWriter final : public Writer {
   RowReader rows_;
   std::vector<int> inserted_;
   std::optional<KeyLookup> by_match_, by_key_;
+  std::unique_ptr<NewKeys> new_keys_;  // of the columns of match
   Opening opening_{};
   HeapInsert* insert_ = nullptr;
 };
@@ -100,6 +102,7 @@ FastWriter::FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::un
   const Target& target = plan.target();
   if (!plan.match().empty()) by_match_ = KeyLookup::make(target, plan.match());
   by_key_ = KeyLookup::make(target, plan.key());
+  if (by_match_) new_keys_ = std::make_unique<NewKeys>(target, plan.match());
   const std::vector<int>& read = rows_.columns();
   opening_.table = target.oid;
   opening_.has_exclusion = target.has_exclusion;
@@ -136,6 +139,7 @@ bool FastWriter::find(Batch& batch, const KeyLookup& lookup, Access access,
     return open_raw(opening, access);
   });
   if (!relation) return false;
+  if (by_match_ && &lookup == &*by_match_ && !new_keys_->begun()) new_keys_->begin(relation, sought);
   bool as_looked = true;
   TupleTableSlot* locked =
       access == Access::lock ? guarded([=] { return table_slot_create(relation, nullptr); }) : nullptr;
@@ -156,6 +160,16 @@ std::vector<Row> FastWriter::find_by_match(Batch& batch, const std::vector<Item*
   if (items.empty() || plan_.match().empty()) return found;
   std::vector<bridge::Sought> sought;
   for (const Item* item : items) sought.push_back({item->values, item->nulls});
+  if (by_match_ && new_keys_->helps()) {
+    std::vector<size_t> positions = new_keys_->perhaps(sought);
+    std::vector<bridge::Sought> few;
+    for (size_t i : positions) few.push_back(sought[i]);
+    std::vector<Row> rows(few.size());
+    if (few.empty() || find(batch, *by_match_, Access::look, few, rows)) {
+      for (size_t j = 0; j < positions.size(); j++) found[positions[j]] = rows[j];
+      return found;
+    }
+  }
   if (by_match_ && find(batch, *by_match_, Access::look, sought, found)) return found;
   return sql_->find_by_match(batch, items);
 }
@@ -200,16 +214,26 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
     auto* stored = batch.arena.make_array<Datum>(natts * items.size());
     auto* stored_nulls = batch.arena.make_array<bool>(natts * items.size());
     Item* const* all = items.data();
-    guarded([=] {
-      for (int i = 0; i < count; i++) {
-        size_t first = natts * static_cast<size_t>(i);
-        all[i]->stored = stored + first;
-        all[i]->stored_nulls = stored_nulls + first;
-        insert_raw(insert, all[i], stored + first, stored_nulls + first);
-      }
-      end_insert_raw(insert);
-      table_close(relation, NoLock);
-    });
+    try {
+      guarded([=] {
+        for (int i = 0; i < count; i++) {
+          size_t first = natts * static_cast<size_t>(i);
+          all[i]->stored = stored + first;
+          all[i]->stored_nulls = stored_nulls + first;
+          insert_raw(insert, all[i], stored + first, stored_nulls + first);
+        }
+        end_insert_raw(insert);
+        table_close(relation, NoLock);
+      });
+    } catch (const bridge::Error& error) {
+      if (new_keys_ && error.code() == ERRCODE_UNIQUE_VIOLATION) new_keys_->give_up();
+      throw;
+    }
+  }
+  if (new_keys_ && new_keys_->helps()) {
+    std::vector<bridge::Sought> rows;
+    for (const Item* item : items) rows.push_back({item->stored, item->stored_nulls});
+    new_keys_->add(rows);
   }
   bridge::PlainText plain;
   for (Item* item : items)

@@ -222,6 +222,20 @@ for policy in ('skip', 'overwrite', 'merge', 'newest', 'ask', 'fail'):
          items(90, lambda n: {'n': n, 'a': n + n % 2, 'b': 'newer', 'c': '2029-09-09'})],
         between="UPDATE t SET b = 'drifted' WHERE id % 7 = 0; DELETE FROM t WHERE id % 13 = 0"))
 
+# Into an empty table, in no order: what is not the run's own is not looked for (load/new_keys), but may be there all the same.
+for policy in ('skip', 'overwrite'):
+    for type_, key in (('text', 'c{}'), ('numeric', '{}.0')):
+        code = [key.format(n * 7919 % 2503) for n in range(2501)]
+        again = {1900: code[5], 2100: code[5].replace('.0', '.00')}
+        CASES.append(Case(f'keys in no order, {type_}, {policy}', f"""CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+               code {type_} NOT NULL UNIQUE, v int);
+               CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO t (code, v) VALUES ('{code[30]}', 30), ('{code[1800]}', 0), ('{code[2300]}', 2300); RETURN NULL; END $$;
+               CREATE TRIGGER m AFTER INSERT ON t FOR EACH ROW WHEN (NEW.v = 700) EXECUTE FUNCTION more()""",
+            {'columns': {'code': 'code', 'v': 'v'}, 'match': ['code'], 'on_conflict': policy},
+            [(items(2500, lambda n, code=code, again=again: {'code': again.get(n, code[n]), 'v': n if n != 30 else 31}), {'batch_size': 500}, ''),
+             (items(2500, lambda n, code=code: {'code': code[n], 'v': n + n % 2}), {'batch_size': 500}, '')]))
+
 OTHERS = [
     ('a trigger fires before rows are inserted into the target', AUDIT.format(table='t') + """CREATE TABLE t (id int PRIMARY KEY, a int);
        CREATE FUNCTION half() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.a % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW; END $$;
