@@ -226,11 +226,10 @@ for policy in ('skip', 'overwrite', 'merge', 'newest', 'ask', 'fail'):
 for policy in ('skip', 'overwrite'):
     for type_, key in (('text', 'c{}'), ('numeric', '{}.0')):
         code = [key.format(n * 7919 % 2503) for n in range(2501)]
-        again = {1900: code[5], 2100: code[5].replace('.0', '.00')}
-        CASES.append(Case(f'keys in no order, {type_}, {policy}', f"""CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-               code {type_} NOT NULL UNIQUE, v int);
+        again = {1100: code[5].replace('.0', '.00'), 1900: code[5]}
+        CASES.append(Case(f'keys in no order, {type_}, {policy}', f"""CREATE TABLE t (code {type_} PRIMARY KEY, v int);
                CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 INSERT INTO t (code, v) VALUES ('{code[30]}', 30), ('{code[1800]}', 0), ('{code[2300]}', 2300); RETURN NULL; END $$;
+                 INSERT INTO t (code, v) VALUES ('{code[1800]}', 0), ('{code[2300]}', 2300); RETURN NULL; END $$;
                CREATE TRIGGER m AFTER INSERT ON t FOR EACH ROW WHEN (NEW.v = 700) EXECUTE FUNCTION more()""",
             {'columns': {'code': 'code', 'v': 'v'}, 'match': ['code'], 'on_conflict': policy},
             [(items(2500, lambda n, code=code, again=again: {'code': again.get(n, code[n]), 'v': n if n != 30 else 31}), {'batch_size': 500}, ''),
