@@ -2,6 +2,7 @@
 // batches, and decides once it is known whether the first one landed. See loader.hpp.
 #include "load/loader.hpp"
 
+#include "load/first_seen.hpp"
 #include "pipeline/hash.hpp"
 
 extern "C" {
@@ -201,6 +202,18 @@ bool Loader::mapped_apart(const std::vector<Item*>& items) {
   return true;
 }
 
+/// By the bytes of the match columns.
+bool Loader::same_match(const Item& one, const Item& other) const {
+  for (int attnum : plan_.match()) {
+    const TargetColumn& column = plan_.target().column(attnum);
+    Datum a = one.values[attnum - 1], b = other.values[attnum - 1];
+    bool by_value = column.by_value;
+    int length = column.length;
+    if (!guarded([=] { return datum_image_eq(a, b, by_value, length); })) return false;
+  }
+  return true;
+}
+
 /// Where the last of several is to land: the first item that repeats one of the batch, or nullptr. The batch
 /// ends before it, so that it finds what that one has written, wherever batches end.
 const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
@@ -219,12 +232,18 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   };
   // Within the batch; between batches the mapping, or the row's writer, tells (classify).
   if (mapped_apart(items)) return nullptr;
-  std::unordered_map<std::string_view, Item*> by_id;
-  by_id.reserve(items.size());
-  for (Item* item : items) {
-    if (item->legacy_id.data() == nullptr) continue;
-    auto [it, fresh] = by_id.emplace(item->legacy_id, item);
-    if (!fresh) follow(item, it->second, true);
+  // In ascending order there are no two alike.
+  bool ascending = true;
+  for (size_t i = 0; i < items.size() && ascending; i++)
+    ascending = items[i]->legacy_id.data() && (i == 0 || items[i - 1]->legacy_id < items[i]->legacy_id);
+  if (!ascending) {
+    FirstSeen ids(items.size());
+    for (Item* item : items) {
+      if (item->legacy_id.data() == nullptr) continue;
+      Item* first = ids.of(std::hash<std::string_view>()(item->legacy_id), item,
+                           [=](const Item& other) { return other.legacy_id == item->legacy_id; });
+      if (first != item) follow(item, first, true);
+    }
   }
   const std::vector<int>& match = plan_.match();
   // Items that are mapped have rows of their own, and follow nobody.
@@ -235,35 +254,24 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   // by the target's own index when they are written.
   bridge::Memory memory("portage duplicates");
   RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
-  const RowHasher* h = &hasher;
-  std::unordered_multimap<uint64_t, Item*> by_match;
-  by_match.reserve(items.size());
-  for (Item* item : items) {
+  std::vector<uint64_t> hashes(items.size());
+  {
+    const RowHasher* h = &hasher;
+    Item* const* all = items.data();
+    uint64_t* to = hashes.data();
+    size_t count = items.size();
+    bridge::InMemory in(memory.get());
+    guarded([=] {
+      for (size_t i = 0; i < count; i++) to[i] = (*h)(all[i]->values, all[i]->nulls);
+    });
+  }
+  FirstSeen rows(items.size());
+  for (size_t i = 0; i < items.size(); i++) {
+    Item* item = items[i];
     if (item->outcome != Outcome::pending) continue;
-    bool has_null = false;
-    for (int attnum : match) has_null |= item->nulls[attnum - 1];
-    if (has_null) continue;
-    const Datum* values = item->values;
-    const bool* nulls = item->nulls;
-    uint64_t hash = guarded([=] { return (*h)(values, nulls); });
-    auto [first, last] = by_match.equal_range(hash);
-    Item* twin = nullptr;
-    for (auto it = first; it != last && !twin; ++it) {
-      bool same = true;
-      for (int attnum : match) {
-        const TargetColumn& column = plan_.target().column(attnum);
-        Datum a = values[attnum - 1], b = it->second->values[attnum - 1];
-        bool by_value = column.by_value;
-        int length = column.length;
-        same = same && guarded([=] { return datum_image_eq(a, b, by_value, length); });
-      }
-      if (same) twin = it->second;
-    }
-    if (!twin) {
-      by_match.emplace(hash, item);
-    } else if (!item->mapped_before) {
-      follow(item, twin, false);
-    }
+    if (std::any_of(match.begin(), match.end(), [=](int attnum) { return item->nulls[attnum - 1]; })) continue;
+    Item* first = rows.of(hashes[i], item, [&](const Item& other) { return same_match(*item, other); });
+    if (first != item && !item->mapped_before) follow(item, first, false);
   }
   return repeated;
 }

@@ -133,6 +133,7 @@ class Loader {
   bool moves_row(const Item&, const Row&) const;
   std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
+  bool same_match(const Item&, const Item&) const;
   const Item* find_duplicates(Batch&, const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&, bool replaces);
