@@ -269,7 +269,8 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   for (size_t i = 0; i < items.size(); i++) {
     Item* item = items[i];
     if (item->outcome != Outcome::pending) continue;
-    if (std::any_of(match.begin(), match.end(), [=](int attnum) { return item->nulls[attnum - 1]; })) continue;
+    if (std::any_of(match.begin(), match.end(), [=](int attnum) { return item->nulls[attnum - 1]; }))
+      continue;
     Item* first = rows.of(hashes[i], item, [&](const Item& other) { return same_match(*item, other); });
     if (first != item && !item->mapped_before) follow(item, first, false);
   }

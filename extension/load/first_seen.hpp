@@ -1,5 +1,5 @@
-// Which of many items of a batch came first with a key: a flat table of 64-bit hashes, for nearly all keys are
-// seen once. Knows nothing of what the keys are.
+// Which of many items of a batch came first with a key: a flat table of 64-bit hashes, for nearly all keys
+// are seen once. Knows nothing of what the keys are.
 #pragma once
 
 #include <bit>

@@ -116,7 +116,9 @@ bool find_legacy_id_raw(Work* work, Item& item) {
     }
     appendStringInfoChar(id, ']');
     size = static_cast<size_t>(id->len);
-    if (found) item.legacy_id = kept_legacy_id_raw(work, size > longest_id ? id->data : pnstrdup(id->data, size), size);
+    if (found)
+      item.legacy_id =
+          kept_legacy_id_raw(work, size > longest_id ? id->data : pnstrdup(id->data, size), size);
   }
   MemoryContextSwitchTo(previous);
   return found;
