@@ -289,7 +289,7 @@ CREATE TABLE portage.item_corrections (
 COMMENT ON TABLE portage.item_corrections IS 'corrected raw input that was replayed instead of the source''s; read it through corrections';
 COMMENT ON COLUMN portage.item_corrections.revision IS 'the outcome that it led to; later revisions are of the same input';
 
-CREATE TABLE portage.legacy_mappings (
+CREATE TABLE portage.mapping_rows (
   pipeline_id bigint NOT NULL,
   scope       text NOT NULL COLLATE "C",
   legacy_id   text NOT NULL COLLATE "C",
@@ -303,14 +303,60 @@ CREATE TABLE portage.legacy_mappings (
   missing_since timestamptz,
   PRIMARY KEY (pipeline_id, scope, legacy_id)
 );
-CREATE INDEX legacy_mappings_missing ON portage.legacy_mappings (pipeline_id, scope, legacy_id)
+CREATE INDEX mapping_rows_missing ON portage.mapping_rows (pipeline_id, scope, legacy_id)
   WHERE missing_since IS NOT NULL;
-COMMENT ON TABLE portage.legacy_mappings IS 'which target row a legacy id became';
-COMMENT ON COLUMN portage.legacy_mappings.image IS
+COMMENT ON TABLE portage.mapping_rows IS 'which target row a legacy id became, where that is not packed; read it through legacy_mappings';
+
+-- What an import has mapped in the order of its ids, and nobody has touched since, hence nearly all of a first
+-- import: a row per page (extension/ledger/mapping_packs.hpp). Never out of line, never compressed.
+CREATE TABLE portage.mapping_packs (
+  pipeline_id bigint NOT NULL,
+  scope       text NOT NULL COLLATE "C",
+  first_key   bytea NOT NULL,
+  last_key    bytea NOT NULL,
+  content     bytea NOT NULL,
+  entries     integer NOT NULL,
+  run_id      bigint NOT NULL,
+  PRIMARY KEY (pipeline_id, scope, first_key)
+);
+ALTER TABLE portage.mapping_packs ALTER COLUMN scope SET STORAGE PLAIN, ALTER COLUMN first_key SET STORAGE PLAIN,
+  ALTER COLUMN last_key SET STORAGE PLAIN, ALTER COLUMN content SET STORAGE PLAIN;
+COMMENT ON TABLE portage.mapping_packs IS 'mappings, packed; read them through legacy_mappings';
+COMMENT ON COLUMN portage.mapping_packs.first_key IS 'no legacy id of the pack comes before it: length of the id in two bytes, then its bytes';
+COMMENT ON COLUMN portage.mapping_packs.last_key IS 'nor one behind it; packs of a pipeline and scope do not reach into each other';
+COMMENT ON COLUMN portage.mapping_packs.content IS 'legacy id, target key, origin, both hashes and ordinal of each, in ascending order of their ids';
+COMMENT ON COLUMN portage.mapping_packs.run_id IS 'the run that wrote them all';
+
+CREATE FUNCTION portage.packed_mappings_handler() RETURNS fdw_handler
+  AS 'MODULE_PATHNAME', 'portage_packed_mappings_handler' LANGUAGE C STRICT;
+REVOKE EXECUTE ON FUNCTION portage.packed_mappings_handler() FROM PUBLIC;
+COMMENT ON FUNCTION portage.packed_mappings_handler() IS 'shows mapping_packs as packed_mappings';
+CREATE FOREIGN DATA WRAPPER portage_mappings HANDLER portage.packed_mappings_handler;
+COMMENT ON FOREIGN DATA WRAPPER portage_mappings IS 'shows the packed mappings of the ledger of pg_portage as rows';
+CREATE SERVER portage_mappings FOREIGN DATA WRAPPER portage_mappings;
+COMMENT ON SERVER portage_mappings IS 'the packed mappings of the ledger of pg_portage';
+CREATE FOREIGN TABLE portage.packed_mappings (
+  pipeline_id bigint NOT NULL,
+  scope       text NOT NULL COLLATE "C",
+  legacy_id   text NOT NULL COLLATE "C",
+  target_key  text NOT NULL COLLATE "C",
+  origin      text NOT NULL COLLATE "C",
+  source_hash bigint NOT NULL,
+  row_hash    bigint NOT NULL,
+  run_id      bigint NOT NULL,
+  ordinal     bigint NOT NULL,
+  image       text[],
+  missing_since timestamptz
+) SERVER portage_mappings;
+COMMENT ON FOREIGN TABLE portage.packed_mappings IS 'mapping_packs with a row per mapping, as in mapping_rows; finds one by pipeline, scope and legacy id without unpacking the others';
+
+CREATE VIEW portage.all_mappings AS SELECT * FROM portage.mapping_rows UNION ALL SELECT * FROM portage.packed_mappings;
+COMMENT ON VIEW portage.all_mappings IS 'every mapping, wherever it is kept';
+COMMENT ON COLUMN portage.all_mappings.image IS
   'with on_conflict merge and ask: {{column, value in the row, value of the source}, ...} when the item was last migrated: the base of the next three-way merge';
-COMMENT ON COLUMN portage.legacy_mappings.source_hash IS 'hash of the incoming typed values: change detection';
-COMMENT ON COLUMN portage.legacy_mappings.row_hash IS 'hash of the stored row after triggers and defaults: drift detection';
-COMMENT ON COLUMN portage.legacy_mappings.missing_since IS 'when the run began that found the item gone from its source; null: it is there';
+COMMENT ON COLUMN portage.all_mappings.source_hash IS 'hash of the incoming typed values: change detection';
+COMMENT ON COLUMN portage.all_mappings.row_hash IS 'hash of the stored row after triggers and defaults: drift detection';
+COMMENT ON COLUMN portage.all_mappings.missing_since IS 'when the run began that found the item gone from its source; null: it is there';
 
 CREATE TABLE portage.source_cursors (
   pipeline_id   bigint NOT NULL,
@@ -459,7 +505,8 @@ SELECT pg_catalog.pg_extension_config_dump('portage.migration_batches_id_seq', '
 SELECT pg_catalog.pg_extension_config_dump('portage.item_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_packs', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.item_corrections', '');
-SELECT pg_catalog.pg_extension_config_dump('portage.legacy_mappings', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.mapping_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.mapping_packs', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.source_cursors', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.missing_rows', '');

@@ -21,7 +21,8 @@ ALTER TABLE portage.migration_ranges ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_batches ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.data_integrity_checks ENABLE ROW LEVEL SECURITY;
-ALTER TABLE portage.legacy_mappings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.mapping_rows ENABLE ROW LEVEL SECURITY;
+ALTER TABLE portage.mapping_packs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.source_cursors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.migration_payloads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE portage.item_rows ENABLE ROW LEVEL SECURITY;
@@ -46,14 +47,11 @@ CREATE POLICY events_of_runs ON portage.migration_events FOR SELECT
              AND (details ->> 'pipeline_id')::bigint IN (SELECT p.id FROM portage.pipelines p)));
 CREATE POLICY checks_of_runs ON portage.data_integrity_checks FOR SELECT
   USING (run_id IN (SELECT r.id FROM portage.migration_runs r));
-CREATE POLICY mappings_of_runs ON portage.legacy_mappings FOR SELECT
-  USING (portage.in_scope(scope) AND run_id IN (SELECT r.id FROM portage.migration_runs r));
 CREATE POLICY cursors_of_runs ON portage.source_cursors FOR SELECT
   USING (portage.in_scope(scope) AND run_id IN (SELECT r.id FROM portage.migration_runs r));
 
 GRANT SELECT ON portage.migration_runs, portage.migration_parts, portage.migration_ranges, portage.migration_batches,
-  portage.migration_events, portage.data_integrity_checks, portage.legacy_mappings,
-  portage.source_cursors TO PUBLIC;
+  portage.migration_events, portage.data_integrity_checks, portage.source_cursors TO PUBLIC;
 
 CREATE VIEW portage.visible_runs WITH (security_barrier) AS
   SELECT r.id AS run_id, r.pipeline_id, r.pipeline, r.scope,
@@ -67,6 +65,12 @@ CREATE VIEW portage.visible_runs WITH (security_barrier) AS
 COMMENT ON VIEW portage.visible_runs IS
   'the runs that the caller may see, with the paths that are masked from it (null: none, or the caller owns the pipeline)';
 GRANT SELECT ON portage.visible_runs TO PUBLIC;
+
+CREATE VIEW portage.legacy_mappings WITH (security_barrier) AS
+  SELECT m.* FROM portage.all_mappings m
+   WHERE portage.in_scope(m.scope) AND m.run_id IN (SELECT r.run_id FROM portage.visible_runs r);
+COMMENT ON VIEW portage.legacy_mappings IS 'which target row a legacy id became: of the runs that the caller may see';
+GRANT SELECT ON portage.legacy_mappings TO PUBLIC;
 
 CREATE FUNCTION portage.raw_text(raw bytea) RETURNS text
   AS 'MODULE_PATHNAME', 'portage_raw_text' LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;

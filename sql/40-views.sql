@@ -116,20 +116,25 @@ CREATE FUNCTION portage.migrate(pipeline text, payload jsonb, scope text DEFAULT
 COMMENT ON FUNCTION portage.migrate(text, jsonb, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 
+CREATE FUNCTION portage.mapping_scope(pipeline text, scope text) RETURNS text
+  LANGUAGE sql STABLE
+  BEGIN ATOMIC SELECT CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $2 END
+          FROM portage.pipelines p JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version
+         WHERE p.name = $1 AND portage.in_scope($2); END;
+COMMENT ON FUNCTION portage.mapping_scope(text, text) IS 'the scope of the mappings of a pipeline, whose scopes may share them; null if the caller is kept out of the scope';
+
 CREATE FUNCTION portage.lookup(pipeline text, legacy_id text, scope text DEFAULT '') RETURNS text
   LANGUAGE sql STABLE
-  BEGIN ATOMIC SELECT m.target_key FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id
-           JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version
-         WHERE p.name = $1 AND m.legacy_id = $2 AND portage.in_scope($3)
-           AND m.scope = CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $3 END; END;
+  BEGIN ATOMIC SELECT m.target_key FROM portage.legacy_mappings m
+         WHERE m.pipeline_id = (SELECT p.id FROM portage.pipelines p WHERE p.name = $1)
+           AND m.scope = portage.mapping_scope($1, $3) AND m.legacy_id = $2; END;
 COMMENT ON FUNCTION portage.lookup(text, text, text) IS 'the key of the target row that a legacy id became; null if none';
 
 CREATE FUNCTION portage.lookup_legacy(pipeline text, target_key text, scope text DEFAULT '') RETURNS SETOF text
   LANGUAGE sql STABLE
-  BEGIN ATOMIC SELECT m.legacy_id FROM portage.legacy_mappings m JOIN portage.pipelines p ON p.id = m.pipeline_id
-           JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version
-         WHERE p.name = $1 AND m.target_key = $2 AND portage.in_scope($3)
-           AND m.scope = CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $3 END ORDER BY m.ordinal; END;
+  BEGIN ATOMIC SELECT m.legacy_id FROM portage.legacy_mappings m
+         WHERE m.pipeline_id = (SELECT p.id FROM portage.pipelines p WHERE p.name = $1)
+           AND m.scope = portage.mapping_scope($1, $3) AND m.target_key = $2 ORDER BY m.ordinal; END;
 COMMENT ON FUNCTION portage.lookup_legacy(text, text, text) IS
   'the legacy ids that became the row with that key; looks through all mappings of pipeline and scope';
 

@@ -69,9 +69,10 @@ CREATE VIEW portage.statistics WITH (security_barrier) AS
             round((percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM b.finished_at - b.started_at) * 1000))::numeric, 1) AS p95_batch_ms
        FROM portage.migration_batches b JOIN portage.migration_runs g ON g.id = b.run_id
       WHERE g.pipeline_id = p.id AND b.kind = 'import' AND NOT g.dry_run) t
-   CROSS JOIN LATERAL (SELECT count(*) AS mapped FROM portage.legacy_mappings l WHERE l.pipeline_id = p.id) m
+   CROSS JOIN LATERAL (SELECT (SELECT count(*) FROM portage.mapping_rows l WHERE l.pipeline_id = p.id) +
+                             (SELECT coalesce(sum(l.entries), 0)::bigint FROM portage.mapping_packs l WHERE l.pipeline_id = p.id) AS mapped) m
    CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.item_packs') +
-                      pg_total_relation_size('portage.legacy_mappings') +
+                      pg_total_relation_size('portage.mapping_rows') + pg_total_relation_size('portage.mapping_packs') +
                       pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') +
                       pg_total_relation_size('portage.missing_rows') + pg_total_relation_size('portage.predictions') AS bytes,
                       (SELECT sum(b.read) FROM portage.migration_batches b) AS items) s

@@ -98,10 +98,7 @@ bool open_raw(Probe* p, Oid index) {
   bool usable =
       p->index->rd_rel->relam == BTREE_AM_OID && form->indisvalid && form->indnkeyatts == p->columns;
   PushActiveSnapshot(GetTransactionSnapshot());
-  // Such an index knows nothing of rows that only snapshots from before it see.
-  if (form->indcheckxmin &&
-      XidInMVCCSnapshot(HeapTupleHeaderGetXmin(p->index->rd_indextuple->t_data), GetActiveSnapshot()))
-    usable = false;
+  usable = usable && !is_too_young(p->index);
   for (int c = 0; usable && c < p->columns; c++) {
     p->collations[c] = p->index->rd_indcollation[c];
     Form_pg_attribute column = TupleDescAttr(RelationGetDescr(p->table), p->attnums[c] - 1);
@@ -202,6 +199,11 @@ bool seek_raw(Probe* p, const Sought* key) {
 }
 
 }  // namespace
+
+bool is_too_young(Relation index) {
+  return index->rd_index->indcheckxmin &&
+         XidInMVCCSnapshot(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), GetActiveSnapshot());
+}
 
 bool find_by_index(Relation table, const ProbedIndex& index, const std::vector<Sought>& sought,
                    std::vector<size_t> positions, const std::function<void(size_t, TupleTableSlot*)>& found) {

@@ -25,4 +25,7 @@ struct ProbedIndex {
 bool find_by_index(Relation table, const ProbedIndex&, const std::vector<Sought>& sought,
                    std::vector<size_t> positions, const std::function<void(size_t, TupleTableSlot*)>& found);
 
+/// Raw code: whether the index knows nothing of rows that the active snapshot may still see.
+bool is_too_young(Relation index);
+
 }  // namespace portage::bridge

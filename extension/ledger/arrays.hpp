@@ -58,4 +58,26 @@ inline bridge::Param param_texts(const std::vector<std::optional<std::string>>& 
   return {TEXTARRAYOID, array, false};
 }
 
+/// Where rows are, for TID scans.
+inline bridge::Param param_places(const std::vector<ItemPointerData>& places) {
+  const ItemPointerData* first = places.data();
+  int count = static_cast<int>(places.size());
+  Datum array = bridge::guarded([=] {
+    auto* items = static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1)));
+    for (int i = 0; i < count; i++) items[i] = PointerGetDatum(&first[i]);
+    return PointerGetDatum(
+        construct_array(items, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+  });
+  return {TIDARRAYOID, array, false};
+}
+
+inline bridge::Param param_bytea_array(const std::vector<std::string>& values) {
+  int count = static_cast<int>(values.size());
+  auto* items = bridge::guarded([=] { return static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1))); });
+  for (int i = 0; i < count; i++) items[i] = bridge::text_datum(values[static_cast<size_t>(i)]);
+  Datum array = bridge::guarded(
+      [=] { return PointerGetDatum(construct_array(items, count, BYTEAOID, -1, false, TYPALIGN_INT)); });
+  return {BYTEAARRAYOID, array, false};
+}
+
 }  // namespace portage::ledger

@@ -37,7 +37,8 @@ void erase_history(int64_t pipeline_id) {
       "DELETE FROM portage.migration_events WHERE run_id = 0 AND (details ->> 'pipeline_id')::bigint = $1",
       {param(pipeline_id)});
   bridge::execute("DELETE FROM portage.source_cursors WHERE pipeline_id = $1", {param(pipeline_id)});
-  bridge::execute("DELETE FROM portage.legacy_mappings WHERE pipeline_id = $1", {param(pipeline_id)});
+  bridge::execute("DELETE FROM portage.mapping_rows WHERE pipeline_id = $1", {param(pipeline_id)});
+  bridge::execute("DELETE FROM portage.mapping_packs WHERE pipeline_id = $1", {param(pipeline_id)});
   bridge::execute("DELETE FROM portage.migration_runs WHERE pipeline_id = $1", {param(pipeline_id)});
   bridge::execute(
       "DELETE FROM portage.run_groups g WHERE NOT EXISTS (SELECT FROM portage.group_members m WHERE "

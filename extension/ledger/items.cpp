@@ -5,6 +5,7 @@
 #include "bridge/json.hpp"
 #include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/mapping_packs.hpp"
 #include "ledger/pack.hpp"
 #include "pipeline/error_class.hpp"
 
@@ -122,41 +123,57 @@ bridge::Error overtaken() {
 
 bool is_taken_id(const bridge::Error& error) {
   return error.code() == ERRCODE_UNIQUE_VIOLATION && error.report().schema_name == "portage" &&
-         error.report().table_name == "legacy_mappings";
+         error.report().table_name == "mapping_rows";
+}
+
+PackedMapping mapping_of(const Item& item) {
+  return {item.legacy_id,
+          item.target_key,
+          item.origin,
+          static_cast<int64_t>(item.source_hash),
+          static_cast<int64_t>(item.row_hash),
+          item.ordinal};
 }
 
 void insert_mappings(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n) {
-  bridge::TableWriter rows("portage", "legacy_mappings");
-  Datum* v = rows.values();
-  memset(rows.nulls(), 0, sizeof(bool) * rows.natts());
-  Datum scope = text_datum(space.scope);
-  Datum origins[] = {text_datum("inserted"), text_datum("adopted"), text_datum("overwritten")};
+  std::vector<PackedMapping> plain;
+  std::vector<MappingRow> rows;
   for (size_t i = 0; i < n; i++) {
     const Item& item = items[i];
     if (!item.origin || item.mapped_before || item.legacy_id.data() == nullptr) continue;
-    v[0] = Int64GetDatum(space.pipeline_id);
-    v[1] = scope;
-    v[2] = text_datum(item.legacy_id);
-    v[3] = text_datum(item.target_key);
-    v[4] = origins[item.origin == 'i' ? 0 : item.origin == 'a' ? 1 : 2];
-    v[5] = Int64GetDatum(static_cast<int64>(item.source_hash));
-    v[6] = Int64GetDatum(static_cast<int64>(item.row_hash));
-    v[7] = Int64GetDatum(record.run_id);
-    v[8] = Int64GetDatum(item.ordinal);
-    v[9] = item.image;
-    rows.nulls()[9] = item.image == 0;
-    rows.nulls()[10] = true;
-    rows.add();
+    if (item.image || !record.alone)
+      rows.push_back({mapping_of(item), record.run_id, item.image});
+    else
+      plain.push_back(mapping_of(item));
   }
-  rows.finish();
+  for (size_t i : pack_mappings(space, record.run_id, plain)) rows.push_back({plain[i], record.run_id});
+  insert_mapping_rows(space, rows);
 }
 
 void update_mappings(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n) {
+  std::vector<const Item*> mapped;
+  std::vector<std::string_view> wanted;
+  for (size_t i = 0; i < n; i++) {
+    if (!items[i].origin || !items[i].mapped_before) continue;
+    mapped.push_back(&items[i]);
+    wanted.push_back(items[i].legacy_id);
+  }
+  if (mapped.empty()) return;
+  std::vector<MappingRow> unpacked;
+  take_out(space, wanted, [&](size_t i, const PackedMapping& old, int64_t run_id) {
+    const Item& item = *mapped[i];
+    bool may = run_id != record.run_id || old.ordinal == item.ordinal ||
+               (record.last_wins && old.ordinal < item.ordinal);
+    if (!may) throw overtaken();
+    unpacked.push_back({mapping_of(item), record.run_id, item.image});
+    mapped[i] = nullptr;
+  });
+  insert_mapping_rows(space, unpacked);
   std::vector<std::string> ids, keys, origins, images;
   std::vector<int64_t> source_hashes, row_hashes, ordinals;
-  for (size_t i = 0; i < n; i++) {
-    const Item& item = items[i];
-    if (!item.origin || !item.mapped_before) continue;
+  for (const Item* one : mapped) {
+    if (!one) continue;
+    const Item& item = *one;
     images.push_back(item.image ? bridge::output_text(TEXTARRAYOID, item.image) : "");
     ids.emplace_back(item.legacy_id);
     keys.emplace_back(item.target_key);
@@ -170,14 +187,14 @@ void update_mappings(const BatchRecord& record, const MappingSpace& space, const
   // Each mapping is found by its whole key, whatever the planner knows of the table (see ledger/undo.cpp).
   bridge::ByIndex by_index;
   static const bridge::Statement update(
-      "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, "
+      "UPDATE portage.mapping_rows m SET target_key = n.target_key, origin = n.origin, "
       "source_hash = n.source_hash, row_hash = n.row_hash, run_id = $3, ordinal = n.ordinal, "
       "image = nullif(n.image, '')::text[], missing_since = NULL "
       "FROM (SELECT u.*, x.place FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], "
       "$9::bigint[], $10::text[]) AS u (legacy_id, target_key, origin, source_hash, row_hash, ordinal, "
       "image) "
       "CROSS JOIN LATERAL "
-      "(SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 "
+      "(SELECT k.ctid AS place FROM portage.mapping_rows k WHERE k.pipeline_id = $1 AND k.scope = $2 "
       "AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) x) n WHERE m.ctid = n.place "
       // of a row that has changed meanwhile its place is not compared again: this is
       "AND (m.run_id <> $3 OR m.ordinal = n.ordinal OR ($11 AND m.ordinal < n.ordinal))");

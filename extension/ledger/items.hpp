@@ -1,5 +1,5 @@
-// What the ledger keeps per item: item_rows and item_packs, legacy_mappings, migration_undo, and the batch's
-// own row. The only code that knows their physical layout.
+// What the ledger keeps per item: item_rows and item_packs, mapping_rows and mapping_packs, migration_undo,
+// and the batch's own row. The only code that knows their physical layout.
 #pragma once
 
 #include "ledger/runs.hpp"
@@ -14,6 +14,7 @@ struct Mapping {
   char origin;  ///< 'i', 'a', 'o'
   int64_t source_hash, row_hash, run_id, ordinal;
   ItemPointerData place;  ///< of the mapping's row, while the transaction lasts and nobody writes it
+  int entry;              ///< in the pack that is that row; -1: it has a row of its own
   bool has_image;
   std::string_view image;  ///< read_images(): a literal of text[]; data() == nullptr: there is none
 };
@@ -91,6 +92,7 @@ struct BatchRecord {
   int64_t wal_bytes = 0, memory_bytes = 0;
   const std::vector<Conflict>* conflicts = nullptr;
   bool last_wins = false;  ///< items take the mappings of those before them in the run
+  bool alone = false;      ///< nobody else writes mappings of the space: they may be packed
 };
 
 /// The word of migration_items.status, and back (pending: none of them).

@@ -1,9 +1,9 @@
-// Looking mappings up (items.hpp): where an input comes again, its mappings stand in the table as the items
-// stand in it, and are read one after the other; the others are found by the index (bridge/index_probe). They
-// are written with the items that they are of, in items.cpp.
+// Looking mappings up (items.hpp), packed ones (mapping_packs.hpp) and rows. Where an input comes again, its
+// rows stand in the table as the items stand in it, and are read one after the other; the others are found by
+// the index (bridge/index_probe). They are written with the items that they are of, in items.cpp.
 #include "bridge/index_probe.hpp"
 #include "ledger/as_ledger.hpp"
-#include "ledger/items.hpp"
+#include "ledger/mapping_packs.hpp"
 
 namespace portage::ledger {
 namespace {
@@ -25,7 +25,7 @@ struct Hit {
   bool has_image;
 };
 
-/// What a row of legacy_mappings says; texts stand on its page.
+/// What a row of mapping_rows says; texts stand on its page.
 Hit hit_of_raw(TupleTableSlot* slot) {
   Hit hit;
   memset(&hit, 0, sizeof hit);
@@ -138,15 +138,21 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   Datum scope = text_datum(space.scope);
   int64 pipeline_id = space.pipeline_id;
   Oid schema = guarded([] { return get_namespace_oid("portage", false); });
-  Oid index = guarded([=] { return get_relname_relid("legacy_mappings_pkey", schema); });
+  Oid index = guarded([=] { return get_relname_relid("mapping_rows_pkey", schema); });
   Relation table =
-      guarded([=] { return table_open(get_relname_relid("legacy_mappings", schema), AccessShareLock); });
+      guarded([=] { return table_open(get_relname_relid("mapping_rows", schema), AccessShareLock); });
   auto take = [&](size_t i, const Hit& hit) {
-    found[i] = {true,          arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
-                hit.origin,    hit.source_hash,
-                hit.row_hash,  hit.run_id,
-                hit.ordinal,   hit.place,
-                hit.has_image, {}};
+    found[i] = {true,
+                arena.copy({hit.key, static_cast<size_t>(hit.key_size)}),
+                hit.origin,
+                hit.source_hash,
+                hit.row_hash,
+                hit.run_id,
+                hit.ordinal,
+                hit.place,
+                -1,
+                hit.has_image,
+                {}};
   };
   if (trail && *trail) {
     std::vector<Hit> hits(legacy_ids.size());
@@ -157,15 +163,25 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
     for (size_t i = 0; i < n; i++)
       if (hits[i].found) take(i, hits[i]);
   }
+  std::vector<size_t> others;
+  for (size_t i = 0; i < legacy_ids.size(); i++)
+    if (legacy_ids[i].data() != nullptr && !found[i].found) others.push_back(i);
+  find_packed(space, legacy_ids, others, [&](const PackedHit& hit) {
+    const PackedMapping& m = hit.mapping;
+    found[hit.position] = {true,       arena.copy(m.target_key),
+                           m.origin,   m.source_hash,
+                           m.row_hash, hit.run_id,
+                           m.ordinal,  hit.place,
+                           hit.entry,  false,
+                           {}};
+  });
+  std::erase_if(others, [&](size_t i) { return found[i].found; });
   constexpr bool nulls[3] = {};
   std::vector<std::array<Datum, 3>> keys(legacy_ids.size());
   std::vector<bridge::Sought> sought(legacy_ids.size());
-  std::vector<size_t> others;
-  for (size_t i = 0; i < legacy_ids.size(); i++) {
-    if (legacy_ids[i].data() == nullptr || found[i].found) continue;
+  for (size_t i : others) {
     keys[i] = {Int64GetDatum(pipeline_id), scope, text_datum(legacy_ids[i])};
     sought[i] = {keys[i].data(), nulls};
-    others.push_back(i);
   }
   bool usable =
       bridge::find_by_index(table, {index, {1, 2, 3}, true}, sought, std::move(others),
@@ -177,7 +193,7 @@ std::vector<Mapping> find_mappings(const MappingSpace& space, const std::vector<
   guarded([=] { table_close(table, NoLock); });
   if (trail)
     for (const Mapping& mapping : found)
-      if (mapping.found) *trail = mapping.place;
+      if (mapping.found && mapping.entry < 0) *trail = mapping.place;
   return found;
 }
 
@@ -196,7 +212,7 @@ void read_images(const MappingSpace& space, const std::vector<Item*>& items, std
   static const bridge::Statement select(
       "SELECT u.n, m.image::text FROM unnest($3::text[]) WITH ORDINALITY AS u (legacy_id, n) CROSS JOIN "
       "LATERAL "
-      "(SELECT k.image FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
+      "(SELECT k.image FROM portage.mapping_rows k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
       "k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) m WHERE m.image IS NOT NULL");
   bridge::Result rows = select({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)});
   for (size_t i = 0; i < rows.size(); i++)
@@ -206,7 +222,8 @@ void read_images(const MappingSpace& space, const std::vector<Item*>& items, std
 int64_t count_mappings(const MappingSpace& space) {
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT count(*) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2");
+      "SELECT (SELECT count(*) FROM portage.mapping_rows WHERE pipeline_id = $1 AND scope = $2) + (SELECT "
+      "coalesce(sum(entries), 0)::bigint FROM portage.mapping_packs WHERE pipeline_id = $1 AND scope = $2)");
   return select.run(space.pipeline_id, space.scope).bigint(0, 1);
 }
 
@@ -216,7 +233,7 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
   if (keys.empty()) return written;
   AsLedger as;
   static const bridge::Statement select(
-      "SELECT target_key, min(ordinal) FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 "
+      "SELECT target_key, min(ordinal) FROM portage.all_mappings WHERE pipeline_id = $1 AND scope = $2 "
       "AND "
       "run_id = $3 AND target_key = ANY ($4 COLLATE \"C\") GROUP BY 1");
   bridge::Result rows =

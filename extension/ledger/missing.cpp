@@ -2,6 +2,7 @@
 #include "ledger/missing.hpp"
 
 #include "ledger/as_ledger.hpp"
+#include "ledger/mapping_packs.hpp"
 #include "ledger/undo_rows.hpp"
 
 namespace portage::ledger {
@@ -14,7 +15,7 @@ bool any_marked(const MappingSpace& space) {
   AsLedger as;
   bridge::ByIndex by_index;
   static const Statement select(
-      "SELECT FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND missing_since IS NOT "
+      "SELECT FROM portage.mapping_rows WHERE pipeline_id = $1 AND scope = $2 AND missing_since IS NOT "
       "NULL LIMIT 1");
   return !select.run(space.pipeline_id, space.scope).empty();
 }
@@ -25,7 +26,7 @@ void clear_marks(const MappingSpace& space, int64_t run_id) {
   bridge::Settings by_hash;
   by_hash.set("enable_nestloop", "off");
   static const Statement update(
-      "UPDATE portage.legacy_mappings m SET missing_since = NULL WHERE m.pipeline_id = $1 AND m.scope = $2 "
+      "UPDATE portage.mapping_rows m SET missing_since = NULL WHERE m.pipeline_id = $1 AND m.scope = $2 "
       "AND m.missing_since IS NOT NULL AND m.legacy_id IN (SELECT i.legacy_id FROM portage.all_items i WHERE "
       "i.run_id = $3 AND i.legacy_id IS NOT NULL)");
   update.run(space.pipeline_id, space.scope, run_id);
@@ -72,8 +73,8 @@ MissingCounts list_missing(const MappingSpace& space, int64_t run_id, bool delet
       "missing_since) SELECT $3, row_number() OVER (ORDER BY m.run_id DESC, m.ordinal DESC), m.pipeline_id, "
       "m.scope, m.legacy_id, m.target_key, 'found', CASE WHEN NOT $4 THEN NULL WHEN m.origin <> 'inserted' "
       "THEN m.origin WHEN s.target_key IS NOT NULL THEN 'shared' END, m.source_hash, m.row_hash, m.run_id, "
-      "m.ordinal, m.image, m.missing_since FROM portage.legacy_mappings m LEFT JOIN (SELECT o.target_key "
-      "FROM portage.legacy_mappings o WHERE $4 AND o.pipeline_id IN (SELECT v.pipeline_id FROM "
+      "m.ordinal, m.image, m.missing_since FROM portage.all_mappings m LEFT JOIN (SELECT o.target_key "
+      "FROM portage.all_mappings o WHERE $4 AND o.pipeline_id IN (SELECT v.pipeline_id FROM "
       "portage.pipeline_versions v JOIN portage.pipeline_versions w ON v.target_schema = w.target_schema AND "
       "v.target_name = w.target_name AND (v.definition -> 'key')::text IS NOT DISTINCT FROM (w.definition -> "
       "'key')::text WHERE w.pipeline_id = $1) GROUP BY o.target_key HAVING count(*) > 1) s ON s.target_key = "
@@ -98,7 +99,7 @@ std::vector<MissingRow> missing_page(int64_t run_id, int64_t after, int64_t limi
       "d.mapping_source_hash, d.mapping_row_hash, d.mapping_run_id, d.mapping_ordinal, "
       "d.mapping_image::text FROM (SELECT * FROM portage.missing_rows r WHERE r.run_id = $1 AND r.seq > $2 "
       "AND r.status = 'found' ORDER BY r.run_id, r.seq LIMIT $3) d LEFT JOIN LATERAL (SELECT k.legacy_id "
-      "FROM portage.legacy_mappings k WHERE k.pipeline_id = d.pipeline_id AND k.scope = d.scope AND "
+      "FROM portage.all_mappings k WHERE k.pipeline_id = d.pipeline_id AND k.scope = d.scope AND "
       "k.legacy_id = d.legacy_id AND k.run_id = d.mapping_run_id AND k.ordinal = d.mapping_ordinal OFFSET 0) "
       "m ON true ORDER BY d.seq");
   Result rows = select.run(run_id, after, limit);
@@ -120,12 +121,23 @@ std::vector<MissingRow> missing_page(int64_t run_id, int64_t after, int64_t limi
   return page;
 }
 
+namespace {
+
+std::vector<std::string_view> views_of(const std::vector<std::string>& ids) {
+  return {ids.begin(), ids.end()};
+}
+
+}  // namespace
+
 uint64_t forget_mappings(const MappingSpace& space, const std::vector<std::string>& ids) {
   static const Statement forget(
-      "DELETE FROM portage.legacy_mappings m USING (SELECT k.place FROM unnest($3::text[]) AS u (legacy_id) "
-      "CROSS JOIN LATERAL (SELECT k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 "
+      "DELETE FROM portage.mapping_rows m USING (SELECT k.place FROM unnest($3::text[]) AS u (legacy_id) "
+      "CROSS JOIN LATERAL (SELECT k.ctid AS place FROM portage.mapping_rows k WHERE k.pipeline_id = $1 "
       "AND k.scope = $2 AND k.legacy_id = u.legacy_id COLLATE \"C\" OFFSET 0) k) n WHERE m.ctid = n.place");
-  return forget({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)}).processed();
+  uint64_t packed = 0;
+  take_out(space, views_of(ids), [&](size_t, const PackedMapping&, int64_t) { packed++; });
+  return packed +
+         forget({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)}).processed();
 }
 
 namespace {
@@ -177,10 +189,11 @@ void settle_marked(const MappingSpace& space, int64_t run_id, const std::vector<
       "d.ctid AS place FROM portage.missing_rows d WHERE d.run_id = $1 AND d.seq = u.seq OFFSET 0) d) n "
       "WHERE m.ctid = n.place");
   update({param(run_id), bridge::param_int8_array(numbers), bridge::param_text_array(reasons)});
+  make_rows(space, views_of(ids));  // only these have room for it
   static const Statement mark(
-      "UPDATE portage.legacy_mappings m SET missing_since = n.since FROM (SELECT k.place, r.started_at AS "
+      "UPDATE portage.mapping_rows m SET missing_since = n.since FROM (SELECT k.place, r.started_at AS "
       "since FROM portage.migration_runs r, unnest($3::text[]) AS u (legacy_id) CROSS JOIN LATERAL (SELECT "
-      "k.ctid AS place FROM portage.legacy_mappings k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
+      "k.ctid AS place FROM portage.mapping_rows k WHERE k.pipeline_id = $1 AND k.scope = $2 AND "
       "k.legacy_id = u.legacy_id COLLATE \"C\" AND k.missing_since IS NULL OFFSET 0) k WHERE r.id = $4) n "
       "WHERE m.ctid = n.place");
   mark({param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids), param(run_id)});

@@ -119,7 +119,7 @@ void write_restored(int64_t run_id, const MappingSpace& space, const std::vector
       "WITH d AS MATERIALIZED (SELECT d.ctid AS place, d.* FROM unnest($2::bigint[]) AS u (seq) CROSS JOIN "
       "LATERAL (SELECT r.ctid, r.* FROM portage.missing_rows r WHERE r.run_id = $1 AND r.seq = u.seq OFFSET "
       "0) d), settled AS (UPDATE portage.missing_rows m SET status = 'restored', columns = NULL, before = "
-      "NULL, before_hash = NULL FROM d WHERE m.ctid = d.place) INSERT INTO portage.legacy_mappings "
+      "NULL, before_hash = NULL FROM d WHERE m.ctid = d.place) INSERT INTO portage.mapping_rows "
       "(pipeline_id, scope, legacy_id, target_key, origin, source_hash, row_hash, run_id, ordinal, image, "
       "missing_since) SELECT d.pipeline_id, d.scope, d.legacy_id, d.target_key, 'inserted', "
       "d.mapping_source_hash, d.mapping_row_hash, d.mapping_run_id, d.mapping_ordinal, d.mapping_image, "
@@ -137,9 +137,9 @@ bool take_back_marks(int64_t run_id, int64_t& after, int64_t limit) {
   static const Statement page(
       "WITH page AS MATERIALIZED (SELECT d.ctid AS place, d.* FROM portage.missing_rows d WHERE d.run_id = "
       "$1 AND d.seq > $2 AND d.status = 'marked' ORDER BY d.run_id, d.seq LIMIT $3), unmarked AS (UPDATE "
-      "portage.legacy_mappings m SET missing_since = NULL FROM (SELECT k.place FROM page p CROSS JOIN "
+      "portage.mapping_rows m SET missing_since = NULL FROM (SELECT k.place FROM page p CROSS JOIN "
       "LATERAL "
-      "(SELECT k.ctid AS place FROM portage.legacy_mappings k, portage.migration_runs r WHERE r.id = $1 AND "
+      "(SELECT k.ctid AS place FROM portage.mapping_rows k, portage.migration_runs r WHERE r.id = $1 AND "
       "k.pipeline_id = p.pipeline_id AND k.scope = p.scope AND k.legacy_id = p.legacy_id AND k.missing_since "
       "= r.started_at OFFSET 0) k) n WHERE m.ctid = n.place), settled AS (UPDATE portage.missing_rows m SET "
       "status = 'restored' FROM page p WHERE m.ctid = p.place) SELECT max(seq) FROM page");

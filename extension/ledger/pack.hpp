@@ -33,10 +33,6 @@ class Packer {
   std::string_view content() const { return content_; }
 
  private:
-  void number(uint64_t);
-  void signed_number(int64_t);
-  void text(std::string_view);
-
   std::string content_;
   int32_t count_ = 0;
   int64_t first_ = 0;

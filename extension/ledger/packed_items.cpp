@@ -2,20 +2,17 @@
 // ask one view for both. What a query says of run and ordinal finds the packs; its order by ordinal is
 // theirs. All of it is raw code that the planner and executor call back.
 #include "bridge/entry.hpp"
-#include "bridge/scope.hpp"
+#include "ledger/foreign_conditions.hpp"
 #include "ledger/pack.hpp"
 
 extern "C" {
 #include "access/stratnum.h"
 #include "catalog/pg_opfamily.h"
 #include "foreign/fdwapi.h"
-#include "nodes/pathnodes.h"
 #include "optimizer/cost.h"
-#include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/planmain.h"
-#include "optimizer/restrictinfo.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 }
@@ -47,36 +44,15 @@ struct Wanted {
 };
 
 void add_condition(PlannerInfo* root, RelOptInfo* rel, Expr* clause, Wanted* wanted) {
-  if (!IsA(clause, OpExpr)) return;
-  auto* op = reinterpret_cast<OpExpr*>(clause);
-  if (list_length(op->args) != 2) return;
-  auto* left = static_cast<Node*>(linitial(op->args));
-  auto* right = static_cast<Node*>(lsecond(op->args));
-  Oid operation = op->opno;
-  auto is_ours = [=](Node* node) {
-    if (!IsA(node, Var)) return false;
-    auto* var = reinterpret_cast<Var*>(node);
-    return var->varno == static_cast<int>(rel->relid) && var->varlevelsup == 0 &&
-           (var->varattno == run_id || var->varattno == ordinal);
-  };
-  if (!is_ours(left)) {
-    Node* swap = left;
-    left = right;
-    right = swap;
-    operation = get_commutator(operation);
-  }
-  if (!is_ours(left) || !OidIsValid(operation)) return;
-  if (bms_is_member(static_cast<int>(rel->relid), pull_varnos(root, right)) ||
-      contain_volatile_functions(right))
-    return;
-  int strategy = get_op_opfamily_strategy(operation, INTEGER_BTREE_FAM_OID);
+  Comparison c;
+  if (!comparison_of(root, rel, clause, &c) || (c.attribute != run_id && c.attribute != ordinal)) return;
+  int strategy = get_op_opfamily_strategy(c.operation, INTEGER_BTREE_FAM_OID);
   if (strategy == 0) return;
-  int attribute = reinterpret_cast<Var*>(left)->varattno;
-  wanted->values = lappend(wanted->values, right);
-  wanted->kinds = lappend_int(wanted->kinds, attribute);
+  wanted->values = lappend(wanted->values, c.value);
+  wanted->kinds = lappend_int(wanted->kinds, c.attribute);
   wanted->kinds = lappend_int(wanted->kinds, strategy);
-  wanted->kinds = lappend_int(wanted->kinds, static_cast<int>(exprType(right)));
-  if (strategy == BTEqualStrategyNumber) (attribute == run_id ? wanted->one_run : wanted->one_item) = true;
+  wanted->kinds = lappend_int(wanted->kinds, static_cast<int>(exprType(c.value)));
+  if (strategy == BTEqualStrategyNumber) (c.attribute == run_id ? wanted->one_run : wanted->one_item) = true;
 }
 
 void get_size(PlannerInfo* root, RelOptInfo* rel, Oid) {
@@ -145,9 +121,9 @@ void begin(ForeignScanState* node, int) {
   TupleDesc shape = RelationGetDescr(node->ss.ss_currentRelation);
   if (shape->natts != last_attribute || TupleDescAttr(shape, run_id - 1)->atttypid != INT8OID ||
       TupleDescAttr(shape, target_key - 1)->atttypid != TEXTOID)
-    ereport(ERROR,
-            (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("foreign data wrapper \"portage_items\" has one table only"),
-             errhint("Read portage.migration_items.")));
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                    errmsg("foreign data wrapper \"portage_items\" has one table only"),
+                    errhint("Read portage.migration_items.")));
   auto* s = static_cast<Scan*>(palloc0(sizeof(Scan)));
   node->fdw_state = s;
   s->query = node->ss.ps.state->es_query_cxt;
@@ -163,12 +139,6 @@ void begin(ForeignScanState* node, int) {
   s->outcomes[2] = CStringGetTextDatum("updated");
   s->outcomes[3] = CStringGetTextDatum("unchanged");
   s->memory = AllocSetContextCreate(CurrentMemoryContext, "portage packed items", ALLOCSET_DEFAULT_SIZES);
-}
-
-int64 as_bigint(Datum value, Oid type) {
-  return type == INT2OID   ? static_cast<int64>(DatumGetInt16(value))
-         : type == INT4OID ? static_cast<int64>(DatumGetInt32(value))
-                           : DatumGetInt64(value);
 }
 
 /// What the conditions leave of runs and ordinals.

@@ -19,6 +19,7 @@ inline Mapping mapping_of(const bridge::Result& rows, size_t row, int first, for
           rows.bigint(row, first + 4),
           rows.bigint(row, first + 5),
           {},
+          -1,
           has_image,
           has_image ? arena.copy(rows.text(row, first + 6)) : std::string_view()};
 }

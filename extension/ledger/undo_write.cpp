@@ -1,6 +1,7 @@
 // See undo.hpp: the writing. Mappings are found by their place, revisions go in by multi-insert.
 #include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/mapping_packs.hpp"
 #include "ledger/missing.hpp"
 #include "ledger/undo.hpp"
 #include "ledger/undo_rows.hpp"
@@ -12,19 +13,6 @@ using bridge::guarded;
 using bridge::param;
 using bridge::Result;
 using bridge::text_datum;
-
-/// Where rows are, for TID scans.
-bridge::Param param_places(const std::vector<ItemPointerData>& places) {
-  const ItemPointerData* first = places.data();
-  int count = static_cast<int>(places.size());
-  Datum array = guarded([=] {
-    auto* items = static_cast<Datum*>(palloc(sizeof(Datum) * (count + 1)));
-    for (int i = 0; i < count; i++) items[i] = PointerGetDatum(&first[i]);
-    return PointerGetDatum(
-        construct_array(items, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-  });
-  return {TIDARRAYOID, array, false};
-}
 
 std::string_view origin_name(char origin) {
   return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
@@ -78,6 +66,28 @@ std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, forma
   return below;
 }
 
+/// The same for those that are packed: they are taken out, and what they had replaced becomes a row. Returns
+/// how many there were, as they had been found.
+uint64_t restore_packed(const MappingSpace& space, const std::vector<LandedItem*>& items,
+                        const std::vector<Mapping>& below) {
+  std::vector<std::string_view> ids;
+  for (const LandedItem* item : items)
+    ids.push_back(item->mapping.entry >= 0 ? item->legacy_id : std::string_view());
+  std::vector<MappingRow> replaced;
+  uint64_t taken = 0;
+  take_out(space, ids, [&](size_t i, const PackedMapping& now, int64_t run_id) {
+    const Mapping& known = items[i]->mapping;
+    taken += known.run_id == run_id && known.ordinal == now.ordinal;
+    const Mapping& b = below[i];
+    if (!b.found) return;
+    Datum image = b.image.data() == nullptr ? 0 : bridge::input_value(TEXTARRAYOID, -1, std::string(b.image));
+    replaced.push_back(
+        {{ids[i], b.target_key, b.origin, b.source_hash, b.row_hash, b.ordinal}, b.run_id, image});
+  });
+  insert_mapping_rows(space, replaced);
+  return taken;
+}
+
 void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items) {
   std::vector<LandedItem*> mapped;
   for (LandedItem* item : items) {
@@ -90,11 +100,13 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
   if (mapped.empty()) return;
   formats::Arena arena;
   std::vector<Mapping> below = mappings_below(mapped, arena);
+  uint64_t written = restore_packed(space, mapped, below);
   std::vector<ItemPointerData> dropped, changed;
   std::vector<std::string> keys, origins, images;
   std::vector<int64_t> source_hashes, row_hashes, runs, ordinals;
   for (size_t i = 0; i < mapped.size(); i++) {
     const Mapping& b = below[i];
+    if (mapped[i]->mapping.entry >= 0) continue;
     if (!b.found) {
       dropped.push_back(mapped[i]->mapping.place);
       continue;
@@ -108,19 +120,18 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
     ordinals.push_back(b.ordinal);
     images.emplace_back(b.image);
   }
-  uint64_t written = 0;
   // By their places; "+ 0" and the like keep the planner from going through all mappings of the pipeline.
   bridge::ByIndex by_place;
   if (!dropped.empty()) {
     static const bridge::Statement drop(
-        "DELETE FROM portage.legacy_mappings WHERE ctid = ANY ($3) AND pipeline_id + 0 = $1 AND scope || '' "
+        "DELETE FROM portage.mapping_rows WHERE ctid = ANY ($3) AND pipeline_id + 0 = $1 AND scope || '' "
         "= "
         "$2 COLLATE \"C\"");
     written += drop({param(space.pipeline_id), param(space.scope), param_places(dropped)}).processed();
   }
   if (!changed.empty()) {
     static const bridge::Statement update(
-        "UPDATE portage.legacy_mappings m SET target_key = n.target_key, origin = n.origin, source_hash = "
+        "UPDATE portage.mapping_rows m SET target_key = n.target_key, origin = n.origin, source_hash = "
         "n.source_hash, row_hash = n.row_hash, run_id = n.run_id, ordinal = n.ordinal, image = "
         "nullif(n.image, "
         "'')::text[] FROM unnest($3::tid[], "

@@ -191,13 +191,17 @@ void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
 /// Whether each has a mapping, and the mappings stand in the table one behind the other: then no two have the
 /// same id, and none follows another.
 bool Loader::mapped_apart(const std::vector<Item*>& items) {
-  const ItemPointerData* before = nullptr;
+  const Mapping* row = nullptr;
+  const Mapping* packed = nullptr;
   for (const Item* item : items) {
     Mapping& mapping = mapping_of(*item);
-    if (!mapping.found ||
-        (before && ItemPointerCompare(const_cast<ItemPointer>(before), &mapping.place) >= 0))
-      return false;
-    before = &mapping.place;
+    if (!mapping.found) return false;
+    const Mapping*& before = mapping.entry < 0 ? row : packed;
+    if (before) {
+      int order = ItemPointerCompare(const_cast<ItemPointer>(&before->place), &mapping.place);
+      if (order > 0 || (order == 0 && before->entry >= mapping.entry)) return false;
+    }
+    before = &mapping;
   }
   return true;
 }

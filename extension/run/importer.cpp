@@ -317,6 +317,7 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
     used_ = used;
     record.conflicts = &loader_->conflicts();
     record.last_wins = job_.policy.duplicates == Duplicates::last;
+    record.alone = !job_.policy.park;
     ledger::write_batch(record, job_.policy.space, items, n, loader_->undo());
     loaded.counts = record.counts;
     loaded.bytes = record.bytes;

@@ -72,8 +72,6 @@ class ByPage {
   bridge::Settings settings_;
 };
 
-/// The text that comes next in the order of bytes: where a page after this one begins.
-inline std::string next_text(std::string text) { return text += '\x01'; }
 /// Whether findings may quote values of rows: not where the definition has sensitive paths, since checks are
 /// read by more people than rows are.
 inline bool may_quote(const Scene& scene) { return scene.plan.definition().sensitive.empty(); }

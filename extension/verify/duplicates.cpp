@@ -3,10 +3,12 @@
 // size finds what may be there twice, a second walk, only where there is such, says what is.
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/mapping_packs.hpp"
 #include "pipeline/checks.hpp"
 #include "verify/check.hpp"
 
 extern "C" {
+#include "common/hashfn.h"
 #include "lib/bloomfilter.h"
 }
 
@@ -67,19 +69,17 @@ class MappingWalk {
       : scene_(scene), expected_(mappings()), by_key_(expected_), by_content_(expected_) {}
 
   std::vector<Check> work() {
-    walk([&](const Result& rows, size_t i) {
-      by_key_.add(rows.bigint(i, 2));
-      by_content_.add(rows.bigint(i, 3));
+    walk([&](const ledger::WalkedMapping& m) {
+      by_key_.add(hash_of(m.target_key));
+      by_content_.add(m.source_hash);
     });
     if (!by_key_.empty() || !by_content_.empty())
-      walk([&](const Result& rows, size_t i) {
-        bool key = by_key_.has(rows.bigint(i, 2)), content = by_content_.has(rows.bigint(i, 3));
-        if (!key && !content) return;
-        std::string id = rows.text(i, 1);
-        int64_t run = rows.bigint(i, 4);
-        bool inserted = rows.boolean(i, 5);
-        if (key) keys_[rows.text(i, 6)].add(id, run, inserted, scene_.run.id);
-        if (content) contents_[rows.bigint(i, 3)].add(id, run, inserted, scene_.run.id);
+      walk([&](const ledger::WalkedMapping& m) {
+        bool inserted = m.origin == 'i';
+        if (by_key_.has(hash_of(m.target_key)))
+          keys_[m.target_key].add(m.legacy_id, m.run_id, inserted, scene_.run.id);
+        if (by_content_.has(m.source_hash))
+          contents_[m.source_hash].add(m.legacy_id, m.run_id, inserted, scene_.run.id);
       });
     Findings keys, contents;
     bool twice = false;
@@ -97,7 +97,10 @@ class MappingWalk {
   }
 
  private:
-  static constexpr int page = 10000;
+  static int64_t hash_of(const std::string& text) {
+    return static_cast<int64_t>(hash_bytes_extended(reinterpret_cast<const unsigned char*>(text.data()),
+                                                    static_cast<int>(text.size()), 0));
+  }
 
   int64_t mappings() const {
     ledger::AsLedger as;
@@ -111,24 +114,11 @@ class MappingWalk {
 
   template <class F>
   void walk(F&& visit) {
-    bool more = true;
-    for (std::string from; more;) {
-      {
-        ledger::AsLedger as;
-        bridge::Memory memory("portage mappings");
-        bridge::InMemory in(memory.get());
-        ByPage by_page;
-        static const bridge::Statement select(
-            "SELECT legacy_id, pg_catalog.hashtextextended(target_key, 0), source_hash, run_id, origin = "
-            "'inserted', "
-            "target_key FROM portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND legacy_id >= "
-            "$3 ORDER BY "
-            "pipeline_id, scope, legacy_id LIMIT 10000");
-        Result rows = select.run(scene_.space.pipeline_id, scene_.space.scope, from);
-        for (size_t i = 0; i < rows.size(); i++) visit(rows, i);
-        more = rows.size() == page;
-        if (more) from = next_text(rows.text(rows.size() - 1, 1));
-      }
+    ledger::MappingWalk walk;
+    for (;;) {
+      std::vector<ledger::WalkedMapping> page = ledger::next_mappings(scene_.space, walk);
+      if (page.empty()) return;
+      for (const ledger::WalkedMapping& mapping : page) visit(mapping);
       scene_.page_end();
     }
   }

@@ -5,6 +5,7 @@
 
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/mapping_packs.hpp"
 #include "ledger/retention.hpp"
 #include "run/options.hpp"
 
@@ -223,45 +224,42 @@ class ItemWalk {
   /// The other way round. One by one only where the run has more mappings than items that have theirs.
   void name_mappings_without_item() {
     int64_t count = 0;
-    bool more = true;
-    for (std::string from; more;) {
-      {
-        ledger::AsLedger as;
-        ByPage by_page;
-        static const bridge::Statement select(
-            "SELECT count(*), count(*) FILTER (WHERE m.run_id = $4), max(m.legacy_id) FROM (SELECT * FROM "
-            "portage.legacy_mappings WHERE pipeline_id = $1 AND scope = $2 AND legacy_id >= $3 ORDER BY "
-            "pipeline_id, scope, "
-            "legacy_id LIMIT 20000) m");
-        Result rows = select.run(scene_.space.pipeline_id, scene_.space.scope, from, scene_.run.id);
-        more = rows.bigint(0, 1) == 20000;
-        count += rows.bigint(0, 2);
-        from = next_text(rows.text(0, 3));
-      }
-      scene_.page_end();
-    }
+    walk_mappings([&](const std::vector<ledger::WalkedMapping>& page) {
+      for (const ledger::WalkedMapping& mapping : page) count += mapping.run_id == scene_.run.id;
+    });
     if (count == ours_) return;
-    more = true;
-    for (std::string from; more;) {
-      {
-        ledger::AsLedger as;
-        ByPage by_page;
-        Result rows = bridge::execute(
-            "SELECT m.legacy_id, m.run_id = $4 AND NOT EXISTS (SELECT FROM portage.all_items i WHERE "
-            "i.run_id = m.run_id "
-            "AND i.ordinal = m.ordinal AND i.legacy_id = m.legacy_id AND i.status IN ('inserted', 'updated', "
-            "'unchanged') "
-            "AND NOT EXISTS (SELECT FROM portage.item_rows l WHERE l.run_id = i.run_id AND l.ordinal = "
-            "i.ordinal AND "
-            "l.revision > i.revision OFFSET 0) OFFSET 0) FROM (SELECT * FROM portage.legacy_mappings WHERE "
-            "pipeline_id = "
-            "$1 AND scope = $2 AND legacy_id >= $3 ORDER BY pipeline_id, scope, legacy_id LIMIT 2000) m",
-            {param(scene_.space.pipeline_id), param(scene_.space.scope), param(from), param(scene_.run.id)});
-        for (size_t i = 0; i < rows.size(); i++)
-          if (rows.boolean(i, 2)) mapping_.add("mapping of " + rows.text(i, 1) + ": no item");
-        more = rows.size() == 2000;
-        if (more) from = next_text(rows.text(rows.size() - 1, 1));
+    walk_mappings([&](const std::vector<ledger::WalkedMapping>& page) {
+      std::vector<std::string> ids;
+      std::vector<int64_t> ordinals;
+      for (const ledger::WalkedMapping& mapping : page) {
+        if (mapping.run_id != scene_.run.id) continue;
+        ids.push_back(mapping.legacy_id);
+        ordinals.push_back(mapping.ordinal);
       }
+      if (ids.empty()) return;
+      bridge::Memory memory("portage mappings");
+      bridge::InMemory in(memory.get());
+      ledger::AsLedger as;
+      ByPage by_page;
+      static const bridge::Statement select(
+          "SELECT u.legacy_id FROM unnest($2::text[], $3::bigint[]) AS u (legacy_id, ordinal) WHERE NOT "
+          "EXISTS (SELECT FROM portage.all_items i WHERE i.run_id = $1 AND i.ordinal = u.ordinal AND "
+          "i.legacy_id = u.legacy_id COLLATE \"C\" AND i.status IN ('inserted', 'updated', 'unchanged') AND "
+          "NOT EXISTS (SELECT FROM portage.item_rows l WHERE l.run_id = i.run_id AND l.ordinal = i.ordinal "
+          "AND l.revision > i.revision OFFSET 0) OFFSET 0)");
+      Result rows =
+          select({param(scene_.run.id), bridge::param_text_array(ids), bridge::param_int8_array(ordinals)});
+      for (size_t i = 0; i < rows.size(); i++) mapping_.add("mapping of " + rows.text(i, 1) + ": no item");
+    });
+  }
+
+  template <class F>
+  void walk_mappings(F&& visit) {
+    ledger::MappingWalk walk;
+    for (;;) {
+      std::vector<ledger::WalkedMapping> page = ledger::next_mappings(scene_.space, walk);
+      if (page.empty()) return;
+      visit(page);
       scene_.page_end();
     }
   }

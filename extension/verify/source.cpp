@@ -166,7 +166,7 @@ class SourceCheck {
     static const bridge::Statement select(
         "SELECT i.ordinal, i.revision, i.status, i.line, i.byte_offset, i.byte_length, i.legacy_id, "
         "m.legacy_id IS NOT NULL, "
-        "m.source_hash FROM portage.all_items i LEFT JOIN LATERAL (SELECT * FROM portage.legacy_mappings m "
+        "m.source_hash FROM portage.all_items i LEFT JOIN LATERAL (SELECT * FROM portage.all_mappings m "
         "WHERE "
         "m.pipeline_id = $4 AND m.scope = $5 AND m.legacy_id = i.legacy_id AND m.run_id = i.run_id AND "
         "m.ordinal = "

@@ -34,8 +34,8 @@ DELETE FROM app.goods WHERE k = 'a';
 SELECT passed, expected, actual, details FROM portage.verify(1) WHERE name = 'row_hash';
 
 -- Sabotage: a bent mapping, one that is gone, an item removed, the payload damaged, a parent removed.
-UPDATE portage.legacy_mappings SET target_key = '2' WHERE legacy_id = '3';
-DELETE FROM portage.legacy_mappings WHERE legacy_id = '6';
+UPDATE portage.mapping_rows SET target_key = '2' WHERE legacy_id = '3';
+DELETE FROM portage.mapping_rows WHERE legacy_id = '6';
 DELETE FROM portage.item_rows WHERE ordinal = 4;
 UPDATE portage.migration_payloads SET content = 'x' WHERE run_id = 1;
 ALTER TABLE app.shops DISABLE TRIGGER ALL;

@@ -53,7 +53,7 @@ def sabotaged(server):
             check(f'{contestant.name}: {name}', samples[contestant.name] == 'WRONG', samples)
     spoiled = portage(data)
     honest = spoiled.act
-    spoiled.act = lambda bench: honest(bench) or bench.run("DELETE FROM portage.legacy_mappings WHERE ordinal = 7") and None
+    spoiled.act = lambda bench: honest(bench) or bench.run("DELETE FROM portage.mapping_packs WHERE ctid = '(0,1)'") and None
     check('pg_portage: a mapping is gone', bench.contest('mapping', data.rows, [spoiled])['pg_portage'] == 'WRONG')
     line = len(bench.lines)
     bench.compare('spoiled', bench.samples['mapping'], 'pg_portage', 'pg_portage', 0.5, 1)

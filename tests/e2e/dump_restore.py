@@ -77,7 +77,7 @@ def make_source(server, admin):
         runner.rows("SELECT portage.migrate('words', %s, 'of the runner')", ndjson(items(51, 60)))
     check('there is something of everything', all(admin.value(f'SELECT count(*) FROM portage.{table}') > 0 for table in (
         'pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts', 'migration_payloads', 'migration_ranges',
-        'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'legacy_mappings', 'migration_undo', 'migration_events')))
+        'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'mapping_rows', 'mapping_packs', 'migration_undo', 'migration_events')))
     return pending
 
 

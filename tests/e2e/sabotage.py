@@ -65,9 +65,11 @@ class World:
                                 ndjson({'id': n, 'k': f'k{n}', 'v': n} for n in range(1, 8)))[0]
 
     def unpack(self):
-        """Each item gets a row of its own, so that it can be damaged alone."""
+        """Each item and mapping gets a row of its own, so that it can be damaged alone."""
         self.rows('INSERT INTO portage.item_rows SELECT * FROM portage.packed_items')
         self.rows('DELETE FROM portage.item_packs')
+        self.rows('INSERT INTO portage.mapping_rows SELECT * FROM portage.packed_mappings')
+        self.rows('DELETE FROM portage.mapping_packs')
 
     def rows(self, sql, *arguments):
         return self.session.rows(sql, *arguments)

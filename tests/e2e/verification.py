@@ -109,7 +109,7 @@ def beside(server):
         age, = admin.rows('SELECT xact_start - query_start > interval \'1 ms\' FROM pg_stat_activity WHERE pid = %s', other.pid)[0]
         check('pages are transactions of their own', age)
         locks = admin.value("SELECT count(*) FROM pg_locks WHERE pid = %s AND relation IN ('app.goods'::regclass, "
-                            "'portage.item_rows'::regclass, 'portage.item_packs'::regclass, 'portage.legacy_mappings'::regclass)",
+                            "'portage.item_rows'::regclass, 'portage.item_packs'::regclass, 'portage.mapping_rows'::regclass, 'portage.mapping_packs'::regclass)",
                             other.pid)
         check('... that keep no locks', locks == 0, locks)
         # an incremental run of the same pipeline takes some of the rows over meanwhile

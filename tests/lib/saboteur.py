@@ -34,7 +34,7 @@ class Saboteur:
 
     def mapping(self, change, check_name, *statuses, names=None, told=False):
         run, ordinal = self.pick(*(statuses or ('inserted', 'updated')))
-        return Damage(run, f"UPDATE portage.legacy_mappings SET {change} WHERE run_id = {run} AND ordinal = {ordinal}",
+        return Damage(run, f"UPDATE portage.mapping_rows SET {change} WHERE run_id = {run} AND ordinal = {ordinal}",
                       check_name, *(names or (f'item {ordinal}:', f'"item {ordinal}, key ')), told=told)
 
     # the target
@@ -69,17 +69,17 @@ class Saboteur:
     def k_mapping_key(self):
         run, ordinal = self.pick('inserted', 'updated')
         other = self.world.key(run, self.random.choice([n for n in self.world.items(run, 'inserted') if n != ordinal]))
-        return Damage(run, f"UPDATE portage.legacy_mappings SET target_key = '{other}' WHERE run_id = {run} AND ordinal = {ordinal}",
+        return Damage(run, f"UPDATE portage.mapping_rows SET target_key = '{other}' WHERE run_id = {run} AND ordinal = {ordinal}",
                       'mapping', f'item {ordinal}: mapping says key {other}')
 
     def k_mapping_deleted(self):
         run, ordinal = self.pick('inserted', 'updated')
-        return Damage(run, f'DELETE FROM portage.legacy_mappings WHERE run_id = {run} AND ordinal = {ordinal}', 'mapping',
+        return Damage(run, f'DELETE FROM portage.mapping_rows WHERE run_id = {run} AND ordinal = {ordinal}', 'mapping',
                       f'item {ordinal}: no mapping')
 
     def k_mapping_of_unchanged_deleted(self):
         ordinal = self.random.randint(11, 20)
-        return Damage(self.world.second, f"DELETE FROM portage.legacy_mappings WHERE legacy_id = '{ordinal}'", 'mapping',
+        return Damage(self.world.second, f"DELETE FROM portage.mapping_rows WHERE legacy_id = '{ordinal}'", 'mapping',
                       f'item {ordinal}: unchanged, but no mapping')
 
     def k_mapping_source_hash(self):
@@ -107,7 +107,7 @@ class Saboteur:
 
     def k_mapping_invented(self):
         run = self.random.choice((self.world.first, self.world.second))
-        return Damage(run, f"INSERT INTO portage.legacy_mappings SELECT pipeline_id, '', 'invented', '4711', 'inserted', 1, 1, {run}, 15 "
+        return Damage(run, f"INSERT INTO portage.mapping_rows SELECT pipeline_id, '', 'invented', '4711', 'inserted', 1, 1, {run}, 15 "
                       f"FROM portage.migration_runs WHERE id = {run}", 'mapping', 'mapping of invented: no item')
 
     # items
