@@ -1,8 +1,8 @@
 // See index_probe.hpp. Where the index's order is that of its columns, keys are looked for in this order, as
 // "the first row that is not before it": the scan goes forward while the next key is near, what lies between
-// two rows is known to be absent, and what lies behind the last row costs nothing. Keys are compared with what
-// the index says; only what is equal is looked at in the table. So an input in the order of the index is cheap. Such a scan reads each page to its end; where keys are far apart, a second one looks
-// for each alone.
+// two rows is known to be absent, and what lies behind the last row costs nothing. Keys are compared with
+// what the index says; only what is equal is looked at in the table. So an input in the order of the index is
+// cheap. Such a scan reads each page to its end; where keys are far apart, a second one looks for each alone.
 #include "bridge/index_probe.hpp"
 
 #include "bridge/guard.hpp"
@@ -27,6 +27,7 @@ struct Probe {
   SortSupportData order[INDEX_MAX_KEYS];  // comparison as the index does it
   Oid collations[INDEX_MAX_KEYS];
   bool ordered, started, ended;
+  bool fetched;         // the entry that the scan stands at, into the slot
   int steps;            // how far to go before the scan is set anew
   int far, alone;       // keys that were far from the one before; how many are looked for alone
   IndexScanDesc exact;  // for these
@@ -141,15 +142,19 @@ void close_raw(Probe* p) {
 }
 
 bool next_raw(Probe* p) {
+  p->fetched = false;
   p->ended = index_getnext_tid(p->scan, ForwardScanDirection) == nullptr;
   return !p->ended;
 }
 
-/// Whether one of the entries for this key, the first of which the scan stands at, is a row; it is in the slot
-/// then.
+/// Whether one of the entries for this key, the first of which the scan stands at, is a row; it is in the
+/// slot then. An entry is fetched but once: after that the scan has the place of the version that was found,
+/// which is not where an update on the page began.
 bool fetch_raw(Probe* p, const Sought* key) {
+  if (p->fetched) return true;  // the same key again
   do {
-    if (index_fetch_heap(p->scan, p->slot)) return true;
+    p->fetched = index_fetch_heap(p->scan, p->slot);
+    if (p->fetched) return true;
   } while (next_raw(p) && compare_entry_raw(p, key) == 0);
   return false;
 }
