@@ -146,6 +146,7 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
     predictions_->remember(items, n);
     return;
   }
+  if (new_ids_) new_ids_->remember(items, n);
   bool any = false;
   for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
   if (!any) return;
@@ -153,6 +154,11 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
   std::less_equal<const Item*> before;  // of copies the mappings are not at hand
   bool of_batch = before(first_, items) && before(items + n, first_ + mappings_.size());
   seen_->remember(items, of_batch ? &mapping_of(*items) : nullptr, n, expected_items);
+}
+
+void Loader::expect(int64_t expected_items) {
+  if (predictions_ || policy_.park || expected_items < 10000) return;  // it would not be worth the filter
+  new_ids_ = std::make_unique<NewIds>(policy_.run_id, policy_.space, expected_items);
 }
 
 void Loader::recall(int64_t expected_items) {
@@ -164,7 +170,9 @@ void Loader::recall(int64_t expected_items) {
 /// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first:
 /// whatever else stands in this batch, such an item is a duplicate.
 void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
-  std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena, &trail_);
+  std::vector<Mapping> found =
+      new_ids_ ? ledger::find_mappings(policy_.space, new_ids_->to_look_up(items), batch.arena, &trail_)
+               : ledger::find_mappings(policy_.space, items, batch.arena, &trail_);
   std::vector<int64_t> seen = predictions_ ? predictions_->find_ids(items)
                               : seen_      ? seen_->find_ids(items, found)
                                            : std::vector<int64_t>(items.size(), 0);
