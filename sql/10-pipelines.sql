@@ -3,8 +3,7 @@
 
 CREATE FUNCTION portage.acts_as(role_name name) RETURNS boolean
   LANGUAGE sql STABLE
-  RETURN EXISTS (SELECT FROM pg_catalog.pg_roles r
-                  WHERE r.rolname = role_name AND pg_catalog.pg_has_role(r.oid, 'MEMBER'));
+  RETURN coalesce(pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.quote_ident(role_name))::pg_catalog.oid, 'MEMBER'), false);
 COMMENT ON FUNCTION portage.acts_as(name) IS
   'true if a role of that name exists and the current user is a member of it (or is the role)';
 

@@ -100,7 +100,8 @@ CREATE VIEW portage.rejects WITH (security_barrier) AS
    WHERE i.status IN ('invalid', 'failed', 'skipped')
      AND i.rule IS DISTINCT FROM 'sample' AND i.rule IS DISTINCT FROM 'where'
      AND NOT EXISTS (SELECT FROM portage.item_rows later
-                      WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision);
+                      WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision
+                     OFFSET 0); -- by the index, one by one: a join would be planned by statistics that a new run has not got
 COMMENT ON VIEW portage.rejects IS 'the items that did not land: where they stand, what was wrong, and their raw input';
 GRANT SELECT ON portage.rejects TO PUBLIC;
 

@@ -145,13 +145,15 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
       SELECT p.*, round(extract(epoch FROM p.completed_at - p.started_at), 1) AS seconds,
              (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS deleted
         FROM portage.progress p WHERE p.run_id = $1
+    ), rejects AS MATERIALIZED ( -- looked through once: who may see what is asked for each of them
+      SELECT j.ordinal, j.part, j.line, j.rule, j.sqlstate, j.column_name, j.message FROM portage.rejects j WHERE j.run_id = $1
     ), kinds AS (
       SELECT row_number() OVER (ORDER BY count(*) DESC, min(j.ordinal)) AS position, count(*) AS count, j.sqlstate,
              concat_ws(' ', j.rule, j.column_name) AS name, min(j.ordinal) AS ordinal
-        FROM portage.rejects j WHERE j.run_id = $1 GROUP BY j.rule, j.sqlstate, j.column_name
+        FROM rejects j GROUP BY j.rule, j.sqlstate, j.column_name
     ), shown AS (
       SELECT k.*, j.part, j.line, pg_catalog.regexp_replace(j.message, '\s+', ' ', 'g') AS message
-        FROM kinds k JOIN portage.rejects j ON j.run_id = $1 AND j.ordinal = k.ordinal
+        FROM kinds k JOIN rejects j USING (ordinal)
        WHERE k.position <= 10
     ), wrapped AS ( -- at words, where there are some; psql's NOTICE and 58 characters fill a terminal
       SELECT k.*, pg_catalog.regexp_replace(pg_catalog.regexp_replace(

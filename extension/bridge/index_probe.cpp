@@ -1,8 +1,8 @@
 // See index_probe.hpp. Where the index's order is that of its columns, keys are looked for in this order, as
 // "the first row that is not before it": the scan goes forward while the next key is near, what lies between
-// two rows is known to be absent, and what lies behind the last row costs nothing. So an input in the order
-// of the index is cheap. Such a scan reads each page to its end; where keys are far apart, a second one looks
-// for each alone.
+// two rows is known to be absent, and what lies behind the last row costs nothing. Keys are compared with
+// what the index says; only what is equal is looked at in the table. So an input in the order of the index is
+// cheap. Such a scan reads each page to its end; where keys are far apart, a second one looks for each alone.
 #include "bridge/index_probe.hpp"
 
 #include "bridge/guard.hpp"
@@ -11,6 +11,7 @@ extern "C" {
 #include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "catalog/pg_am_d.h"
+#include "utils/sortsupport.h"
 }
 
 namespace portage::bridge {
@@ -23,9 +24,10 @@ struct Probe {
   TupleTableSlot* slot;
   int columns;
   AttrNumber attnums[INDEX_MAX_KEYS];
-  FmgrInfo* order[INDEX_MAX_KEYS];  // comparison functions of the index
+  SortSupportData order[INDEX_MAX_KEYS];  // comparison as the index does it
   Oid collations[INDEX_MAX_KEYS];
   bool ordered, started, ended;
+  bool fetched;         // the entry that the scan stands at, into the slot
   int steps;            // how far to go before the scan is set anew
   int far, alone;       // keys that were far from the one before; how many are looked for alone
   IndexScanDesc exact;  // for these
@@ -34,8 +36,8 @@ struct Probe {
   const Sought* sought;
 };
 
-int compare_raw(const Probe* p, int column, Datum a, Datum b) {
-  return DatumGetInt32(FunctionCall2Coll(p->order[column], p->collations[column], a, b));
+int compare_raw(Probe* p, int column, Datum a, Datum b) {
+  return p->order[column].comparator(a, b, &p->order[column]);
 }
 
 int compare_sought_raw(const void* a, const void* b, void* probe) {
@@ -49,11 +51,11 @@ int compare_sought_raw(const void* a, const void* b, void* probe) {
   return 0;
 }
 
-/// The row in the slot against a key.
-int compare_row_raw(const Probe* p, const Sought* key) {
+/// Where the scan stands against a key.
+int compare_entry_raw(Probe* p, const Sought* key) {
   for (int c = 0; c < p->columns; c++) {
     bool null;
-    Datum value = slot_getattr(p->slot, p->attnums[c], &null);
+    Datum value = index_getattr(p->scan->xs_itup, c + 1, p->scan->xs_itupdesc, &null);
     if (null) return 1;
     if (int order = compare_raw(p, c, value, key->values[p->attnums[c] - 1])) return order;
   }
@@ -100,10 +102,12 @@ bool open_raw(Probe* p, Oid index) {
   usable = usable && !is_too_young(p->index);
   for (int c = 0; usable && c < p->columns; c++) {
     p->collations[c] = p->index->rd_indcollation[c];
-    p->order[c] = index_getprocinfo(p->index, static_cast<AttrNumber>(c + 1), BTORDER_PROC);
     Form_pg_attribute column = TupleDescAttr(RelationGetDescr(p->table), p->attnums[c] - 1);
     usable = form->indkey.values[c] == p->attnums[c] && column->attcollation == p->collations[c];
-    if (p->index->rd_indoption[c] != 0) p->ordered = false;
+    // Of some types (name) the index keeps another form.
+    if (p->index->rd_indoption[c] != 0 ||
+        TupleDescAttr(RelationGetDescr(p->index), c)->atttypid != column->atttypid)
+      p->ordered = false;
   }
   if (!usable) {
     PopActiveSnapshot();
@@ -112,9 +116,18 @@ bool open_raw(Probe* p, Oid index) {
   }
   p->slot = table_slot_create(p->table, nullptr);
   if (p->ordered) {
+    for (int c = 0; c < p->columns; c++) {
+      p->order[c].ssup_cxt = CurrentMemoryContext;
+      p->order[c].ssup_collation = p->collations[c];
+      p->order[c].ssup_attno = static_cast<AttrNumber>(c + 1);
+      Oid type = p->index->rd_opcintype[c];
+      PrepareSortSupportFromOrderingOp(
+          get_opfamily_member(p->index->rd_opfamily[c], type, type, BTLessStrategyNumber), &p->order[c]);
+    }
     set_bound_raw(p, &p->keys[0], p->from, BTGreaterEqualStrategyNumber);
     set_bound_raw(p, &p->keys[1], p->to, BTLessEqualStrategyNumber);
     p->scan = begin_index_scan(p->table, p->index, GetActiveSnapshot(), 2);
+    p->scan->xs_want_itup = true;
   }
   for (int c = 0; c < p->columns; c++) set_key_raw(p, &p->equal[c], c, BTEqualStrategyNumber, false);
   return true;
@@ -129,15 +142,28 @@ void close_raw(Probe* p) {
 }
 
 bool next_raw(Probe* p) {
-  p->ended = !index_getnext_slot(p->scan, ForwardScanDirection, p->slot);
+  p->fetched = false;
+  p->ended = index_getnext_tid(p->scan, ForwardScanDirection) == nullptr;
   return !p->ended;
 }
 
-bool begin_at_raw(Probe* p, const Sought* key) {
+/// Whether one of the entries for this key, the first of which the scan stands at, is a row; it is in the
+/// slot then. An entry is fetched but once: after that the scan has the place of the version that was found,
+/// which is not where an update on the page began.
+bool fetch_raw(Probe* p, const Sought* key) {
+  if (p->fetched) return true;  // the same key again
+  do {
+    p->fetched = index_fetch_heap(p->scan, p->slot);
+    if (p->fetched) return true;
+  } while (next_raw(p) && compare_entry_raw(p, key) == 0);
+  return false;
+}
+
+bool find_from_raw(Probe* p, const Sought* key) {
   set_arguments_raw(p, &p->keys[0], p->from, key);
   index_rescan(p->scan, p->keys, 2, nullptr, 0);
   p->started = true;
-  return next_raw(p);
+  return next_raw(p) && compare_entry_raw(p, key) == 0 && fetch_raw(p, key);
 }
 
 bool find_alone_raw(Probe* p, const Sought* key) {
@@ -153,28 +179,28 @@ bool seek_raw(Probe* p, const Sought* key) {
   if (!p->ordered) return find_alone_raw(p, key);
   if (p->alone > 0) {
     p->alone--;
-    p->started = false;  // the slot is the other scan's
+    p->started = false;  // by now it is far behind
     return find_alone_raw(p, key);
   }
-  if (!p->started) return begin_at_raw(p, key) && compare_row_raw(p, key) == 0;
+  if (!p->started) return find_from_raw(p, key);
   if (p->ended) return false;  // there is no row between the key before this one and the last
-  int order = compare_row_raw(p, key);
-  if (order >= 0) return order == 0;
+  int order = compare_entry_raw(p, key);
+  if (order >= 0) return order == 0 && fetch_raw(p, key);
   for (int left = p->steps; order < 0 && left > 0; left--) {
     if (!next_raw(p)) return false;
-    order = compare_row_raw(p, key);
+    order = compare_entry_raw(p, key);
   }
   if (order >= 0) {
     p->steps = Min(p->steps * 2, 64);
     p->far = 0;
-    return order == 0;
+    return order == 0 && fetch_raw(p, key);
   }
   p->steps = Max(p->steps / 2, 1);
   if (++p->far >= 3) {
     p->alone = 200;  // then it is tried again whether they have come closer
     p->far = 2;
   }
-  return begin_at_raw(p, key) && compare_row_raw(p, key) == 0;
+  return find_from_raw(p, key);
 }
 
 }  // namespace

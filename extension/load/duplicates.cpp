@@ -2,6 +2,7 @@
 // batches, and decides once it is known whether the first one landed. See loader.hpp.
 #include "load/loader.hpp"
 
+#include "load/first_seen.hpp"
 #include "pipeline/hash.hpp"
 
 extern "C" {
@@ -145,6 +146,7 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
     predictions_->remember(items, n);
     return;
   }
+  if (new_ids_) new_ids_->remember(items, n);
   bool any = false;
   for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
   if (!any) return;
@@ -152,6 +154,11 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
   std::less_equal<const Item*> before;  // of copies the mappings are not at hand
   bool of_batch = before(first_, items) && before(items + n, first_ + mappings_.size());
   seen_->remember(items, of_batch ? &mapping_of(*items) : nullptr, n, expected_items);
+}
+
+void Loader::expect(int64_t expected_items) {
+  if (predictions_ || policy_.park || expected_items < 10000) return;  // it would not be worth the filter
+  new_ids_ = std::make_unique<NewIds>(policy_.run_id, policy_.space, expected_items);
 }
 
 void Loader::recall(int64_t expected_items) {
@@ -163,7 +170,9 @@ void Loader::recall(int64_t expected_items) {
 /// What the ledger knows of the items' legacy ids. Ids that earlier batches of the run have had come first:
 /// whatever else stands in this batch, such an item is a duplicate.
 void Loader::look_up_mappings(Batch& batch, std::vector<Item*>& items) {
-  std::vector<Mapping> found = ledger::find_mappings(policy_.space, items, batch.arena, &trail_);
+  std::vector<Mapping> found =
+      new_ids_ ? ledger::find_mappings(policy_.space, new_ids_->to_look_up(items), batch.arena, &trail_)
+               : ledger::find_mappings(policy_.space, items, batch.arena, &trail_);
   std::vector<int64_t> seen = predictions_ ? predictions_->find_ids(items)
                               : seen_      ? seen_->find_ids(items, found)
                                            : std::vector<int64_t>(items.size(), 0);
@@ -205,6 +214,18 @@ bool Loader::mapped_apart(const std::vector<Item*>& items) {
   return true;
 }
 
+/// By the bytes of the match columns.
+bool Loader::same_match(const Item& one, const Item& other) const {
+  for (int attnum : plan_.match()) {
+    const TargetColumn& column = plan_.target().column(attnum);
+    Datum a = one.values[attnum - 1], b = other.values[attnum - 1];
+    bool by_value = column.by_value;
+    int length = column.length;
+    if (!guarded([=] { return datum_image_eq(a, b, by_value, length); })) return false;
+  }
+  return true;
+}
+
 /// Where the last of several is to land: the first item that repeats one of the batch, or nullptr. The batch
 /// ends before it, so that it finds what that one has written, wherever batches end.
 const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
@@ -223,12 +244,18 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   };
   // Within the batch; between batches the mapping, or the row's writer, tells (classify).
   if (mapped_apart(items)) return nullptr;
-  std::unordered_map<std::string_view, Item*> by_id;
-  by_id.reserve(items.size());
-  for (Item* item : items) {
-    if (item->legacy_id.data() == nullptr) continue;
-    auto [it, fresh] = by_id.emplace(item->legacy_id, item);
-    if (!fresh) follow(item, it->second, true);
+  // In ascending order there are no two alike.
+  bool ascending = true;
+  for (size_t i = 0; i < items.size() && ascending; i++)
+    ascending = items[i]->legacy_id.data() && (i == 0 || items[i - 1]->legacy_id < items[i]->legacy_id);
+  if (!ascending) {
+    FirstSeen ids(items.size());
+    for (Item* item : items) {
+      if (item->legacy_id.data() == nullptr) continue;
+      Item* first = ids.of(std::hash<std::string_view>()(item->legacy_id), item,
+                           [=](const Item& other) { return other.legacy_id == item->legacy_id; });
+      if (first != item) follow(item, first, true);
+    }
   }
   const std::vector<int>& match = plan_.match();
   // Items that are mapped have rows of their own, and follow nobody.
@@ -239,35 +266,25 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   // by the target's own index when they are written.
   bridge::Memory memory("portage duplicates");
   RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
-  const RowHasher* h = &hasher;
-  std::unordered_multimap<uint64_t, Item*> by_match;
-  by_match.reserve(items.size());
-  for (Item* item : items) {
+  std::vector<uint64_t> hashes(items.size());
+  {
+    const RowHasher* h = &hasher;
+    Item* const* all = items.data();
+    uint64_t* to = hashes.data();
+    size_t count = items.size();
+    bridge::InMemory in(memory.get());
+    guarded([=] {
+      for (size_t i = 0; i < count; i++) to[i] = (*h)(all[i]->values, all[i]->nulls);
+    });
+  }
+  FirstSeen rows(items.size());
+  for (size_t i = 0; i < items.size(); i++) {
+    Item* item = items[i];
     if (item->outcome != Outcome::pending) continue;
-    bool has_null = false;
-    for (int attnum : match) has_null |= item->nulls[attnum - 1];
-    if (has_null) continue;
-    const Datum* values = item->values;
-    const bool* nulls = item->nulls;
-    uint64_t hash = guarded([=] { return (*h)(values, nulls); });
-    auto [first, last] = by_match.equal_range(hash);
-    Item* twin = nullptr;
-    for (auto it = first; it != last && !twin; ++it) {
-      bool same = true;
-      for (int attnum : match) {
-        const TargetColumn& column = plan_.target().column(attnum);
-        Datum a = values[attnum - 1], b = it->second->values[attnum - 1];
-        bool by_value = column.by_value;
-        int length = column.length;
-        same = same && guarded([=] { return datum_image_eq(a, b, by_value, length); });
-      }
-      if (same) twin = it->second;
-    }
-    if (!twin) {
-      by_match.emplace(hash, item);
-    } else if (!item->mapped_before) {
-      follow(item, twin, false);
-    }
+    if (std::any_of(match.begin(), match.end(), [=](int attnum) { return item->nulls[attnum - 1]; }))
+      continue;
+    Item* first = rows.of(hashes[i], item, [&](const Item& other) { return same_match(*item, other); });
+    if (first != item && !item->mapped_before) follow(item, first, false);
   }
   return repeated;
 }

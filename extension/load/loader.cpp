@@ -204,6 +204,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     ours = predictions_->find_keys(met_keys(by_match));
     predicted = predictions_->find_match(items);
   }
+  work_.reserve(items.size());
   std::unordered_map<std::string_view, int64_t> taken;  // rows that items of this batch are to change
   for (size_t i = 0; i < items.size(); i++) {
     Item& item = *items[i];

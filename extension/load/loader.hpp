@@ -6,6 +6,7 @@
 #include "bridge/halving.hpp"
 #include "ledger/items.hpp"
 #include "load/image.hpp"
+#include "load/new_ids.hpp"
 #include "load/predictions.hpp"
 #include "load/run_hashes.hpp"
 #include "load/seen_ids.hpp"
@@ -70,6 +71,9 @@ class Loader {
 
   /// To be called with what has been settled when more batches follow in this run.
   void remember(const Item* items, size_t n, int64_t expected_items);
+  /// To be called where remember() will be called after each batch: a run that begins without mappings need
+  /// not look for them.
+  void expect(int64_t expected_items);
   /// To be called before the first batch of a run that is resumed.
   void recall(int64_t expected_items);
 
@@ -133,6 +137,7 @@ class Loader {
   bool moves_row(const Item&, const Row&) const;
   std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
+  bool same_match(const Item&, const Item&) const;
   const Item* find_duplicates(Batch&, const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&, bool replaces);
@@ -172,6 +177,7 @@ class Loader {
   Policy policy_;
   Timings timings_;
   std::unique_ptr<SeenIds> seen_;
+  std::unique_ptr<NewIds> new_ids_;
   std::unique_ptr<Predictions> predictions_;  // for what is not an import
   std::vector<Work> work_;
   std::vector<ledger::Undo> undo_;

@@ -115,6 +115,9 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
 /// Items that refer to each other get their references now that all have their rows; it is one write to the
 /// ledger.
 void Loader::close_references(Batch& batch, size_t low, size_t high) {
+  if (std::none_of(work_.begin() + static_cast<ptrdiff_t>(low), work_.begin() + static_cast<ptrdiff_t>(high),
+                   [](const Work& work) { return work.item->open != nullptr; }))
+    return;
   std::unordered_map<std::string_view, const Item*> landed;
   for (size_t i = low; i < high; i++)
     if (work_[i].item->outcome == Outcome::pending && work_[i].item->legacy_id.data())

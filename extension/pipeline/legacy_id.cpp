@@ -31,7 +31,16 @@ bool id_part(Work* work, const Source& source, const Item& item, const char** te
 
 void append_json_text_raw(StringInfo out, const char* text, size_t size) {
   appendStringInfoString(out, out->len == 0 ? "[" : ", ");
-  escape_json(out, pnstrdup(text, size));
+  bool plain = true;
+  for (size_t i = 0; i < size && plain; i++)
+    plain = static_cast<unsigned char>(text[i]) >= ' ' && text[i] != '"' && text[i] != '\\';
+  if (!plain) {
+    escape_json(out, pnstrdup(text, size));
+    return;
+  }
+  appendStringInfoChar(out, '"');
+  appendBinaryStringInfo(out, text, static_cast<int>(size));
+  appendStringInfoChar(out, '"');
 }
 
 std::string_view kept_legacy_id_raw(Work* work, const char* text, size_t size) {
@@ -99,14 +108,17 @@ bool find_legacy_id_raw(Work* work, Item& item) {
     if (found && !lasting) text = pnstrdup(text, size);
     if (found) item.legacy_id = kept_legacy_id_raw(work, text, size);
   } else {
-    StringInfoData id;
-    initStringInfo(&id);
+    StringInfo id = &work->body->convert.scratch;
+    resetStringInfo(id);
     for (size_t i = 0; i < parts && found; i++) {
       found = id_part(work, body->legacy_id[i], item, &text, &size, &lasting);
-      if (found) append_json_text_raw(&id, text, size);
+      if (found) append_json_text_raw(id, text, size);
     }
-    appendStringInfoChar(&id, ']');
-    if (found) item.legacy_id = kept_legacy_id_raw(work, id.data, static_cast<size_t>(id.len));
+    appendStringInfoChar(id, ']');
+    size = static_cast<size_t>(id->len);
+    if (found)
+      item.legacy_id =
+          kept_legacy_id_raw(work, size > longest_id ? id->data : pnstrdup(id->data, size), size);
   }
   MemoryContextSwitchTo(previous);
   return found;

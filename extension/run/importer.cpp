@@ -69,6 +69,7 @@ void Importer::work() {
     work_side_by_side();
     return;
   }
+  loader_->expect(expected_items());
   if (counts_.unchanged > 0) loader_->recall(expected_items());
   for (const ledger::Part& part : parts_) {
     if (job_.ownership.stopped() || out_of_items()) break;

@@ -66,6 +66,16 @@ SELECT run_id AS run FROM portage.migrate('dup_reject', '[{"id": 1, "name": "gon
 SELECT pg_temp.books(:run);
 SELECT * FROM t ORDER BY name;
 
+-- A run that begins without mappings does not look for those that it cannot have made; the ones of its batches before it finds.
+TRUNCATE t;
+CREATE FUNCTION many(repeated int[]) RETURNS text LANGUAGE sql AS $$
+  SELECT string_agg(json_build_object('id', n, 'name', 'name ' || k, 'v', k % 100, 'ballast', repeat('x', 100))::text, E'\n' ORDER BY k)
+    FROM (SELECT n, n AS k FROM generate_series(1, 10000) AS n UNION ALL SELECT n, 10000 + row_number() OVER () FROM unnest($1) AS n) AS items $$;
+SELECT portage.create_pipeline('many', 't', jsonb_set(def('reject')::jsonb, '{format}', '"ndjson"')::json) > 0 AS created;
+CALL portage.import('many', payload => many('{1, 5000, 9999}'), scope => 'own', options => '{"batch_size": 1000}');
+SELECT pg_temp.books(run_id) FROM portage.last_run('many', 'own');
+SELECT ordinal, status, rule, message FROM portage.rejects WHERE run_id = (portage.last_run('many', 'own')).run_id ORDER BY 1;
+
 -- A dry run tells the same.
 TRUNCATE t;
 CALL portage.import('dup_last', payload => :'items', scope => 'dry', options => '{"dry_run": true}');
