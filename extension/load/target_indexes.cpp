@@ -56,11 +56,11 @@ constexpr const char* stays =
     "l.oid = x.id WHERE x.id <> a.attcollation AND NOT l.collisdeterministic) THEN 'it has a "
     "collation of its own' END";
 
-/// The definition of the index as it stands; "" if there is none of that name.
+/// The definition of the index as it stands; "" if there is no valid one of that name.
 std::string definition_of(const DeferredIndex& index) {
   bridge::Result rows = execute(
       "SELECT pg_get_indexdef(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-      "WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'i'",
+      "JOIN pg_index i ON i.indexrelid = c.oid WHERE n.nspname = $1 AND c.relname = $2 AND i.indisvalid",
       {bridge::param(index.schema), bridge::param(index.name)});
   return rows.empty() ? "" : rows.text(0, 1);
 }

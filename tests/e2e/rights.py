@@ -13,7 +13,7 @@ from sessions import Session, ndjson, told  # noqa: E402
 
 LEDGER = ['pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
           'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'schedule_rows',
-          'legacy_mappings', 'migration_undo', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'migration_events',
+          'legacy_mappings', 'migration_undo', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'deferred_indexes', 'migration_events',
           'data_integrity_checks', 'run_groups', 'group_members']
 RAW = ['migration_payloads', 'item_rows', 'item_packs', 'packed_items', 'all_items', 'item_corrections', 'migration_undo', 'missing_rows',
        'migration_conflicts', 'predictions', 'schedule_rows']
