@@ -351,6 +351,28 @@ def others(server):
     check('and the run completes', slow.status() == 'completed')
     slow.again()
 
+    # Somebody is writing it when the run begins: waited for, and looked at again.
+    for end, status in (('ROLLBACK', 'completed'), ('COMMIT', 'failed')):
+        writer.rows('BEGIN')
+        writer.rows("INSERT INTO words (code) VALUES ('early')")
+        slow = Slow.__new__(Slow)
+        slow.watch, slow.session = admin, Session(server, dbname='others')
+        slow.run = admin.value("SELECT portage.open_run('words', options => '{\"initial_load\": true}')")
+        admin.rows('SELECT portage.submit(%s, %s)', slow.run, ndjson(many(5)))
+        pending = slow.session.begin('CALL portage.run(%s)', slow.run)
+        held = until(lambda: admin.value('SELECT hold_reason FROM portage.progress WHERE run_id = %s', slow.run))
+        check('a writer is waited for, and progress tells', held == 'waits for a lock that another session holds' and not pending.done(), held)
+        writer.rows(end)
+        error = pending.wait().error
+        check(f'after its {end} the run has {status}', slow.status() == status and (error is None or (
+            error.pgcode == '55000' and 'Table public.words has rows' in error.diag.message_detail)), (slow.status(), told(error)))
+        check(f'after its {end} the indexes are as they were', admin.rows(INDEXES.format(table='words')) == before)
+        admin.rows("DELETE FROM words WHERE code = 'early'")
+        if status == 'failed':
+            slow.session.rows('CALL portage.run(%s)', slow.run)
+            check('tried again without its row, it completes', slow.status() == 'completed' and slow.missing() == 0)
+        slow.again()
+
     # Whose table it is.
     owner, stranger = Session(server, 'owner', dbname='others'), Session(server, 'stranger', dbname='others')
     opened = "SELECT portage.open_run('words', options => '{\"initial_load\": true}')"
