@@ -136,6 +136,16 @@ def landed(data, workers=1, **outcomes):
     return check
 
 
+def indexed(data, **outcomes):
+    """A check: landed, and the indexes that the load took away are there again."""
+    def check(bench):
+        facts = landed(data, **outcomes)(bench)
+        bench.expect(f"SELECT bool_and(indisvalid), count(*) FROM pg_index WHERE indrelid = '{data.shape.table}'::regclass", True, 2)
+        bench.expect('SELECT count(*) FROM portage.deferred_indexes WHERE restored_at IS NOT NULL', 1)
+        return facts
+    return check
+
+
 # Snapshots: pgbench makes the calls
 
 class _Snapshot:

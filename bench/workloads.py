@@ -4,7 +4,7 @@ ratios to a peer in the same run; `must` is what every release has to reach, `go
 import os
 
 from contest import Contestant, Line, Wrong, median_fact
-from contestants import (by_rows, by_sets, call, copy, create_pipeline, hand_written, imported, landed, pgloader, portage,
+from contestants import (by_rows, by_sets, call, copy, create_pipeline, hand_written, imported, indexed, landed, pgloader, portage,
                          portage_payload, run_import, snapshot_caller, snapshot_pipeline, snapshot_tables)
 from data import Dataset, Progress, Wide
 
@@ -25,7 +25,7 @@ def w1_sorted(bench):
     result = bench.contest(title, data.rows, [
         copy(data), portage(data), by_sets(data), portage(data, 'verify on', verify=True), portage_payload(data),
         portage(data, '2 workers', check=landed(data, workers=2, inserted=data.rows), workers=2),
-        portage(data, 'initial_load', initial_load=True),
+        portage(data, 'initial_load', check=indexed(data, inserted=data.rows), initial_load=True),
         portage(data, 'an expression', pipeline={'columns': {**{name: name for name in data.shape.columns}, 'ease_factor': {
             'sql': "coalesce((item->>'ease_factor')::float8, 2.5)"}}}),
         by_rows(data)])

@@ -14,7 +14,7 @@ CREATE TABLE portage.migration_runs (
                      ('pending', 'queued', 'running', 'paused', 'awaiting_resolution', 'verifying', 'completed',
                       'failed', 'cancelled', 'rolling_back', 'rolled_back')),
   current_step     text CONSTRAINT run_step CHECK (current_step IN
-                     ('planning', 'validating', 'backing_up', 'importing', 'resolving', 'verifying', 'reporting',
+                     ('planning', 'validating', 'backing_up', 'importing', 'indexing', 'resolving', 'verifying', 'reporting',
                       'rolling_back')),
   options          jsonb NOT NULL DEFAULT '{}',
   total_items      bigint,

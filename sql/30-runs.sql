@@ -47,6 +47,11 @@ CREATE PROCEDURE portage.run(run bigint DEFAULT NULL)
 COMMENT ON PROCEDURE portage.run(bigint) IS
   'works a run off in this session, committing each batch; called again it resumes what was interrupted';
 
+CREATE PROCEDURE portage.restore_indexes(run bigint)
+  AS 'MODULE_PATHNAME', 'portage_restore_indexes' LANGUAGE C;
+COMMENT ON PROCEDURE portage.restore_indexes(bigint) IS
+  'builds what an initial load took away from its target and has not put back: of a run that was paused, cancelled or broken off';
+
 CREATE PROCEDURE portage.import(pipeline text, file text DEFAULT NULL, query text DEFAULT NULL, payload text DEFAULT NULL,
                                 scope text DEFAULT '', options jsonb DEFAULT '{}', key text DEFAULT NULL,
                                 INOUT run bigint DEFAULT NULL)

@@ -28,12 +28,14 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          CASE WHEN o.alive THEN 1 + w.helpers ELSE 0 END AS workers,
          b.size AS batch_size,
          CASE WHEN r.status = 'paused' THEN 'paused' || coalesce(': ' || split_part(r.error, E'\n', 1), '')
-                || '; SELECT portage.resume(' || r.id || ') goes on'
+                || '; SELECT portage.resume(' || r.id || ') goes on' || x.until_then
               WHEN r.status = 'awaiting_resolution' THEN 'waits for decisions: SELECT * FROM portage.open_conflicts WHERE run_id = ' || r.id || ';'
               WHEN r.status = 'queued' OR (r.background AND r.status IN ('running', 'verifying', 'rolling_back') AND NOT o.alive)
                 THEN 'waits for a background worker; CALL portage.run(' || r.id || ') works it off here'
               WHEN r.status IN ('running', 'verifying', 'rolling_back') AND NOT o.alive
-                THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it'
+                THEN 'interrupted: CALL portage.run(' || r.id || ') resumes it' || x.until_then
+              WHEN r.status IN ('failed', 'cancelled', 'rolled_back') AND x.until_then <> ''
+                THEN 'indexes of the target are missing: CALL portage.restore_indexes(' || r.id || ') builds them'
               WHEN r.requested = 'pause' THEN 'is about to pause'
               WHEN r.requested = 'cancel' THEN 'is about to be cancelled'
               ELSE r.hold_reason END
@@ -46,6 +48,11 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
     CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back')
              AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
              AS alive) o
+    -- looked for only where it is shown
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.status IN ('paused', 'running', 'rolling_back', 'failed', 'cancelled', 'rolled_back')
+               AND NOT o.alive AND EXISTS (SELECT FROM portage.deferred_indexes d
+                                            WHERE d.run_id = r.id AND d.stays IS NULL AND d.restored_at IS NULL)
+             THEN '; indexes of the target are missing until then' ELSE '' END AS until_then) x
     CROSS JOIN LATERAL (SELECT coalesce(sum(b.read), 0)::bigint AS read, coalesce(sum(b.inserted), 0)::bigint AS inserted,
              coalesce(sum(b.updated), 0)::bigint AS updated, coalesce(sum(b.unchanged), 0)::bigint AS unchanged,
              coalesce(sum(b.skipped), 0)::bigint AS skipped, coalesce(sum(b.conflicted), 0)::bigint AS conflicted,

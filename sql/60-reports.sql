@@ -100,6 +100,8 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
        (4, p.status = 'paused', 'paused', CASE WHEN r.error IS NULL THEN 'the run is paused: let it go on when it suits'
                                                ELSE 'the target has changed: if the pipeline still fits, let the run go on' END,
         format('SELECT portage.resume(%s);', p.run_id)),
+       (5, p.hold_reason LIKE 'indexes of the target are missing%', 'indexes', 'indexes of the target are missing since an initial load',
+        format('CALL portage.restore_indexes(%s);', p.run_id)),
        (5, p.dry_run AND p.status = 'completed', 'dry_run', 'nothing was written: import for real',
         format('CALL portage.import(%L, ..., scope => %L);', p.pipeline, p.scope)),
        (6, j.rejects > 0 AND NOT p.dry_run AND p.status IN ('completed', 'failed', 'cancelled'), 'rejects',
@@ -132,6 +134,8 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
       'run', p.run_id, 'pipeline', p.pipeline, 'pipeline_version', r.pipeline_version, 'scope', p.scope, 'name', r.name,
       'metadata', r.metadata, 'options', r.options, 'requested_by', r.requested_by, 'role', r.role_name,
       'writer', CASE WHEN r.writer IS NOT NULL THEN jsonb_build_object('name', r.writer, 'reason', r.writer_reason) END,
+      'indexes', (SELECT jsonb_agg(jsonb_build_object('name', x.index_name, 'stays', x.stays, 'restored_at', x.restored_at) ORDER BY x.position)
+                    FROM portage.deferred_indexes x WHERE x.run_id = p.run_id),
       'result', jsonb_build_object('status', p.status, 'dry_run', p.dry_run, 'verified', r.verified, 'error', r.error, 'error_code', r.error_code,
         'started_at', p.started_at, 'completed_at', p.completed_at,
         'seconds', round(extract(epoch FROM coalesce(p.completed_at, clock_timestamp()) - p.started_at), 3),

@@ -10,6 +10,7 @@
 #include "run/arguments.hpp"
 #include "run/background.hpp"
 #include "run/control.hpp"
+#include "run/initial_load.hpp"
 #include "run/states.hpp"
 #include "undo/rollback.hpp"
 
@@ -44,6 +45,7 @@ void take_back(const ledger::Member& member, undo::Drifted drifted, bool cascade
       begun ? undo::Rollback::resumed(run, role) : undo::Rollback(run, role, drifted, cascade);
   rollback.begin();
   rollback.work();
+  run::restore_indexes_after_rollback(run.id);
 }
 
 }  // namespace

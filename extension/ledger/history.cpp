@@ -26,10 +26,22 @@ void erase_history(int64_t pipeline_id) {
                                static_cast<long long>(active.bigint(0, 1))))
         .hint(bridge::format("Wait for it, or SELECT portage.cancel(%lld);",
                              static_cast<long long>(active.bigint(0, 1))));
+  bridge::Result missing = bridge::execute(
+      "SELECT d.run_id FROM portage.deferred_indexes d JOIN portage.migration_runs r ON r.id = d.run_id JOIN "
+      "portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version JOIN "
+      "pg_namespace n ON n.nspname = v.target_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname "
+      "= v.target_name WHERE r.pipeline_id = $1 AND d.stays IS NULL AND d.restored_at IS NULL LIMIT 1",
+      {param(pipeline_id)});
+  if (!missing.empty())
+    throw bridge::Error(codes::wrong_state, "indexes of the target are missing since an initial load")
+        .detail(bridge::format("What they were, only run %lld of this pipeline knows.",
+                               static_cast<long long>(missing.bigint(0, 1))))
+        .hint(bridge::format("CALL portage.restore_indexes(%lld); builds them.",
+                             static_cast<long long>(missing.bigint(0, 1))));
   for (const char* table :
        {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches", "item_rows",
         "item_packs", "item_corrections", "migration_undo", "missing_rows", "migration_conflicts",
-        "predictions", "data_integrity_checks", "migration_events", "group_members"})
+        "predictions", "deferred_indexes", "data_integrity_checks", "migration_events", "group_members"})
     bridge::execute(std::string("DELETE FROM portage.") + table +
                         " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
                     {param(pipeline_id)});

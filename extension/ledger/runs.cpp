@@ -197,6 +197,20 @@ bool own_run(int64_t id, const std::string& from, const std::string& to) {
   return update.run(id, static_cast<int64_t>(settings::lease_duration), from, to).processed() == 1;
 }
 
+void suspend_lease(int64_t id) {
+  AsLedger as;
+  static const Statement update("UPDATE portage.migration_runs SET owner_lease = NULL WHERE id = $1");
+  update.run(id);
+}
+
+void renew_lease(int64_t id) {
+  AsLedger as;
+  static const Statement update(
+      "UPDATE portage.migration_runs SET owner_lease = clock_timestamp() + $2 * interval '1 ms' WHERE id = "
+      "$1");
+  update.run(id, static_cast<int64_t>(settings::lease_duration));
+}
+
 void lock_run(int64_t id) {
   AsLedger as;
   static const Statement lock("SELECT FROM portage.migration_runs WHERE id = $1 FOR NO KEY UPDATE");
@@ -226,12 +240,7 @@ std::optional<Request> owners_turn(int64_t id, const char* status) {
       "portage.migration_runs WHERE id = $1 AND status = $2 AND owner_pid = pg_backend_pid()");
   Result rows = select.run(id, status, static_cast<int64_t>(settings::lease_duration) * 2 / 3);
   if (rows.empty()) return std::nullopt;
-  if (rows.boolean(0, 2)) {
-    static const Statement renew(
-        "UPDATE portage.migration_runs SET owner_lease = clock_timestamp() + $2 * interval '1 ms' WHERE id = "
-        "$1");
-    renew.run(id, static_cast<int64_t>(settings::lease_duration));
-  }
+  if (rows.boolean(0, 2)) renew_lease(id);
   std::string request = rows.text(0, 1);
   return request == "pause" ? Request::pause : request == "cancel" ? Request::cancel : Request::none;
 }

@@ -67,6 +67,9 @@ bool take_run(int64_t id, const std::string& from, const std::vector<std::string
               std::string_view writer, const std::string& writer_reason);
 /// This backend is its owner, in this state; false likewise. What an operator wants of the owner stands.
 bool own_run(int64_t id, const std::string& from, const std::string& to);
+/// The owner counts as there as long as its session lives: what it begins gives no sign of life.
+void suspend_lease(int64_t id);
+void renew_lease(int64_t id);
 /// Nobody else changes the run's state until the end of the transaction.
 void lock_run(int64_t id);
 /// No owner any more, and no background worker is to take its place.

@@ -44,6 +44,18 @@ std::vector<int64_t> hidden_collisions(int64_t run_id, int64_t limit) {
   return ordinals_of(bridge::execute(sql, {param(run_id), param(limit)}));
 }
 
+std::unordered_map<std::string, int64_t> standing_ordinals(int64_t run_id,
+                                                           const std::vector<std::string>& keys) {
+  std::unordered_map<std::string, int64_t> ordinals;
+  if (keys.empty()) return ordinals;
+  AsLedger as;
+  static const std::string sql =
+      std::string(standing) + " AND i.status = 'inserted' AND i.target_key = ANY ($2 COLLATE \"C\")";
+  Result rows = bridge::execute(sql, {param(run_id), bridge::param_text_array(keys)});
+  for (size_t i = 0; i < rows.size(); i++) ordinals[rows.text(i, 4)] = rows.bigint(i, 1);
+  return ordinals;
+}
+
 std::vector<int64_t> in_the_way(int64_t run_id, const std::vector<Claim>& claims) {
   std::vector<int64_t> id_ordinals, key_ordinals;
   std::vector<std::string> ids, keys;

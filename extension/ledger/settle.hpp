@@ -12,6 +12,11 @@ namespace portage::ledger {
 /// counts, not what has been settled since. Reads the run's items.
 std::vector<int64_t> hidden_collisions(int64_t run_id, int64_t limit);
 
+/// Of these target keys, the items whose rows they are: what the run has inserted and nobody has settled
+/// since. Reads the run's items.
+std::unordered_map<std::string, int64_t> standing_ordinals(int64_t run_id,
+                                                           const std::vector<std::string>& keys);
+
 /// An item that is about to be judged: what it is known by, and a row that it will meet.
 struct Claim {
   int64_t ordinal;

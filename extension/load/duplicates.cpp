@@ -261,7 +261,8 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   // Items that are mapped have rows of their own, and follow nobody.
   bool all_mapped =
       std::all_of(items.begin(), items.end(), [](const Item* item) { return item->mapped_before; });
-  if (match.empty() || all_mapped) return repeated;
+  // Who looks at no row by `match` finds equal ones at the end, within a batch as between two.
+  if (match.empty() || all_mapped || policy_.blind) return repeated;
   // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart
   // by the target's own index when they are written.
   bridge::Memory memory("portage duplicates");

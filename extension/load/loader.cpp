@@ -179,7 +179,8 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   std::sort(by_match_positions.begin(), by_match_positions.end());
   std::vector<Item*> to_match;
   for (size_t i : by_match_positions) to_match.push_back(items[i]);
-  std::vector<Row> by_match = writer_.find_by_match(batch, to_match);
+  std::vector<Row> by_match(to_match.size());
+  if (!policy_.blind) by_match = writer_.find_by_match(batch, to_match);
   std::vector<bool> matched(items.size(), false);  // has no row of its own, and may meet another item's
   for (size_t j = 0; j < by_match.size(); j++) {
     rows[by_match_positions[j]] = by_match[j];

@@ -51,7 +51,8 @@ struct Policy {
   bool may_update = true;  ///< the role has UPDATE on the mapped columns
   std::unordered_map<int64_t, Resolution> resolutions;  ///< by ordinal
   bool replay = false;  ///< what later runs have written is newer than the items are
-  bool park = false;  ///< several workers import the run: what hangs on the order of items waits for its end
+  bool park = false;   ///< items do not all see each other: what hangs on their order waits for the run's end
+  bool blind = false;  ///< rows are not looked for by `match`: there were none when the run began
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
 };
 

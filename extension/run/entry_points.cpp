@@ -168,6 +168,7 @@ void run_here(int64_t id, bool show_progress) {
     undo::Rollback rollback = undo::Rollback::resumed(run, role_of(run));
     rollback.begin();
     rollback.work();
+    restore_indexes_after_rollback(run.id);
     return;
   }
   Worker worker(run, Commits::yes);

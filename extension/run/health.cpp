@@ -7,6 +7,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/deferred_indexes.hpp"
 #include "ledger/owners.hpp"
 #include "run/teller.hpp"
 #include "settings.hpp"
@@ -163,7 +164,7 @@ Signal read(const char* name, const char* unit, int threshold, bool holds,
 const char* Signal::state() const {
   if (threshold < 0) return "off";
   if (!known) return "unknown";
-  return !exceeded ? "ok" : holds ? "hold" : "halve";
+  return !exceeded ? "ok" : to_be_mended ? "mend" : holds ? "hold" : "halve";
 }
 
 std::vector<Signal> read_signals(const Targets& targets, const Pids& ours) {
@@ -177,6 +178,22 @@ std::vector<Signal> read_signals(const Targets& targets, const Pids& ours) {
           one("blocked_sessions", "sessions", max_blocked_sessions, false, blocked_sessions),
           one("autovacuum", "workers", yield_to_autovacuum ? 0 : -1, false, autovacuum),
           one("oldest_xmin", "transactions", max_xmin_age, false, oldest_xmin)};
+}
+
+/// Holds nobody: the runs that could put them back are those that nobody works on.
+Signal missing_indexes() {
+  int64_t missing = ledger::abandoned_indexes();
+  Signal signal;
+  signal.name = "missing_indexes";
+  signal.unit = "indexes";
+  signal.threshold = 0;
+  signal.value = static_cast<double>(missing);
+  signal.text = missing == 0 ? "no initial load has left its target without indexes"
+                             : "initial loads have left targets without indexes: portage.progress says of "
+                               "which runs, and what to do";
+  signal.exceeded = missing > 0;
+  signal.to_be_mended = true;
+  return signal;
 }
 
 Strain strain_of(const std::vector<Signal>& signals) {
@@ -218,6 +235,9 @@ PORTAGE_FUNCTION(portage_health) {
     const run::Signal* row = &signal;
     bridge::guarded(put_row_raw, set, row);
   }
+  run::Signal indexes = run::missing_indexes();
+  const run::Signal* row = &indexes;
+  bridge::guarded(put_row_raw, set, row);
   spi.finish();
   return 0;
 }

@@ -12,11 +12,12 @@ struct Signal {
   double threshold = -1;        ///< exceeded above it; below 0: the signal is switched off
   std::string unit;
   bool exceeded = false;
-  bool holds = false;  ///< when exceeded: hold the run (true), or halve its batches
-  std::string text;    ///< in words: what was found, or why it cannot be read
-  bool known = true;   ///< false: it cannot be read
+  bool holds = false;         ///< when exceeded: hold the run (true), or halve its batches
+  std::string text;           ///< in words: what was found, or why it cannot be read
+  bool known = true;          ///< false: it cannot be read
+  bool to_be_mended = false;  ///< when exceeded: no run can do anything about it
 
-  const char* state() const;  ///< ok, halve, hold, off or unknown
+  const char* state() const;  ///< ok, halve, hold, mend, off or unknown
 };
 
 /// What all exceeded signals together ask for, and why ("310 WAL files wait for the archiver (limit 100)").
@@ -33,6 +34,9 @@ std::vector<Signal> read_signals(const std::vector<Oid>& targets, const std::vec
 inline std::vector<Signal> read_signals(Oid target, const std::vector<int32_t>& our_pids) {
   return read_signals(std::vector<Oid>{target}, our_pids);
 }
+
+/// Indexes that initial loads have taken away and nobody puts back at this moment.
+Signal missing_indexes();
 
 Strain strain_of(const std::vector<Signal>&);
 

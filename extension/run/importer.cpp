@@ -221,6 +221,7 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
         bool behind = range.cursor_ordinal > range.first_ordinal || range.checkpoint.offset > 0;
         open = open_items(job_.run, part, *job_.plan, job_.options, behind ? &range : nullptr);
       }
+      if (job_.target_lock) job_.target_lock->hold();
       hold_target(*job_.plan, job_.run.id, RowExclusiveLock);
       bridge::AsUser as(job_.role);
       if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");

@@ -25,4 +25,6 @@ Job::Job(const ledger::Run& opened, Commits who_commits, bool helps)
       policy(policy_of(run, options, *plan)),
       ownership(run, policy.space.scope, commits, helps) {}
 
+void Job::compile() { plan = plan_of(run, role); }
+
 }  // namespace portage::run

@@ -6,6 +6,7 @@
 #include "run/batch_reader.hpp"
 #include "run/options.hpp"
 #include "run/ownership.hpp"
+#include "run/target_lock.hpp"
 
 namespace portage::run {
 
@@ -15,6 +16,9 @@ struct Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
+  /// Compiles the pipeline again: the target is another one on purpose.
+  void compile();
+
   ledger::Run run;
   const Commits commits;
   const Options options;
@@ -22,7 +26,8 @@ struct Job {
   std::unique_ptr<Plan> plan;
   load::Policy policy;
   Ownership ownership;
-  int workers = 1;  ///< how many may import side by side
+  int workers = 1;                        ///< how many may import side by side
+  std::optional<TargetLock> target_lock;  ///< while indexes of the target are away
 };
 
 }  // namespace portage::run

@@ -108,7 +108,7 @@ constexpr Known known[] = {
        o.workers = v.get<int>();
      }},
     {"backup", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
-    {"initial_load", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
+    {"initial_load", [](Options& o, const std::string& n, const Json& v) { o.initial_load = flag(n, v); }},
     {"notify", [](Options&, const std::string& n, const Json& v) { only(n, v, false); }},
     {"retry_attempts",
      [](Options& o, const std::string& n, const Json& v) {
@@ -123,6 +123,12 @@ constexpr Known known[] = {
 Options parse_options(const std::string& json) {
   Options options;
   read_options(json, "a run", "{\"batch_size\": 1000}", known, options);
+  const char* other = options.dry_run ? "dry_run" : options.workers > 1 ? "workers" : nullptr;
+  if (options.initial_load && other)
+    throw Error(codes::invalid_option,
+                std::string("options \"initial_load\" and \"") + other + "\" exclude each other")
+        .hint(options.dry_run ? "A dry run writes nothing: leave initial_load out."
+                              : "An initial load has one worker: leave one of the two out.");
   return options;
 }
 

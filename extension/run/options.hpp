@@ -28,6 +28,7 @@ struct Options {
   int workers = 1;         ///< that import side by side, where the result is that of one (parallel.hpp)
   int retry_attempts = 3;  ///< of a batch, for errors that may pass
   bool rollback_on_failure = false;  ///< "on_failure": "rollback"
+  bool initial_load = false;         ///< indexes of the target are built when all is imported
 };
 
 /// Parses and checks the options. Raises PZ003 naming the option and the nearest known names; 0A000 for an

@@ -36,8 +36,8 @@ std::string index_reason(const Plan& plan) {
 
 }  // namespace
 
-std::string one_worker_reason(const Plan& plan, const Options& options, const load::Policy& policy,
-                              const std::vector<ledger::Part>& parts) {
+std::string order_reason(const Plan& plan, const Options& options, const load::Policy& policy,
+                         const std::vector<ledger::Part>& parts) {
   const Target& target = plan.target();
   if (options.dry_run) return "a dry run predicts in the order of the items";
   if (policy.on_conflict == OnConflict::fail) return "\"on_conflict\": \"fail\" ends with the first conflict";
@@ -70,7 +70,13 @@ std::string one_worker_reason(const Plan& plan, const Options& options, const lo
       {bridge::param_oid(oid)});
   if (!triggers.empty())
     return "trigger " + bridge::quoted(triggers.text(0, 1)) + " may see the order of the items";
-  return index_reason(plan);
+  return "";
+}
+
+std::string one_worker_reason(const Plan& plan, const Options& options, const load::Policy& policy,
+                              const std::vector<ledger::Part>& parts) {
+  std::string reason = order_reason(plan, options, policy, parts);
+  return reason.empty() ? index_reason(plan) : reason;
 }
 
 }  // namespace portage::run

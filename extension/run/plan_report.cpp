@@ -196,6 +196,12 @@ std::string plan_of(const ledger::Run& run) {
     const Target& target = compiled.target();
     load::WriterChoice writer = load::choose_writer(target);
     plan["writer"] = {{"name", writer.name}, {"reason", writer.reason}};
+    if (worker->options().initial_load && !run.sealed) {
+      for (const Blocker& b : initial_load_blockers(compiled, worker->space())) block(b);
+      for (const ledger::DeferredIndex& index : worker->judged_indexes())
+        plan["indexes"].push_back(
+            {{"name", index.name}, {"stays", index.stays.empty() ? Json(nullptr) : Json(index.stays)}});
+    }
     if (worker->options().workers > 1) {
       std::string reason = worker->one_worker_reason();
       plan["workers"] = {{"number", reason.empty() ? worker->options().workers : 1}, {"reason", reason}};
@@ -237,6 +243,7 @@ std::string plan_of(const ledger::Run& run) {
   answer["can_proceed"] = blockers.empty();
   answer["blockers"] = blockers;
   answer["writer"] = plan.contains("writer") ? plan["writer"] : Json(nullptr);
+  if (plan.contains("indexes")) answer["indexes"] = plan["indexes"];
   if (plan.contains("workers")) answer["workers"] = plan["workers"];
   answer["data_breakdown"] = breakdown;
   answer["estimated_items"] = items;

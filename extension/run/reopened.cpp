@@ -3,6 +3,7 @@
 
 #include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
+#include "ledger/deferred_indexes.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/replay.hpp"
 #include "run/entry_points.hpp"
@@ -45,6 +46,11 @@ void Reopened::begin(bool overwrites) {
                        run_.owner_pid.value_or(0)))
         .hint("Try again when it has ended.");
   check_state();
+  if (!ledger::missing_indexes(run_.id).empty())  // by them duplicates are known
+    throw Error(codes::wrong_state,
+                format("indexes of the target are missing since run %lld", static_cast<long long>(run_.id)))
+        .detail("Items would not meet the rows that they repeat.")
+        .hint(format("CALL portage.restore_indexes(%lld); builds them.", static_cast<long long>(run_.id)));
   refuse(server_blockers(*plan_, run_.pipeline_id, run_.scope, run_.id));
   policy_.hash_columns = run_.hash_columns;
   reader_ =

@@ -6,7 +6,6 @@
 
 #include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
-#include "ledger/settle.hpp"
 
 namespace portage::run {
 namespace {
@@ -36,6 +35,21 @@ Settle::Settle(const ledger::Run& run, const Options& options, Plan& plan, Oid r
   writer_ = load::make_writer(plan_, plan_.target().attnums(policy_.hash_columns));
   loader_ = std::make_unique<load::Loader>(plan_, *writer_, policy_);
   if (counts.unchanged > 0) loader_->recall(counts.unchanged);
+  // With several workers there are none: what `match` compares is in all of their indexes (parallel.cpp).
+  const std::vector<int>&match = plan_.match(), &mapped = plan_.mapped();
+  for (const UniqueIndex& index : plan_.target().unique_indexes) {
+    auto has = [](const std::vector<int>& all, int one) {
+      return std::find(all.begin(), all.end(), one) != all.end();
+    };
+    bool told =
+        index.valid && !index.partial && !index.expressions &&
+        std::all_of(index.attnums.begin(), index.attnums.end(), [&](int a) { return has(mapped, a); });
+    bool matched = !match.empty() &&
+                   std::all_of(match.begin(), match.end(), [&](int a) { return has(index.attnums, a); });
+    if (told && !matched) others_.push_back(index);
+  }
+  if (!others_.empty())
+    relation_ = std::make_unique<load::BatchRelation>(plan_.target(), mapped, plan_.key(), "portage_settle");
 }
 
 Stage::Page Settle::page() {
@@ -86,14 +100,14 @@ bool Settle::shrink() {
   return true;
 }
 
-/// Items with these ordinals become parked as if they had just been met, as far as one transaction reaches.
-Stage::Page Settle::take_back(const std::vector<int64_t>& ordinals) {
+Stage::Page take_back_to_judge(int64_t run_id, const ledger::MappingSpace& space, undo::Rollback& rollback,
+                               Batch& batch, const std::vector<int64_t>& ordinals,
+                               std::set<int64_t>& spared) {
   std::string started = bridge::now_text();
-  std::vector<ledger::LandedItem> items =
-      ledger::landed_items(run_.id, policy_.space, ordinals, batch_.arena);
-  std::vector<ledger::LandedItem*> taken = rollback_.take_back_some(batch_, items, spared_);
-  ledger::write_rollback(run_.id, policy_.space, taken, started, ledger::TakenBack::parked);
-  Page page;
+  std::vector<ledger::LandedItem> items = ledger::landed_items(run_id, space, ordinals, batch.arena);
+  std::vector<ledger::LandedItem*> taken = rollback.take_back_some(batch, items, spared);
+  ledger::write_rollback(run_id, space, taken, started, ledger::TakenBack::parked);
+  Stage::Page page;
   for (const ledger::LandedItem* item : taken) {
     ledger::count_of(page.counts, item->outcome)--;
     page.counts.parked++;
@@ -133,9 +147,43 @@ std::vector<int64_t> Settle::in_the_way() {
                       mappings[i].found ? std::string(mappings[i].target_key) : ""});
     if (rows[i].found) claims.push_back({items[i]->ordinal, "", std::string(rows[i].key)});
   }
+  claim_by_indexes(items, claims);
   std::vector<int64_t> obstacles = ledger::in_the_way(run_.id, claims);
   std::erase_if(obstacles, [&](int64_t ordinal) { return spared_.count(ordinal) > 0; });
   return obstacles;
+}
+
+/// Rows that stand in unique indexes where the items' would.
+void Settle::claim_by_indexes(const std::vector<Item*>& items, std::vector<ledger::Claim>& claims) {
+  if (others_.empty() || items.empty()) return;
+  const Target& target = plan_.target();
+  bridge::AsUser as(role_);
+  std::vector<load::BatchRow> rows;
+  for (const Item* item : items) rows.push_back({item->values, item->nulls, nullptr});
+  std::string keys;
+  for (int attnum : plan_.key()) (keys += ", t.") += bridge::quoted(target.column(attnum).name);
+  auto* values = batch_.arena.make_array<Datum>(static_cast<size_t>(target.natts));
+  auto* nulls = batch_.arena.make_array<bool>(static_cast<size_t>(target.natts));
+  memset(nulls, false, static_cast<size_t>(target.natts));
+  for (const UniqueIndex& index : others_) {
+    std::string same;
+    for (int attnum : index.attnums) {
+      const TargetColumn& column = target.column(attnum);
+      (same += same.empty() ? "" : " AND ") += "t." + bridge::quoted(column.name) + " " +
+                                               load::operator_text(load::equality_of(column.type)) + " b.c" +
+                                               std::to_string(attnum);
+    }
+    bridge::ByIndex by_index;
+    bridge::Result found = relation_->run(
+        "SELECT b.o" + keys + " FROM portage_settle b JOIN " + target.quoted_name() + " t ON " + same, rows);
+    bridge::PlainText plain;
+    for (size_t i = 0; i < found.size(); i++) {
+      for (size_t k = 0; k < plan_.key().size(); k++)
+        values[plan_.key()[k] - 1] = found.datum(i, static_cast<int>(k) + 2);
+      claims.push_back(
+          {items[static_cast<size_t>(found.integer(i, 1))]->ordinal, "", plan_.key_text(values, nulls)});
+    }
+  }
 }
 
 /// The items in hand get their outcomes, as an import would have given them.

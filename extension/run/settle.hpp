@@ -4,12 +4,19 @@
 #pragma once
 
 #include "ledger/replay.hpp"
+#include "ledger/settle.hpp"
+#include "load/batch_relation.hpp"
 #include "run/batch_reader.hpp"
 #include "run/reject_reader.hpp"
 #include "run/stage.hpp"
 #include "undo/rollback.hpp"
 
 namespace portage::run {
+
+/// Items with these ordinals become parked as if they had just been met, as far as one transaction reaches.
+/// Those that cannot be taken back are added to `spared`.
+Stage::Page take_back_to_judge(int64_t run_id, const ledger::MappingSpace&, undo::Rollback&, Batch&,
+                               const std::vector<int64_t>& ordinals, std::set<int64_t>& spared);
 
 class Settle : public Stage {
  public:
@@ -23,7 +30,10 @@ class Settle : public Stage {
  private:
   using Reject = ledger::Reject;
 
-  Page take_back(const std::vector<int64_t>& ordinals);
+  Page take_back(const std::vector<int64_t>& ordinals) {
+    return take_back_to_judge(run_.id, policy_.space, rollback_, batch_, ordinals, spared_);
+  }
+  void claim_by_indexes(const std::vector<Item*>&, std::vector<ledger::Claim>&);
   void read(std::vector<Reject>& parked);
   std::vector<int64_t> in_the_way();
   Page judge(std::vector<Reject>& parked);
@@ -35,6 +45,8 @@ class Settle : public Stage {
   load::Policy policy_;
   std::unique_ptr<load::Writer> writer_;
   std::unique_ptr<load::Loader> loader_;
+  std::vector<UniqueIndex> others_;  // by which items may meet that do not meet by `match`
+  std::unique_ptr<load::BatchRelation> relation_;
   RejectReader reader_;
   undo::Rollback rollback_;
   Batch batch_;

@@ -76,10 +76,15 @@ void Worker::begin() {
     throw Error(codes::wrong_state,
                 format("run %lld cannot go on: it was cleaned up", static_cast<long long>(run.id)))
         .hint("Open a new run: what is migrated is known.");
+  if (job_.options.initial_load && !run.sealed && job_.commits == Commits::no)
+    throw Error(ERRCODE_FEATURE_NOT_SUPPORTED, "an initial load cannot be part of another transaction")
+        .hint("CALL portage.import() commits as it goes; or leave initial_load out.");
   std::vector<std::string> columns;
   load::WriterChoice writer;
   {
     bridge::AsUser as(job_.role);
+    if (!run.sealed && job_.options.initial_load)
+      refuse(initial_load_blockers(*job_.plan, job_.policy.space));
     columns = readable_columns(job_.plan->target());
     writer = load::choose_writer(job_.plan->target());
     if (!run.sealed) check_data_versions();
@@ -95,7 +100,7 @@ void Worker::begin() {
     job_.workers = several && reason.empty() ? job_.options.workers : 1;
     ledger::set_workers(run.id, job_.workers);
   }
-  job_.policy.park = job_.workers > 1;
+  job_.policy.park = job_.workers > 1 || ledger::deferred_unique_indexes(run.id);
   // A migrate() that ends well writes a single event: that it did.
   if (job_.commits == Commits::yes)
     ledger::add_event(run.id,
@@ -177,20 +182,56 @@ void Worker::work() {
         if (!part.cursor_column.empty() && !ledger::find_range(job_.run.id, part.number))
           wait_for_writers(job_, part);
     if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
+    if (job_.options.initial_load) defer_indexes();
     importer_->pass_over_unchanged();
     if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
     importer_->work();
     if (job_.ownership.stopped()) importer_->wait_for_others();
+    if (!job_.ownership.stopped()) put_indexes_back(false);
     if (!job_.ownership.stopped()) settle();
     if (!job_.ownership.stopped()) look_for_missing();
+    if (!job_.ownership.stopped()) job_.target_lock.reset();
   } catch (const Error& error) {
     fail(error);
   }
 }
 
-/// What several workers have left undecided; nobody helps any more. And what waits for references.
+/// Takes indexes of the target away, or goes on without those that are away already.
+void Worker::defer_indexes() {
+  if (ledger::has_deferred_indexes(job_.run.id) && ledger::missing_indexes(job_.run.id).empty()) return;
+  DeferIndexes stage(job_.run, job_.options, *job_.plan, job_.role, job_.policy, job_.target_lock);
+  work_off(stage);
+  if (!job_.ownership.stopped()) reopen();
+}
+
+/// Builds what is missing: a step of its own, which may take longer than a lease.
+void Worker::put_indexes_back(bool at_any_rate) {
+  if (!job_.options.initial_load || ledger::missing_indexes(job_.run.id).empty()) return;
+  ledger::set_step(job_.run.id, "indexing");
+  ledger::add_event(job_.run.id, "stage_changed", "{\"step\": \"indexing\"}");
+  ledger::suspend_lease(job_.run.id);
+  bridge::commit();
+  RestoreIndexes stage(job_.run, *job_.plan, job_.role, job_.policy);
+  work_off(stage, at_any_rate);
+  ledger::renew_lease(job_.run.id);
+  bridge::commit();
+  if (!at_any_rate && !job_.ownership.stopped()) reopen();
+}
+
+/// Goes on with the target as it is now.
+void Worker::reopen() {
+  job_.compile();
+  job_.policy.park = job_.workers > 1 || ledger::deferred_unique_indexes(job_.run.id);
+  job_.policy.blind = job_.policy.park && !job_.plan->match().empty() && !match_is_indexed(*job_.plan);
+  bridge::AsUser as(job_.role);
+  importer_ = std::make_unique<Importer>(job_, teller_);
+}
+
+/// What was imported without seeing all of the rest, by several workers or without indexes, and is undecided;
+/// nobody helps any more. And what waits for references.
 void Worker::settle() {
-  bool several = job_.workers > 1, waits = !job_.options.dry_run && importer_->counts().parked > 0;
+  bool several = job_.workers > 1 || (job_.policy.park && importer_->counts().parked > 0),
+       waits = !job_.options.dry_run && importer_->counts().parked > 0;
   if (!several && !(waits && !job_.plan->references().empty())) return;
   ledger::set_step(job_.run.id, "resolving");
   if (job_.commits == Commits::yes) {
@@ -215,15 +256,17 @@ void Worker::look_for_missing() {
   work_off(stage);
 }
 
-void Worker::work_off(Stage& stage) {
+/// Page by page, each a transaction; `at_any_rate`: although the run is to stop.
+void Worker::work_off(Stage& stage, bool at_any_rate) {
   Patience patience(job_.ownership, job_.options.retry_attempts);
-  for (bool finished = false; !finished && !job_.ownership.stopped();) {
+  for (bool finished = false; !finished && (at_any_rate || !job_.ownership.stopped());) {
     Stage::Page page;
     auto work = [&] {
       bridge::Memory scratch("portage settle scratch");
       bridge::InMemory in(scratch.get());
       LockLimit locks(job_.commits == Commits::yes);
-      if (!job_.ownership.take_turn()) return;
+      if (!job_.ownership.take_turn() && !at_any_rate) return;
+      if (job_.target_lock) job_.target_lock->hold();
       page = stage.page();
       finished = page.finished;
       importer_->tell_errors(page.counts, page.items, page.n);
@@ -239,7 +282,7 @@ void Worker::work_off(Stage& stage) {
       stage.committed();
       patience.forget();
       importer_->refresh_counts();
-      if (!finished) importer_->check_rejects(false);
+      if (!finished && !at_any_rate) importer_->check_rejects(false);
       continue;
     }
     finished = false;
@@ -304,6 +347,7 @@ void Worker::fail(const Error& error) {
     std::string text = error.message();
     if (!error.report().detail.empty()) text += "\n" + error.report().detail;
     bool changed = error.code() == codes::target_changed;
+    if (!changed) text += still_missing();
     if (changed)
       pause(run.id, run.status, "{\"code\": \"" + code + "\"}");
     else
@@ -322,6 +366,21 @@ void Worker::fail(const Error& error) {
   bridge::commit();
   teller_.state(ledger::find_run(run.id)->status.c_str(), importer_->counts());
   throw error;
+}
+
+/// Puts the target's indexes back at the end of a run that goes no further; tells what cannot be.
+std::string Worker::still_missing() {
+  try {
+    put_indexes_back(true);
+    return "";
+  } catch (const Error& late) {
+    bridge::rollback();
+    std::string text = "Indexes of the target are not back yet: " + late.message();
+    bridge::notice(
+        text, format("CALL portage.restore_indexes(%lld); builds them.", static_cast<long long>(job_.run.id)),
+        WARNING);
+    return "\n" + text;
+  }
 }
 
 /// Takes back what the failed run has committed; what others changed or refer to meanwhile stays, and is
@@ -370,6 +429,7 @@ void Worker::complete() {
   } catch (const Error& error) {
     fail(error);
   }
+  if (job_.ownership.request() == ledger::Request::cancel) still_missing();
   bool waits = importer_->counts().conflicted > 0 && !job_.options.dry_run;  // for decisions: resolve()
   if (!job_.ownership.stopped() && !job_.options.dry_run && !waits && job_.options.verify.value_or(true))
     verify();

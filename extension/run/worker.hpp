@@ -3,6 +3,7 @@
 #pragma once
 
 #include "run/importer.hpp"
+#include "run/initial_load.hpp"
 #include "run/stage.hpp"
 #include "run/validation.hpp"
 
@@ -25,6 +26,11 @@ class Worker {
 
   /// Why the run has one worker though its options say several; "" if nothing speaks against these.
   std::string one_worker_reason() const;
+
+  /// What would become of the target's indexes by an initial load. The current user is the run's role.
+  std::vector<ledger::DeferredIndex> judged_indexes() const {
+    return judge_indexes(job_.run, job_.options, *job_.plan, job_.policy);
+  }
 
   /// Raises what stands in the way of the run (preflight.hpp).
   void check_blockers();
@@ -50,9 +56,13 @@ class Worker {
   void refuse_rivals();
   void seal_parts();
   void check_data_versions();
+  void defer_indexes();
+  void put_indexes_back(bool at_any_rate);
+  std::string still_missing();
+  void reopen();
   void settle();
   void look_for_missing();
-  void work_off(Stage&);
+  void work_off(Stage&, bool at_any_rate = false);
   void validate_first();
   void verify();
   std::optional<std::string> excluded_scope() const;

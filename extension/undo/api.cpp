@@ -3,6 +3,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "run/access.hpp"
+#include "run/initial_load.hpp"
 #include "run/states.hpp"
 #include "undo/rollback.hpp"
 
@@ -21,6 +22,7 @@ void roll_back(FunctionCallInfo fcinfo, int64_t id, int first_option) {
       !fcinfo->args[first_option + 1].isnull && DatumGetBool(fcinfo->args[first_option + 1].value));
   rollback.begin();
   rollback.work();
+  run::restore_indexes_after_rollback(id);
 }
 
 /// The newest run of a pipeline and scope that is in a state to be rolled back.

@@ -1,4 +1,4 @@
--- What runs do to the server is measured by six signals, each with a threshold.
+-- What runs do to the server is measured by six signals, each with a threshold; a seventh holds nobody.
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set prelude :abs_srcdir '/data/prelude.sql'
 \set first_run 31000

@@ -64,7 +64,7 @@ SELECT refused_option('{"on_failure": true}');
 SELECT refused_option('{"validate_first": 1}');
 SELECT refused_option('{"verify": "hashes"}');
 SELECT refused_option('{"backup": true}');
-SELECT refused_option('{"initial_load": true}');
+SELECT refused_option('{"initial_load": 1}');
 SELECT refused_option('{"notify": true}');
 SELECT refused_option('{"retry_attempts": 101}');
 -- migrate() and import() refuse the same, and leave no run behind.

@@ -13,7 +13,8 @@ from sessions import Session, ndjson, told  # noqa: E402
 
 LEDGER = ['pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
           'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'schedule_rows',
-          'mapping_rows', 'mapping_packs', 'migration_undo', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'migration_events',
+          'mapping_rows', 'mapping_packs', 'migration_undo', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'deferred_indexes',
+          'migration_events',
           'data_integrity_checks', 'run_groups', 'group_members']
 RAW = ['migration_payloads', 'item_rows', 'item_packs', 'packed_items', 'all_items', 'mapping_rows', 'mapping_packs', 'packed_mappings',
        'all_mappings', 'item_corrections', 'migration_undo', 'missing_rows',
