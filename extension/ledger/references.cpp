@@ -101,8 +101,8 @@ std::vector<int64_t> runs_waiting_for(int64_t pipeline_id, const std::optional<s
   AsLedger as;
   static const std::string sql =
       std::string("SELECT r.id") + waiting + "p.id = $1) AND ($2 IS NULL OR r.scope = $2) ORDER BY r.id";
-  bridge::Result rows =
-      bridge::execute(sql, {param(pipeline_id), scope ? param(*scope) : bridge::param_null(TEXTOID)});
+  static const bridge::Statement select(sql.c_str());
+  bridge::Result rows = select.run(pipeline_id, scope);
   std::vector<int64_t> runs;
   for (size_t i = 0; i < rows.size(); i++) runs.push_back(rows.bigint(i, 1));
   return runs;

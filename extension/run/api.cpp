@@ -47,11 +47,11 @@ int64_t migrate(const std::string& pipeline, std::string_view payload, const std
         .hint("Use portage.open_run() and portage.submit(), then CALL portage.run().");
   Options options = parse_options(options_text);
   std::string stored = options_text;
-  if (!options.verify)  // what is not asked for is not done in somebody's transaction
-    stored = bridge::execute(
-                 "SELECT (pg_catalog.jsonb_build_object('verify', false) OPERATOR(pg_catalog.||) $1)::text",
-                 {bridge::param_json(options_text.empty() ? "{}" : options_text)})
-                 .text(0, 1);
+  if (!options.verify) {  // what is not asked for is not done in somebody's transaction
+    static const bridge::Statement add(
+        "SELECT (pg_catalog.jsonb_build_object('verify', false) OPERATOR(pg_catalog.||) $1)::text");
+    stored = add({bridge::param_json(options_text.empty() ? "{}" : options_text)}).text(0, 1);
+  }
   int64_t id = open_run(pipeline, scope, stored, std::nullopt, std::nullopt, false);
   ledger::Run run = *ledger::find_run(id);
   submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});
