@@ -1,10 +1,9 @@
 -- Pipelines: how items of one kind become rows of one target table. Written only by the functions below; read
 -- under row level security: a role sees what it, or a role that it is a member of, owns or was granted.
 
+-- In C: policies and views ask it for each row, and a query in it would be planned by every statement that does.
 CREATE FUNCTION portage.acts_as(role_name name) RETURNS boolean
-  LANGUAGE sql STABLE
-  RETURN EXISTS (SELECT FROM pg_catalog.pg_roles r
-                  WHERE r.rolname = role_name AND pg_catalog.pg_has_role(r.oid, 'MEMBER'));
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'portage_acts_as';
 COMMENT ON FUNCTION portage.acts_as(name) IS
   'true if a role of that name exists and the current user is a member of it (or is the role)';
 

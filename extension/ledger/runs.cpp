@@ -1,6 +1,7 @@
 // See runs.hpp.
 #include "ledger/runs.hpp"
 
+#include "bridge/table_writer.hpp"
 #include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
 #include "settings.hpp"
@@ -11,13 +12,6 @@ namespace {
 using bridge::param;
 using bridge::Result;
 using bridge::Statement;
-
-std::string user_name(Oid role) {
-  char* name = bridge::guarded([=] { return GetUserNameFromId(role, false); });
-  std::string copy(name);
-  pfree(name);
-  return copy;
-}
 
 constexpr const char* run_columns =
     "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, "
@@ -91,21 +85,28 @@ void Counts::operator+=(const Counts& o) {
   failed += o.failed;
 }
 
+int64_t next_run_id() {
+  bridge::guarded([] { PreventCommandIfReadOnly("INSERT"); });
+  return bridge::next_number("portage", "migration_runs_id_seq");
+}
+
 int64_t insert_run(const NewRun& run) {
-  Oid role = GetUserId(), session = OidIsValid(run.session_role) ? run.session_role : GetSessionUserId();
-  std::string role_name = user_name(role), session_name = user_name(session);
+  int64_t id = run.id ? run.id : next_run_id();
+  std::string role_name = user_name(run.role_oid()), session_name = user_name(run.session_oid());
+  Oid role = run.role_oid(), session = run.session_oid();
   AsLedger as;
   static const Statement insert(
       "INSERT INTO portage.migration_runs (pipeline_id, pipeline, pipeline_version, scope, options, "
       "timezone, name, "
-      "metadata, role_oid, role_name, session_role_oid, session_role, requested_by, dry_run) "
+      "metadata, role_oid, role_name, session_role_oid, session_role, requested_by, dry_run, id) OVERRIDING "
+      "SYSTEM VALUE "
       "VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8::jsonb, $9, $10::name, $11, $12::name, $12, "
-      "coalesce(($5::jsonb->>'dry_run')::boolean, false)) RETURNING id");
-  Result rows =
-      insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
-              param(run.options), param(run.timezone), param(run.name), param(run.metadata),
-              bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name)});
-  return rows.bigint(0, 1);
+      "coalesce(($5::jsonb->>'dry_run')::boolean, false), $13)");
+  insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
+          param(run.options), param(run.timezone), param(run.name), param(run.metadata),
+          bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name),
+          param(id)});
+  return id;
 }
 
 std::optional<Run> find_run(int64_t id) {
@@ -385,6 +386,13 @@ void set_rollback_options(int64_t id, const std::string& drifted, bool cascade) 
       "UPDATE portage.migration_runs SET rollback_options = jsonb_build_object('drifted', $2, 'cascade', $3) "
       "WHERE id = $1");
   update.run(id, drifted, cascade);
+}
+
+std::string user_name(Oid role) {
+  char* name = bridge::guarded([=] { return GetUserNameFromId(role, false); });
+  std::string copy(name);
+  pfree(name);
+  return copy;
 }
 
 std::string session_user_name() { return user_name(GetSessionUserId()); }

@@ -85,6 +85,12 @@ PORTAGE_FUNCTION(portage_is_admin) {
   return BoolGetDatum(ledger::is_admin(GetUserId()));
 }
 
+PORTAGE_FUNCTION(portage_acts_as) {
+  if (PG_ARGISNULL(0)) return BoolGetDatum(false);
+  Oid role = ledger::role_named(NameStr(*PG_GETARG_NAME(0))), me = GetUserId();
+  return BoolGetDatum(OidIsValid(role) && bridge::guarded([=] { return is_member_of_role(me, role); }));
+}
+
 PORTAGE_FUNCTION(portage_create_pipeline) {
   StoredPipeline pipeline;
   pipeline.name = text_argument(fcinfo, 0);

@@ -140,7 +140,7 @@ std::vector<int64_t> Settle::in_the_way() {
 
 /// The items in hand get their outcomes, as an import would have given them.
 Stage::Page Settle::judge(std::vector<Reject>& parked) {
-  std::string started = bridge::now_text();
+  TimestampTz started = GetCurrentTimestamp();
   load::Timings before = loader_->timings();
   size_t settled;
   {
