@@ -4,6 +4,7 @@
 #include "bridge/table_writer.hpp"
 #include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/run_index.hpp"
 #include "settings.hpp"
 
 namespace portage::ledger {
@@ -25,10 +26,7 @@ constexpr const char* with_life =
     " r CROSS JOIN LATERAL portage.owner_alive(r.owner_pid, r.owner_started_at, "
     "CASE WHEN r.status <> 'verifying' THEN r.owner_lease END) AS alive ";
 
-// By the index of active runs, which are few, whatever the planner believes.
-constexpr const char* active_runs =
-    "(SELECT * FROM portage.migration_runs WHERE status IN ('queued', 'running', 'paused', 'verifying', "
-    "'rolling_back') ORDER BY id OFFSET 0)";
+constexpr const char* active_index = "migration_runs_active";
 
 constexpr const char* waiting_run =
     "FROM portage.migration_runs r WHERE r.status IN ('queued', 'running', 'verifying', 'rolling_back') AND "
@@ -130,26 +128,34 @@ std::optional<int64_t> latest_run_of_role() {
 
 std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope,
                                    int64_t except) {
+  std::vector<int64_t> active = runs_in(active_index);
+  if (active.empty()) return std::nullopt;
   AsLedger as;
   static const std::string sql =
-      std::string("SELECT ") + run_columns + " FROM " + active_runs + with_life +
-      "WHERE r.pipeline_id = $1 AND ($2 IS NULL OR r.scope = $2 COLLATE \"C\") AND r.id <> $3 LIMIT 1";
+      std::string("SELECT ") + run_columns + " FROM portage.migration_runs" + with_life +
+      "WHERE r.id = ANY ($4) AND r.pipeline_id = $1 AND ($2 IS NULL OR r.scope = $2 COLLATE \"C\") AND r.id "
+      "<> $3 AND r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') ORDER BY r.id "
+      "LIMIT 1";
   static const Statement select(sql.c_str());
-  Result rows = select.run(pipeline_id, scope, except);
+  Result rows = select({param(pipeline_id), param(scope), param(except), bridge::param_int8_array(active)});
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
 
 std::optional<Run> find_rival(const std::string& schema, const std::string& table, bool exclusive,
                               int64_t except) {
+  std::vector<int64_t> active = runs_in(active_index);
+  if (active.empty()) return std::nullopt;
   AsLedger as;
   static const std::string sql =
-      std::string("SELECT ") + run_columns + " FROM " + active_runs + with_life +
+      std::string("SELECT ") + run_columns + " FROM portage.migration_runs" + with_life +
       "JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version "
-      "WHERE v.target_schema = $1::name AND v.target_name = $2::name AND r.id <> $4 AND r.started_at IS NOT "
-      "NULL AND ($3 OR (v.definition ->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
+      "WHERE r.id = ANY ($5) AND v.target_schema = $1::name AND v.target_name = $2::name AND r.id <> $4 AND "
+      "r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') AND r.started_at IS NOT NULL "
+      "AND ($3 OR (v.definition ->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
   static const Statement select(sql.c_str());
-  Result rows = select.run(schema, table, exclusive, except);
+  Result rows = select(
+      {param(schema), param(table), param(exclusive), param(except), bridge::param_int8_array(active)});
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
