@@ -1,6 +1,7 @@
 -- Pipelines: how items of one kind become rows of one target table. Written only by the functions below; read
 -- under row level security: a role sees what it, or a role that it is a member of, owns or was granted.
 
+-- An expression: policies and views ask it for each row, and a query in it would be planned by every statement that does.
 CREATE FUNCTION portage.acts_as(role_name name) RETURNS boolean
   LANGUAGE sql STABLE
   RETURN coalesce(pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.quote_ident(role_name))::pg_catalog.oid, 'MEMBER'), false);

@@ -70,7 +70,7 @@ CREATE TABLE portage.migration_runs (
 CREATE UNIQUE INDEX migration_runs_uuid ON portage.migration_runs (uuid);
 CREATE INDEX migration_runs_pipeline ON portage.migration_runs (pipeline_id, scope, id);
 CREATE INDEX migration_runs_active ON portage.migration_runs (id)
-  WHERE status IN ('queued', 'running', 'verifying', 'rolling_back');
+  WHERE status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back');
 CREATE INDEX migration_runs_group ON portage.migration_runs (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX migration_runs_parked ON portage.migration_runs (id) WHERE open_parked > 0;
 COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';

@@ -98,28 +98,26 @@ CREATE FUNCTION portage.status(pipeline text, scope text) RETURNS portage.run_in
 COMMENT ON FUNCTION portage.status(text, text) IS 'the state of the newest run of a pipeline and scope';
 
 CREATE FUNCTION portage.migrate_run(pipeline text, payload bytea, scope text, options jsonb) RETURNS bigint
-  AS 'MODULE_PATHNAME', 'portage_migrate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+  AS 'MODULE_PATHNAME', 'portage_migrate_run' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.migrate_run(text, bytea, text, jsonb) IS 'what migrate() does; returns the run''s id';
 
 CREATE FUNCTION portage.migrate_run(pipeline text, payload text, scope text, options jsonb) RETURNS bigint
-  AS 'MODULE_PATHNAME', 'portage_migrate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+  AS 'MODULE_PATHNAME', 'portage_migrate_run' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.migrate_run(text, text, text, jsonb) IS 'what migrate() does; returns the run''s id';
 
 CREATE FUNCTION portage.migrate(pipeline text, payload text, scope text DEFAULT '', options jsonb DEFAULT '{}')
-  RETURNS portage.run_info LANGUAGE sql VOLATILE
-  BEGIN ATOMIC SELECT portage.status(portage.migrate_run($1, $2, $3, $4)); END;
+  RETURNS portage.run_info AS 'MODULE_PATHNAME', 'portage_migrate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.migrate(text, text, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 
 CREATE FUNCTION portage.migrate(pipeline text, payload bytea, scope text DEFAULT '', options jsonb DEFAULT '{}')
-  RETURNS portage.run_info LANGUAGE sql VOLATILE
-  BEGIN ATOMIC SELECT portage.status(portage.migrate_run($1, $2, $3, $4)); END;
+  RETURNS portage.run_info AS 'MODULE_PATHNAME', 'portage_migrate' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.migrate(text, bytea, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 
 CREATE FUNCTION portage.migrate(pipeline text, payload jsonb, scope text DEFAULT '', options jsonb DEFAULT '{}')
   RETURNS portage.run_info LANGUAGE sql VOLATILE
-  BEGIN ATOMIC SELECT portage.status(portage.migrate_run($1, $2::text, $3, $4)); END;
+  BEGIN ATOMIC SELECT portage.migrate($1, $2::text, $3, $4); END;
 COMMENT ON FUNCTION portage.migrate(text, jsonb, text, jsonb) IS
   'migrates a small payload in the caller''s transaction; failing items are rejects, a failing run is an answer';
 

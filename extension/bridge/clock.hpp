@@ -17,4 +17,7 @@ inline std::string now_text() {
   return guarded([=] { return pstrdup(timestamptz_to_str(now)); });
 }
 
+/// This moment as a timestamptz.
+inline Datum now_datum() { return TimestampTzGetDatum(GetCurrentTimestamp()); }
+
 }  // namespace portage::bridge

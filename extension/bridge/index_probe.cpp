@@ -28,11 +28,14 @@ struct Probe {
   Oid collations[INDEX_MAX_KEYS];
   bool ordered, started, ended;
   bool fetched;         // the entry that the scan stands at, into the slot
+  int shared;           // leading columns in which all keys are the same
   int steps;            // how far to go before the scan is set anew
   int far, alone;       // keys that were far from the one before; how many are looked for alone
   IndexScanDesc exact;  // for these
-  ScanKeyData keys[2];  // ordered: not before, not behind; their members, if there are several columns
-  ScanKeyData from[INDEX_MAX_KEYS], to[INDEX_MAX_KEYS], equal[INDEX_MAX_KEYS];
+  ScanKeyData keys[INDEX_MAX_KEYS + 1];  // ordered: equal in what is shared, not before, perhaps not behind
+  ScanKeyData from[INDEX_MAX_KEYS];      // the members of "not before", if these are several
+  ScanKeyData equal[INDEX_MAX_KEYS];
+  int key_count;
   const Sought* sought;
 };
 
@@ -71,25 +74,37 @@ void set_key_raw(const Probe* p, ScanKey key, int column, StrategyNumber strateg
                          InvalidOid, p->collations[column], function, 0);
 }
 
-/// `(a, b, ...) >= (x, y, ...)`, or `a >= x` where there is one column.
-void set_bound_raw(Probe* p, ScanKey key, ScanKey members, StrategyNumber strategy) {
-  bool several = p->columns > 1;
-  for (int c = 0; c < p->columns; c++) set_key_raw(p, &members[c], c, strategy, several);
-  if (!several) {
-    *key = members[0];
-    return;
+/// How the scan finds the first row that is not before a key: what all keys share is equal, the other columns
+/// are not before, `(b, c, ...) >= (y, z, ...)`. What lies behind the last key is left out where that is one
+/// column: a bound over several would not end the scan where only a later one has passed it, and each page to
+/// the end of the index would be read.
+void set_bounds_raw(Probe* p, const Sought* first, const Sought* last) {
+  auto value = [=](const Sought* key, int column) { return key->values[p->attnums[column] - 1]; };
+  while (p->shared < p->columns - 1 &&
+         compare_raw(p, p->shared, value(first, p->shared), value(last, p->shared)) == 0) {
+    p->keys[p->shared] = p->equal[p->shared];
+    p->keys[p->shared].sk_argument = value(first, p->shared);
+    p->shared++;
   }
-  members[p->columns - 1].sk_flags |= SK_ROW_END;
-  memset(key, 0, sizeof *key);
-  key->sk_flags = SK_ROW_HEADER;
-  key->sk_attno = 1;
-  key->sk_strategy = strategy;
-  key->sk_argument = PointerGetDatum(members);
-}
-
-void set_arguments_raw(Probe* p, ScanKey key, ScanKey members, const Sought* sought) {
-  for (int c = 0; c < p->columns; c++) members[c].sk_argument = sought->values[p->attnums[c] - 1];
-  if (p->ordered && p->columns == 1) key->sk_argument = members[0].sk_argument;
+  int rest = p->columns - p->shared;
+  ScanKey bound = &p->keys[p->shared];
+  if (rest == 1) {
+    set_key_raw(p, bound, p->shared, BTGreaterEqualStrategyNumber, false);
+    set_key_raw(p, bound + 1, p->shared, BTLessEqualStrategyNumber, false);
+    bound[1].sk_argument = value(last, p->shared);
+  } else {
+    for (int c = p->shared; c < p->columns; c++)
+      set_key_raw(p, &p->from[c], c, BTGreaterEqualStrategyNumber, true);
+    p->from[p->columns - 1].sk_flags |= SK_ROW_END;
+    memset(bound, 0, sizeof *bound);
+    bound->sk_flags = SK_ROW_HEADER;
+    bound->sk_attno = static_cast<AttrNumber>(p->shared + 1);
+    bound->sk_strategy = BTGreaterEqualStrategyNumber;
+    bound->sk_argument = PointerGetDatum(&p->from[p->shared]);
+  }
+  p->key_count = p->shared + (rest == 1 ? 2 : 1);
+  p->scan = begin_index_scan(p->table, p->index, GetActiveSnapshot(), p->key_count);
+  p->scan->xs_want_itup = true;
 }
 
 /// False if the index cannot stand for the columns' own equality, or not yet be used under our snapshot.
@@ -124,10 +139,6 @@ bool open_raw(Probe* p, Oid index) {
       PrepareSortSupportFromOrderingOp(
           get_opfamily_member(p->index->rd_opfamily[c], type, type, BTLessStrategyNumber), &p->order[c]);
     }
-    set_bound_raw(p, &p->keys[0], p->from, BTGreaterEqualStrategyNumber);
-    set_bound_raw(p, &p->keys[1], p->to, BTLessEqualStrategyNumber);
-    p->scan = begin_index_scan(p->table, p->index, GetActiveSnapshot(), 2);
-    p->scan->xs_want_itup = true;
   }
   for (int c = 0; c < p->columns; c++) set_key_raw(p, &p->equal[c], c, BTEqualStrategyNumber, false);
   return true;
@@ -160,8 +171,9 @@ bool fetch_raw(Probe* p, const Sought* key) {
 }
 
 bool find_from_raw(Probe* p, const Sought* key) {
-  set_arguments_raw(p, &p->keys[0], p->from, key);
-  index_rescan(p->scan, p->keys, 2, nullptr, 0);
+  for (int c = p->shared; c < p->columns; c++) p->from[c].sk_argument = key->values[p->attnums[c] - 1];
+  if (p->columns - p->shared == 1) p->keys[p->shared].sk_argument = p->from[p->shared].sk_argument;
+  index_rescan(p->scan, p->keys, p->key_count, nullptr, 0);
   p->started = true;
   return next_raw(p) && compare_entry_raw(p, key) == 0 && fetch_raw(p, key);
 }
@@ -218,17 +230,17 @@ bool find_by_index(Relation table, const ProbedIndex& index, const std::vector<S
   p->table = table;
   p->columns = static_cast<int>(index.attnums.size());
   for (size_t c = 0; c < index.attnums.size(); c++) p->attnums[c] = static_cast<AttrNumber>(index.attnums[c]);
-  p->ordered = index.ordered;
+  p->ordered = index.ordered && positions.size() > 1;
   p->steps = 4;
   p->sought = sought.data();
   Oid oid = index.oid;
   if (!guarded(open_raw, p, oid)) return false;
-  if (p->ordered && !positions.empty()) {
+  if (p->ordered) {
     size_t* first = positions.data();
     size_t count = positions.size();
     guarded([=] {
       qsort_arg(first, count, sizeof(size_t), compare_sought_raw, p);
-      set_arguments_raw(p, &p->keys[1], p->to, &p->sought[first[count - 1]]);
+      set_bounds_raw(p, &p->sought[first[0]], &p->sought[first[count - 1]]);
     });
   }
   size_t looked = 0;

@@ -20,6 +20,8 @@ AsUser::AsUser(Oid user, int flags) {
 Settings& Settings::set(const char* name, const std::string& value) {
   const char* text = value.c_str();
   guarded([=] {
+    const char* now = GetConfigOption(name, false, false);
+    if (strcmp(now, text) == 0) return;  // to set it and set it back costs more than to look
     (void)set_config_option(name, text, superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
                             true, 0, false);
   });

@@ -2,9 +2,14 @@
 // would make slot creation quadratic (PERFORMANCE.md, pitfall 1).
 #include "bridge/table_writer.hpp"
 
+extern "C" {
+#include "commands/sequence.h"
+}
+
 namespace portage::bridge {
 
-TableWriter::TableWriter(const char* schema, const char* name) : memory_("portage table writer") {
+TableWriter::TableWriter(const char* schema, const char* name, Constraints constraints)
+    : memory_("portage table writer") {
   InMemory in(memory_.get());
   state_ = guarded([=] {
     auto* s = static_cast<State*>(palloc0(sizeof(State)));
@@ -16,15 +21,31 @@ TableWriter::TableWriter(const char* schema, const char* name) : memory_("portag
     s->relation = table_open(relid, RowExclusiveLock);
     s->executor = CreateExecutorState();
     s->result = makeNode(ResultRelInfo);
-    InitResultRelInfo(s->result, s->relation, 1, nullptr, 0);
+    InitResultRelInfo(s->result, s->relation, 0, nullptr, 0);  // in no range table: there is no query
     ExecOpenIndices(s->result, false);
     s->shape = CreateTupleDescCopy(RelationGetDescr(s->relation));
     s->natts = s->shape->natts;
     s->values = static_cast<Datum*>(palloc0(sizeof(Datum) * s->natts));
     s->nulls = static_cast<bool*>(palloc0(sizeof(bool) * s->natts));
+    s->checks = constraints == Constraints::checked;
     s->command = GetCurrentCommandId(true);
     return s;
   });
+}
+
+void TableWriter::begin_row() {
+  memset(state_->nulls, true, sizeof(bool) * static_cast<size_t>(state_->natts));
+}
+
+void TableWriter::set(const char* column, Datum value) {
+  State* s = state_;
+  for (int i = 0; i < s->natts; i++) {
+    if (strcmp(NameStr(TupleDescAttr(s->shape, i)->attname), column) != 0) continue;
+    s->values[i] = value;
+    s->nulls[i] = false;
+    return;
+  }
+  throw Error(ERRCODE_UNDEFINED_COLUMN, format("a ledger table has no column \"%s\"", column));
 }
 
 void TableWriter::add() {
@@ -44,6 +65,7 @@ void TableWriter::add() {
     memcpy(ready->tts_values, s->values, sizeof(Datum) * s->natts);
     memcpy(ready->tts_isnull, s->nulls, sizeof(bool) * s->natts);
     ExecStoreVirtualTuple(ready);
+    if (s->checks) ExecConstraints(s->result, ready, s->executor);
   });
   if (++s->waiting == capacity) guarded(flush_raw, s);
 }
@@ -75,6 +97,11 @@ void TableWriter::finish() {
     FreeExecutorState(s->executor);
     CommandCounterIncrement();
   });
+}
+
+int64_t next_number(const char* schema, const char* sequence) {
+  return guarded(
+      [=] { return nextval_internal(get_relname_relid(sequence, get_namespace_oid(schema, false)), false); });
 }
 
 }  // namespace portage::bridge

@@ -1,15 +1,19 @@
 // Multi-insert into a table of our own, as COPY does it: heap tuples a thousand at a time, then their index
-// entries. No privileges, constraints or triggers are looked at: only for the extension's own tables.
+// entries. No privileges or triggers are looked at, and constraints only on request: only for the extension's
+// own tables.
 #pragma once
 
 #include "bridge/scope.hpp"
 
 namespace portage::bridge {
 
+enum class Constraints : bool { trusted, checked };
+
 class TableWriter {
  public:
-  /// Opens schema.name. The values given to add() must live until finish().
-  TableWriter(const char* schema, const char* name);
+  /// Opens schema.name. The values given to add() must live until finish(). `constraints`: whether NOT NULL
+  /// and CHECK are judged.
+  TableWriter(const char* schema, const char* name, Constraints constraints = Constraints::trusted);
   TableWriter(const TableWriter&) = delete;
   TableWriter& operator=(const TableWriter&) = delete;
 
@@ -17,6 +21,9 @@ class TableWriter {
   Datum* values() { return state_->values; }
   bool* nulls() { return state_->nulls; }
   int natts() const { return state_->natts; }
+  /// The same by name, for tables with many columns: the row begins with nothing but nulls.
+  void begin_row();
+  void set(const char* column, Datum value);
   /// Queues the row; writes when a thousand are waiting.
   void add();
   /// Writes what waits and closes the table. Not called after an error: the (sub)transaction's end closes it.
@@ -34,6 +41,7 @@ class TableWriter {
     Datum* values;
     bool* nulls;
     int natts, waiting;
+    bool checks;
     CommandId command;
   };
   static void flush_raw(State*);
@@ -41,5 +49,8 @@ class TableWriter {
   Memory memory_;
   State* state_;
 };
+
+/// The next number of a sequence of our own. No privileges are looked at.
+int64_t next_number(const char* schema, const char* sequence);
 
 }  // namespace portage::bridge

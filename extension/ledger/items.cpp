@@ -1,12 +1,14 @@
 // See items.hpp. Rows go in by multi-insert (bridge/table_writer). Mappings are looked up in mappings.cpp.
 #include "ledger/items.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/json.hpp"
 #include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/mapping_packs.hpp"
 #include "ledger/pack.hpp"
+#include "ledger/rows.hpp"
 #include "pipeline/error_class.hpp"
 
 extern "C" {
@@ -64,6 +66,7 @@ void write_packs(const BatchRecord& record, const Item* items, size_t n) {
 
 void write_items(const BatchRecord& record, const Item* items, size_t n,
                  const std::vector<int32_t>& revisions) {
+  if (std::all_of(items, items + n, [&](const Item& item) { return is_packed(record, item); })) return;
   bridge::TableWriter rows("portage", "item_rows");
   Datum* v = rows.values();
   bool* null = rows.nulls();
@@ -376,11 +379,43 @@ int64_t text_hash(const std::optional<std::string_view>& text) {
                                                   static_cast<int>(text->size()), 1));
 }
 
-int64_t next_batch_id() {
-  AsLedger as;
-  static const bridge::Statement next("SELECT nextval('portage.migration_batches_id_seq')");
-  return next.run().bigint(0, 1);
+int64_t next_batch_id() { return bridge::next_number("portage", "migration_batches_id_seq"); }
+
+namespace {
+
+/// The batch's own row; its constraints prove that the books balance.
+void write_batch_row(const BatchRecord& record, int64_t batch_id, const Item* items, size_t n,
+                     double ledger_ms) {
+  std::string timings = bridge::format("{\"ledger\": %.3f", ledger_ms);
+  for (const auto& [phase, milliseconds] : record.timings)
+    timings += bridge::format(", \"%s\": %.3f", phase, milliseconds);
+  timings += "}";
+  bridge::TableWriter row("portage", "migration_batches", bridge::Constraints::checked);
+  row.begin_row();
+  auto number = [&](const char* column, int64_t value) { row.set(column, Int64GetDatum(value)); };
+  number("id", batch_id);
+  number("run_id", record.run_id);
+  row.set("kind", text_datum(record.kind));
+  row.set("part", Int32GetDatum(record.part));
+  row.set("range_no", Int32GetDatum(record.range_no));
+  number("first_ordinal", n ? items[0].ordinal : 0);
+  number("last_ordinal", n ? items[n - 1].ordinal : -1);
+  set_counts(row, record.counts);
+  number("rolled_back", 0);
+  number("deleted", 0);
+  number("epoch", record.epoch);
+  row.set("xid", current_xid());
+  row.set("started_at", TimestampTzGetDatum(record.started_at));
+  row.set("finished_at", bridge::now_datum());
+  number("bytes", record.bytes);
+  row.set("timings", bridge::param_json(timings).value);
+  number("wal_bytes", record.wal_bytes);
+  number("memory_bytes", record.memory_bytes);
+  row.add();
+  row.finish();
 }
+
+}  // namespace
 
 void write_batch(const BatchRecord& record, const MappingSpace& space, const Item* items, size_t n,
                  const std::vector<Undo>& undo, const std::vector<int32_t>& revisions) {
@@ -399,24 +434,8 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   int64_t batch_id = next_batch_id();
   write_undo(record, batch_id, items, undo, revisions);
   write_conflicts(record, items, revisions);
-  AsLedger as;
-  const Counts& c = record.counts;
-  static const bridge::Statement insert(
-      "INSERT INTO portage.migration_batches (run_id, kind, part, range_no, first_ordinal, last_ordinal, "
-      "read, inserted, "
-      "updated, unchanged, skipped, conflicted, parked, invalid, failed, epoch, started_at, bytes, timings, "
-      "wal_bytes, memory_bytes, id) OVERRIDING SYSTEM VALUE VALUES "
-      "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::timestamptz, $18, "
-      "$19::jsonb, $20, $21, $22)");
   double ledger = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
-  std::string timings = bridge::format("{\"ledger\": %.3f", ledger);
-  for (const auto& [phase, milliseconds] : record.timings)
-    timings += bridge::format(", \"%s\": %.3f", phase, milliseconds);
-  timings += "}";
-  int64_t first = n ? items[0].ordinal : 0, last = n ? items[n - 1].ordinal : -1;
-  insert.run(record.run_id, record.kind, record.part, record.range_no, first, last, c.read, c.inserted,
-             c.updated, c.unchanged, c.skipped, c.conflicted, c.parked, c.invalid, c.failed, record.epoch,
-             record.started_at, record.bytes, timings, record.wal_bytes, record.memory_bytes, batch_id);
+  write_batch_row(record, batch_id, items, n, ledger);
 }
 
 }  // namespace portage::ledger

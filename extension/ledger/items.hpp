@@ -87,7 +87,7 @@ struct BatchRecord {
   int64_t epoch;
   Counts counts;
   int64_t bytes = 0;
-  std::string started_at;                               ///< timestamptz as text
+  TimestampTz started_at = 0;
   std::vector<std::pair<const char*, double>> timings;  ///< phases, milliseconds; "ledger" is added
   int64_t wal_bytes = 0, memory_bytes = 0;
   const std::vector<Conflict>* conflicts = nullptr;

@@ -122,11 +122,11 @@ StoredPipeline find_pipeline(std::string_view name, Need need) {
     found = !row.empty();
     if (found) {
       pipeline = stored(row);
+      if (acts_for(user, pipeline.owner)) return pipeline;
       level = granted(pipeline.id, user);
     }
   }
   if (!found) unknown(name);
-  if (acts_for(user, pipeline.owner)) return pipeline;
   bool admin = is_admin(user);
   // Not even its existence is told to those who may not see it.
   if (level == 0 && !admin) unknown(name);

@@ -4,6 +4,7 @@
 #include "bridge/codes.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/pipelines.hpp"
+#include "ledger/run_index.hpp"
 
 extern "C" {
 #include "parser/parse_coerce.h"
@@ -98,11 +99,14 @@ constexpr const char* waiting =
 }  // namespace
 
 std::vector<int64_t> runs_waiting_for(int64_t pipeline_id, const std::optional<std::string>& scope) {
+  std::vector<int64_t> parked = runs_in("migration_runs_parked");
+  if (parked.empty()) return {};
   AsLedger as;
-  static const std::string sql =
-      std::string("SELECT r.id") + waiting + "p.id = $1) AND ($2 IS NULL OR r.scope = $2) ORDER BY r.id";
-  bridge::Result rows =
-      bridge::execute(sql, {param(pipeline_id), scope ? param(*scope) : bridge::param_null(TEXTOID)});
+  static const std::string sql = std::string("SELECT r.id") + waiting +
+                                 "p.id = $1) AND ($2 IS NULL OR r.scope = $2) AND r.id = ANY ($3) "
+                                 "ORDER BY r.id";
+  static const bridge::Statement select(sql.c_str());
+  bridge::Result rows = select({param(pipeline_id), param(scope), bridge::param_int8_array(parked)});
   std::vector<int64_t> runs;
   for (size_t i = 0; i < rows.size(); i++) runs.push_back(rows.bigint(i, 1));
   return runs;

@@ -1,8 +1,10 @@
 // See runs.hpp.
 #include "ledger/runs.hpp"
 
+#include "bridge/table_writer.hpp"
 #include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/run_index.hpp"
 #include "settings.hpp"
 
 namespace portage::ledger {
@@ -12,13 +14,6 @@ using bridge::param;
 using bridge::Result;
 using bridge::Statement;
 
-std::string user_name(Oid role) {
-  char* name = bridge::guarded([=] { return GetUserNameFromId(role, false); });
-  std::string copy(name);
-  pfree(name);
-  return copy;
-}
-
 constexpr const char* run_columns =
     "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, "
     "r.role_name::text, "
@@ -27,9 +22,11 @@ constexpr const char* run_columns =
     "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background, coalesce(r.workers, 0)";
 
 // A process id alone may have been given to somebody else since: the time at which the process began decides.
-constexpr const char* run_source =
-    " FROM portage.migration_runs r CROSS JOIN LATERAL portage.owner_alive(r.owner_pid, r.owner_started_at, "
+constexpr const char* with_life =
+    " r CROSS JOIN LATERAL portage.owner_alive(r.owner_pid, r.owner_started_at, "
     "CASE WHEN r.status <> 'verifying' THEN r.owner_lease END) AS alive ";
+
+constexpr const char* active_index = "migration_runs_active";
 
 constexpr const char* waiting_run =
     "FROM portage.migration_runs r WHERE r.status IN ('queued', 'running', 'verifying', 'rolling_back') AND "
@@ -86,26 +83,34 @@ void Counts::operator+=(const Counts& o) {
   failed += o.failed;
 }
 
+int64_t next_run_id() {
+  bridge::guarded([] { PreventCommandIfReadOnly("INSERT"); });
+  return bridge::next_number("portage", "migration_runs_id_seq");
+}
+
 int64_t insert_run(const NewRun& run) {
-  Oid role = GetUserId(), session = OidIsValid(run.session_role) ? run.session_role : GetSessionUserId();
-  std::string role_name = user_name(role), session_name = user_name(session);
+  int64_t id = run.id ? run.id : next_run_id();
+  std::string role_name = user_name(run.role_oid()), session_name = user_name(run.session_oid());
+  Oid role = run.role_oid(), session = run.session_oid();
   AsLedger as;
   static const Statement insert(
       "INSERT INTO portage.migration_runs (pipeline_id, pipeline, pipeline_version, scope, options, "
       "timezone, name, "
-      "metadata, role_oid, role_name, session_role_oid, session_role, requested_by, dry_run) "
+      "metadata, role_oid, role_name, session_role_oid, session_role, requested_by, dry_run, id) OVERRIDING "
+      "SYSTEM VALUE "
       "VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8::jsonb, $9, $10::name, $11, $12::name, $12, "
-      "coalesce(($5::jsonb->>'dry_run')::boolean, false)) RETURNING id");
-  Result rows =
-      insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
-              param(run.options), param(run.timezone), param(run.name), param(run.metadata),
-              bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name)});
-  return rows.bigint(0, 1);
+      "coalesce(($5::jsonb->>'dry_run')::boolean, false), $13)");
+  insert({param(run.pipeline_id), param(run.pipeline), param(int32_t(run.version)), param(run.scope),
+          param(run.options), param(run.timezone), param(run.name), param(run.metadata),
+          bridge::param_oid(role), param(role_name), bridge::param_oid(session), param(session_name),
+          param(id)});
+  return id;
 }
 
 std::optional<Run> find_run(int64_t id) {
   AsLedger as;
-  static const std::string sql = std::string("SELECT ") + run_columns + run_source + "WHERE r.id = $1";
+  static const std::string sql =
+      std::string("SELECT ") + run_columns + " FROM portage.migration_runs" + with_life + "WHERE r.id = $1";
   static const Statement select(sql.c_str());
   Result rows = select.run(id);
   if (rows.empty()) return std::nullopt;
@@ -123,30 +128,34 @@ std::optional<int64_t> latest_run_of_role() {
 
 std::optional<Run> find_active_run(int64_t pipeline_id, const std::optional<std::string>& scope,
                                    int64_t except) {
+  std::vector<int64_t> active = runs_in(active_index);
+  if (active.empty()) return std::nullopt;
   AsLedger as;
   static const std::string sql =
-      std::string("SELECT ") + run_columns + run_source +
-      "WHERE r.pipeline_id = $1 AND ($2 IS NULL OR r.scope = $2 COLLATE \"C\") AND r.id <> $3 AND "
-      "r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') ORDER BY r.id LIMIT 1";
+      std::string("SELECT ") + run_columns + " FROM portage.migration_runs" + with_life +
+      "WHERE r.id = ANY ($4) AND r.pipeline_id = $1 AND ($2 IS NULL OR r.scope = $2 COLLATE \"C\") AND r.id "
+      "<> $3 AND r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') ORDER BY r.id "
+      "LIMIT 1";
   static const Statement select(sql.c_str());
-  Result rows = select.run(pipeline_id, scope, except);
+  Result rows = select({param(pipeline_id), param(scope), param(except), bridge::param_int8_array(active)});
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
 
 std::optional<Run> find_rival(const std::string& schema, const std::string& table, bool exclusive,
                               int64_t except) {
+  std::vector<int64_t> active = runs_in(active_index);
+  if (active.empty()) return std::nullopt;
   AsLedger as;
   static const std::string sql =
-      std::string("SELECT ") + run_columns + run_source +
+      std::string("SELECT ") + run_columns + " FROM portage.migration_runs" + with_life +
       "JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version "
-      "WHERE v.target_schema = $1::name AND v.target_name = $2::name AND r.id <> $4 AND r.status IN "
-      "('queued', "
-      "'running', 'paused', 'verifying', 'rolling_back') AND r.started_at IS NOT NULL AND ($3 OR "
-      "(v.definition "
-      "->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
+      "WHERE r.id = ANY ($5) AND v.target_schema = $1::name AND v.target_name = $2::name AND r.id <> $4 AND "
+      "r.status IN ('queued', 'running', 'paused', 'verifying', 'rolling_back') AND r.started_at IS NOT NULL "
+      "AND ($3 OR (v.definition ->> 'exclusive')::boolean) ORDER BY r.id LIMIT 1";
   static const Statement select(sql.c_str());
-  Result rows = select.run(schema, table, exclusive, except);
+  Result rows = select(
+      {param(schema), param(table), param(exclusive), param(except), bridge::param_int8_array(active)});
   if (rows.empty()) return std::nullopt;
   return run_of(rows, 0);
 }
@@ -392,6 +401,13 @@ void set_rollback_options(int64_t id, const std::string& drifted, bool cascade) 
       "UPDATE portage.migration_runs SET rollback_options = jsonb_build_object('drifted', $2, 'cascade', $3) "
       "WHERE id = $1");
   update.run(id, drifted, cascade);
+}
+
+std::string user_name(Oid role) {
+  char* name = bridge::guarded([=] { return GetUserNameFromId(role, false); });
+  std::string copy(name);
+  pfree(name);
+  return copy;
 }
 
 std::string session_user_name() { return user_name(GetSessionUserId()); }

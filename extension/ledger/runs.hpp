@@ -44,8 +44,13 @@ struct NewRun {
   std::string scope, options, timezone;
   std::optional<std::string> name, metadata;
   Oid session_role = InvalidOid;  ///< as whom a background worker connects; none: the session user
+  int64_t id = 0;                 ///< 0: the next one
+
+  Oid role_oid() const { return GetUserId(); }
+  Oid session_oid() const { return OidIsValid(session_role) ? session_role : GetSessionUserId(); }
 };
 
+int64_t next_run_id();
 int64_t insert_run(const NewRun&);  ///< status pending, role the current one
 std::optional<Run> find_run(int64_t id);
 std::optional<int64_t> latest_run_of_role();  ///< the newest run whose role is the current user
@@ -112,6 +117,7 @@ bool take_waiting_run(int64_t id, int64_t milliseconds);
 std::string rollback_options(int64_t id);
 void set_rollback_options(int64_t id, const std::string& drifted, bool cascade);
 
+std::string user_name(Oid role);
 std::string session_user_name();  ///< whom audit records name
 /// Appends an event; details is a JSON object.
 void add_event(int64_t run_id, const std::string& type, const std::string& details = "{}");

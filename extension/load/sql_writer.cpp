@@ -98,12 +98,12 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
 
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
-  Result deferrable = execute(
+  static const bridge::Statement select(
       "SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', '), "
       "string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred) "
       "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace "
-      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1)",
-      {bridge::param_oid(target_.oid)});
+      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1)");
+  Result deferrable = select({bridge::param_oid(target_.oid)});
   deferrable_ = deferrable.text(0, 1);
   deferred_ = deferrable.text(0, 2);
 

@@ -1,9 +1,8 @@
 // See hash.hpp. Everything here is raw code: plain structures in memory contexts, Postgres calls without
 // guards.
 //
-// Each value is a header (0 for null, else length * 2 + 1 in 32 bits) and its bytes. Containers have a header
-// of their own (dimensions, number of fields, bounds) and then their elements in the same way. What all these
-// make one behind the other is hashed block by block, each with the hash of those before it as seed.
+// Each value is chained as a header (0 for null, else length * 2 + 1 in 32 bits) and its bytes. Containers
+// chain a header of their own (dimensions, number of fields, bounds) and then their elements in the same way.
 #include "pipeline/hash.hpp"
 
 extern "C" {
@@ -55,30 +54,24 @@ struct TypeHasher {
 
 namespace {
 
-/// Numbers are hashed in network order, so that the hash is the same on every machine.
-void add_number(RowHasher::Chain* chain, uint32 n) {
-  n = pg_hton32(n);
-  chain->add(&n, sizeof n);
+uint64 chain_header(uint64 hash, size_t length) {
+  return hash_bytes_uint32_extended(static_cast<uint32>(length) << 1 | 1, hash);
 }
 
-void add_header(RowHasher::Chain* chain, size_t length) {
-  add_number(chain, static_cast<uint32>(length) << 1 | 1);
-}
-
-void add_bytes(RowHasher::Chain* chain, const void* bytes, size_t length) {
-  add_header(chain, length);
-  chain->add(bytes, length);
+uint64 chain_bytes(uint64 hash, const void* bytes, size_t length) {
+  return hash_bytes_extended(static_cast<const unsigned char*>(bytes), static_cast<int>(length),
+                             chain_header(hash, length));
 }
 
 /// Text is hashed in UTF-8, whatever the database's encoding.
-void add_text(RowHasher::Chain* chain, const char* text, size_t length) {
-  if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII) {
-    add_bytes(chain, text, length);
-    return;
-  }
+uint64 chain_text(uint64 hash, const char* text, size_t length) {
+  if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+    return chain_bytes(hash, text, length);
   char* utf8 = pg_server_to_any(text, static_cast<int>(length), PG_UTF8);
-  add_bytes(chain, utf8, utf8 == text ? length : strlen(utf8));
-  if (utf8 != text) pfree(utf8);
+  if (utf8 == text) return chain_bytes(hash, text, length);
+  hash = chain_bytes(hash, utf8, strlen(utf8));
+  pfree(utf8);
+  return hash;
 }
 
 bool is_reg_type(Oid type) {
@@ -220,26 +213,27 @@ TypeHasher* type_hasher_raw(Oid type, MemoryContext context, Needs* needs) {
   return hasher;
 }
 
-void add_value(RowHasher::Chain* chain, TypeHasher* hasher, Datum value, bool null);
+uint64 chain_value(uint64 hash, TypeHasher* hasher, Datum value, bool null);
 
-void add_array(RowHasher::Chain* chain, TypeHasher* hasher, Datum value) {
+uint64 chain_array(uint64 hash, TypeHasher* hasher, Datum value) {
   ArrayType* array = DatumGetArrayTypeP(value);
   int dimensions = ARR_NDIM(array);
-  add_header(chain, dimensions);
+  hash = chain_header(hash, dimensions);
   for (int i = 0; i < dimensions; i++) {
-    add_number(chain, static_cast<uint32>(ARR_DIMS(array)[i]));
-    add_number(chain, static_cast<uint32>(ARR_LBOUND(array)[i]));
+    hash = hash_bytes_uint32_extended(ARR_DIMS(array)[i], hash);
+    hash = hash_bytes_uint32_extended(ARR_LBOUND(array)[i], hash);
   }
   TypeHasher* element = hasher->element;
   ArrayIterator iterator = array_create_iterator(array, 0, nullptr);
   Datum one;
   bool null;
-  while (array_iterate(iterator, &one, &null)) add_value(chain, element, one, null);
+  while (array_iterate(iterator, &one, &null)) hash = chain_value(hash, element, one, null);
   array_free_iterator(iterator);
   if (PointerGetDatum(array) != value) pfree(array);
+  return hash;
 }
 
-void add_record(RowHasher::Chain* chain, TypeHasher* hasher, Datum value) {
+uint64 chain_record(uint64 hash, TypeHasher* hasher, Datum value) {
   HeapTupleHeader header = DatumGetHeapTupleHeader(value);
   Oid type = HeapTupleHeaderGetTypeId(header);
   int32 typmod = HeapTupleHeaderGetTypMod(header);
@@ -267,66 +261,66 @@ void add_record(RowHasher::Chain* chain, TypeHasher* hasher, Datum value) {
   auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * (natts + 1)));
   auto* nulls = static_cast<bool*>(palloc(sizeof(bool) * (natts + 1)));
   heap_deform_tuple(&tuple, hasher->record_shape, values, nulls);
-  add_header(chain, natts);
-  hasher->fields.add(chain, values, nulls);
+  hash = hasher->fields.chain(chain_header(hash, natts), values, nulls);
   pfree(values);
   pfree(nulls);
   if (PointerGetDatum(header) != value) pfree(header);
+  return hash;
 }
 
-void add_range(RowHasher::Chain* chain, TypeHasher* hasher, RangeType* range) {
+uint64 chain_range(uint64 hash, TypeHasher* hasher, RangeType* range) {
   TypeCacheEntry* type = lookup_type_cache(RangeTypeGetOid(range), TYPECACHE_RANGE_INFO);
   RangeBound lower, upper;
   bool empty;
   range_deserialize(type, range, &lower, &upper, &empty);
-  add_header(
-      chain,
+  hash = chain_header(
+      hash,
       empty ? 1 : lower.inclusive << 1 | upper.inclusive << 2 | lower.infinite << 3 | upper.infinite << 4);
-  if (empty) return;
-  add_value(chain, hasher->element, lower.val, lower.infinite);
-  add_value(chain, hasher->element, upper.val, upper.infinite);
+  if (empty) return hash;
+  hash = chain_value(hash, hasher->element, lower.val, lower.infinite);
+  return chain_value(hash, hasher->element, upper.val, upper.infinite);
 }
 
-void add_multirange(RowHasher::Chain* chain, TypeHasher* hasher, Datum value) {
+uint64 chain_multirange(uint64 hash, TypeHasher* hasher, Datum value) {
   MultirangeType* ranges = DatumGetMultirangeTypeP(value);
   TypeCacheEntry* type = lookup_type_cache(MultirangeTypeGetOid(ranges), TYPECACHE_MULTIRANGE_INFO);
-  add_header(chain, ranges->rangeCount);
+  hash = chain_header(hash, ranges->rangeCount);
   for (uint32 i = 0; i < ranges->rangeCount; i++)
-    add_range(chain, hasher->element, multirange_get_range(type->rngtype, ranges, static_cast<int>(i)));
+    hash =
+        chain_range(hash, hasher->element, multirange_get_range(type->rngtype, ranges, static_cast<int>(i)));
+  return hash;
 }
 
-void add_value(RowHasher::Chain* chain, TypeHasher* hasher, Datum value, bool null) {
-  if (null) return add_number(chain, 0);
+uint64 chain_value(uint64 hash, TypeHasher* hasher, Datum value, bool null) {
+  if (null) return hash_bytes_uint32_extended(0, hash);
   switch (hasher->kind) {
     case HashKind::byte: {
       unsigned char byte = static_cast<unsigned char>(DatumGetChar(value));
-      return add_bytes(chain, &byte, 1);
+      return chain_bytes(hash, &byte, 1);
     }
     case HashKind::int2: {
       uint16 n = pg_hton16(DatumGetUInt16(value));
-      return add_bytes(chain, &n, 2);
+      return chain_bytes(hash, &n, 2);
     }
     case HashKind::int4: {
       uint32 n = pg_hton32(DatumGetUInt32(value));
-      return add_bytes(chain, &n, 4);
+      return chain_bytes(hash, &n, 4);
     }
     case HashKind::int8: {
       uint64 n = pg_hton64(DatumGetUInt64(value));
-      return add_bytes(chain, &n, 8);
+      return chain_bytes(hash, &n, 8);
     }
     case HashKind::uuid:
-      return add_bytes(chain, DatumGetUUIDP(value)->data, UUID_LEN);
+      return chain_bytes(hash, DatumGetUUIDP(value)->data, UUID_LEN);
     case HashKind::name:
-      return add_text(chain, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
+      return chain_text(hash, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
     case HashKind::text:
     case HashKind::bytea: {
       auto* flat = PG_DETOAST_DATUM_PACKED(value);
-      if (hasher->kind == HashKind::text)
-        add_text(chain, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat));
-      else
-        add_bytes(chain, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat));
+      hash = hasher->kind == HashKind::text ? chain_text(hash, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat))
+                                            : chain_bytes(hash, VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat));
       if (PointerGetDatum(flat) != value) pfree(flat);
-      return;
+      return hash;
     }
     case HashKind::jsonb: {
       // As jsonb_send has it: a version byte and the text.
@@ -335,33 +329,34 @@ void add_value(RowHasher::Chain* chain, TypeHasher* hasher, Datum value, bool nu
       initStringInfo(&text);
       appendStringInfoChar(&text, 1);
       JsonbToCString(&text, &json->root, VARSIZE(json));
-      add_text(chain, text.data, text.len);
+      hash = chain_text(hash, text.data, text.len);
       pfree(text.data);
       if (PointerGetDatum(json) != value) pfree(json);
-      return;
+      return hash;
     }
     case HashKind::label:
     case HashKind::output: {
       char* text = OutputFunctionCall(&hasher->function, value);
-      add_text(chain, text, strlen(text));
+      hash = chain_text(hash, text, strlen(text));
       pfree(text);
-      return;
+      return hash;
     }
     case HashKind::send: {
       bytea* bytes = SendFunctionCall(&hasher->function, value);
-      add_bytes(chain, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+      hash = chain_bytes(hash, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
       pfree(bytes);
-      return;
+      return hash;
     }
     case HashKind::array:
-      return add_array(chain, hasher, value);
+      return chain_array(hash, hasher, value);
     case HashKind::record:
-      return add_record(chain, hasher, value);
+      return chain_record(hash, hasher, value);
     case HashKind::range:
-      return add_range(chain, hasher, DatumGetRangeTypeP(value));
+      return chain_range(hash, hasher, DatumGetRangeTypeP(value));
     case HashKind::multirange:
-      return add_multirange(chain, hasher, value);
+      return chain_multirange(hash, hasher, value);
   }
+  return hash;
 }
 
 void pin(const char* name, const char* value) {
@@ -389,37 +384,16 @@ RowHasher RowHasher::make(TupleDesc shape, const std::vector<int>& attnums, Memo
   return bridge::guarded([=] { return make_raw(shape, first, count, context); });
 }
 
-void RowHasher::Chain::add_over_blocks(const void* bytes, size_t length) {
-  auto* from = static_cast<const unsigned char*>(bytes);
-  while (length > 0) {
-    size_t taken = Min(length, sizeof block - used);
-    memcpy(block + used, from, taken);
-    used += taken;
-    from += taken;
-    length -= taken;
-    if (used < sizeof block) return;
-    hash = hash_bytes_extended(block, static_cast<int>(used), hash);
-    used = 0;
-  }
-}
-
-void RowHasher::add(Chain* chain, const Datum* values, const bool* nulls) const {
+uint64_t RowHasher::chain(uint64_t hash, const Datum* values, const bool* nulls) const {
   for (int i = 0; i < count_; i++)
-    add_value(chain, columns_[i].type, values[columns_[i].index], nulls[columns_[i].index]);
-}
-
-uint64_t RowHasher::hash(const Datum* values, const bool* nulls) const {
-  Chain chain;
-  chain.hash = 0;
-  chain.used = 0;
-  add(&chain, values, nulls);
-  return hash_bytes_extended(chain.block, static_cast<int>(chain.used), chain.hash);
+    hash = chain_value(hash, columns_[i].type, values[columns_[i].index], nulls[columns_[i].index]);
+  return hash;
 }
 
 uint64_t RowHasher::operator()(const Datum* values, const bool* nulls) const {
   bool encoding =
       needs_encoding_ && pg_get_client_encoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
-  if (!encoding && !needs_output_) return hash(values, nulls);
+  if (!encoding && !needs_output_) return chain(0, values, nulls);
   // As a function's SET clause does it; an error undoes it at the end of the (sub)transaction.
   int level = NewGUCNestLevel();
   if (encoding) pin("client_encoding", "UTF8");
@@ -429,9 +403,9 @@ uint64_t RowHasher::operator()(const Datum* values, const bool* nulls) const {
     pin("intervalstyle", "postgres");
     pin("extra_float_digits", "1");
   }
-  uint64_t result = hash(values, nulls);
+  uint64_t hash = chain(0, values, nulls);
   AtEOXact_GUC(true, level);
-  return result;
+  return hash;
 }
 
 int hashable_columns(TupleDesc shape, int* attnums) {

@@ -21,24 +21,10 @@ class RowHasher {
   /// Raw code: may raise, only when a value cannot be read. `values` and `nulls` by attnum - 1.
   uint64_t operator()(const Datum* values, const bool* nulls) const;
 
-  /// What has been added so far. Plain.
-  struct Chain {
-    uint64_t hash;             ///< of the full blocks
-    unsigned char block[240];  ///< and what follows them
-    size_t used;
-    void add(const void* bytes, size_t length) {
-      if (length >= sizeof block - used) return add_over_blocks(bytes, length);
-      memcpy(block + used, bytes, length);
-      used += length;
-    }
-    void add_over_blocks(const void* bytes, size_t length);
-  };
-  /// Adds the columns, without pinning settings: for rows within rows. Raw code.
-  void add(Chain*, const Datum* values, const bool* nulls) const;
+  /// The same without pinning settings, continuing `hash`: for rows within rows. Raw code.
+  uint64_t chain(uint64_t hash, const Datum* values, const bool* nulls) const;
 
  private:
-  uint64_t hash(const Datum* values, const bool* nulls) const;
-
   struct Column {
     int index;
     TypeHasher* type;

@@ -9,6 +9,7 @@
 #include "run/arguments.hpp"
 #include "run/entry_points.hpp"
 #include "run/plan_report.hpp"
+#include "run/snapshot.hpp"
 #include "run/states.hpp"
 #include "settings.hpp"
 
@@ -47,17 +48,43 @@ int64_t migrate(const std::string& pipeline, std::string_view payload, const std
         .hint("Use portage.open_run() and portage.submit(), then CALL portage.run().");
   Options options = parse_options(options_text);
   std::string stored = options_text;
-  if (!options.verify)  // what is not asked for is not done in somebody's transaction
-    stored = bridge::execute(
-                 "SELECT (pg_catalog.jsonb_build_object('verify', false) OPERATOR(pg_catalog.||) $1)::text",
-                 {bridge::param_json(options_text.empty() ? "{}" : options_text)})
-                 .text(0, 1);
-  int64_t id = open_run(pipeline, scope, stored, std::nullopt, std::nullopt, false);
-  ledger::Run run = *ledger::find_run(id);
-  submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});
+  if (!options.verify) {  // what is not asked for is not done in somebody's transaction
+    static const bridge::Statement add(
+        "SELECT (pg_catalog.jsonb_build_object('verify', false) OPERATOR(pg_catalog.||) $1)::text");
+    stored = add({bridge::param_json(options_text.empty() ? "{}" : options_text)}).text(0, 1);
+  }
+  StoredPipeline found = ledger::find_pipeline(pipeline, ledger::Need::run);
+  ledger::NewRun opened = new_run(found, scope, stored);
+  opened.id = ledger::next_run_id();
   // Misuse (rights, an active run, a changed target) raises; a failure of the run itself is an answer.
+  if (migrate_in_one_go(opened, found, options, payload)) return opened.id;
+  ledger::insert_run(opened);
+  ledger::Run run = *ledger::find_run(opened.id);
+  submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});
   work_in_caller(run, options.raise);
-  return id;
+  return opened.id;
+}
+
+int64_t migrate(const Arguments& a) {
+  std::string payload = a.text(1, "payload");
+  return migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""),
+                 a.maybe_json(3).value_or("{}"));
+}
+
+/// The run as run_info, in the caller's memory; null if there is none that the caller may see.
+Datum info_of(FunctionCallInfo fcinfo, std::optional<int64_t> id, MemoryContext callers) {
+  static const bridge::Statement select(
+      "SELECT ROW(p.*)::portage.run_info FROM portage.progress p WHERE p.run_id OPERATOR(pg_catalog.=) $1");
+  bridge::Result rows = select({bridge::param(id)});
+  fcinfo->isnull = rows.empty();
+  if (rows.empty()) return 0;
+  Datum found = rows.datum(0, 1);
+  return bridge::guarded([=] {
+    MemoryContext previous = MemoryContextSwitchTo(callers);
+    Datum copy = datumCopy(found, false, -1);
+    MemoryContextSwitchTo(previous);
+    return copy;
+  });
 }
 
 }  // namespace
@@ -184,36 +211,28 @@ PORTAGE_FUNCTION(portage_import) {
   return inout(fcinfo, Int64GetDatum(id));
 }
 
-PORTAGE_FUNCTION(portage_migrate) {
+PORTAGE_FUNCTION(portage_migrate_run) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  std::string payload = a.text(1, "payload");
-  int64_t id =
-      migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""), a.maybe_json(3).value_or("{}"));
+  int64_t id = migrate(a);
   spi.finish();
   return Int64GetDatum(id);
+}
+
+PORTAGE_FUNCTION(portage_migrate) {
+  Arguments a(fcinfo);
+  MemoryContext callers = CurrentMemoryContext;
+  bridge::Spi spi;
+  Datum row = info_of(fcinfo, migrate(a), callers);
+  spi.finish();
+  return row;
 }
 
 PORTAGE_FUNCTION(portage_status) {
   Arguments a(fcinfo);
   MemoryContext callers = CurrentMemoryContext;
   bridge::Spi spi;
-  Datum row = 0;
-  {
-    static const bridge::Statement select(
-        "SELECT ROW(p.*)::portage.run_info FROM portage.progress p WHERE p.run_id OPERATOR(pg_catalog.=) $1");
-    bridge::Result rows = select({bridge::param(a.null(0) ? std::nullopt : std::optional(a.run(0)))});
-    fcinfo->isnull = rows.empty();
-    if (!rows.empty()) {
-      Datum found = rows.datum(0, 1);
-      row = bridge::guarded([=] {
-        MemoryContext previous = MemoryContextSwitchTo(callers);
-        Datum copy = datumCopy(found, false, -1);
-        MemoryContextSwitchTo(previous);
-        return copy;
-      });
-    }
-  }
+  Datum row = info_of(fcinfo, a.null(0) ? std::nullopt : std::optional(a.run(0)), callers);
   spi.finish();
   return row;
 }

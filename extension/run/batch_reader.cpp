@@ -65,13 +65,29 @@ load::Policy policy_of(const ledger::Run& run, const Options& options, const Pla
   return policy;
 }
 
-std::unique_ptr<OpenPart> open_items(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
-                                     const Options& options, const ledger::Range* resume, bool places_only) {
+namespace {
+
+formats::Options reading(const Plan& plan, const Options& options) {
   formats::Options reading = plan.reader_options();
   reading.max_item_bytes = static_cast<size_t>(options.max_item_bytes);
-  reading.places_only = places_only;
-  std::unique_ptr<OpenPart> open = open_part(run.id, part, plan, reading, resume);
+  return reading;
+}
+
+}  // namespace
+
+std::unique_ptr<OpenPart> open_items(const ledger::Run& run, const ledger::Part& part, const Plan& plan,
+                                     const Options& options, const ledger::Range* resume, bool places_only) {
+  formats::Options how = reading(plan, options);
+  how.places_only = places_only;
+  std::unique_ptr<OpenPart> open = open_part(run.id, part, plan, how, resume);
   if (!resume) check_header(open->reader(), part, plan);
+  return open;
+}
+
+std::unique_ptr<OpenPart> open_items(std::string_view bytes, const ledger::Part& part, const Plan& plan,
+                                     const Options& options) {
+  std::unique_ptr<OpenPart> open = open_bytes(bytes, part, plan, reading(plan, options));
+  check_header(open->reader(), part, plan);
   return open;
 }
 

@@ -18,6 +18,10 @@ load::Policy policy_of(const ledger::Run&, const Options&, const Plan&);
 std::unique_ptr<OpenPart> open_items(const ledger::Run&, const ledger::Part&, const Plan&, const Options&,
                                      const ledger::Range* resume, bool places_only = false);
 
+/// The same of a part whose bytes are at hand.
+std::unique_ptr<OpenPart> open_items(std::string_view bytes, const ledger::Part&, const Plan&,
+                                     const Options&);
+
 /// Where reading stands: the reader is at item `cursor_ordinal`; items before `next_ordinal` are passed over.
 struct Position {
   int64_t cursor_ordinal, next_ordinal;

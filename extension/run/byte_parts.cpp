@@ -99,7 +99,7 @@ class FileSource final : public formats::ByteSource {
         .hint("What was committed stays. Open a new run for the new content: unchanged items are skipped.");
   }
 
-  const ledger::Part& part_;
+  const ledger::Part part_;
   int fd_ = -1;
 };
 
@@ -132,6 +132,20 @@ class ChunkSource final : public formats::ByteSource {
   std::string current_;
   size_t position_ = 0;
   uint64_t skip_ = 0;
+};
+
+class MemorySource final : public formats::ByteSource {
+ public:
+  explicit MemorySource(std::string_view bytes) : left_(bytes) {}
+  size_t read(char* buffer, size_t capacity) override {
+    size_t size = std::min(capacity, left_.size());
+    if (size > 0) memcpy(buffer, left_.data(), size);
+    left_.remove_prefix(size);
+    return size;
+  }
+
+ private:
+  std::string_view left_;
 };
 
 class LargeObjectSource final : public formats::ByteSource {
@@ -179,13 +193,15 @@ std::unique_ptr<formats::ByteSource> open_source(int64_t run_id, const ledger::P
   return std::make_unique<ChunkSource>(run_id, part, offset);
 }
 
+uint64_t offset_of(const ledger::Range* resume) { return resume ? resume->checkpoint.offset : 0; }
+
 class BytePart final : public OpenPart {
  public:
-  BytePart(int64_t run_id, const ledger::Part& part, Format format, formats::Options options,
-           const ledger::Range* resume)
-      : part_(part) {
-    uint64_t offset = resume ? resume->checkpoint.offset : 0;
-    source_ = open_source(run_id, part_, offset);
+  /// `source` delivers from the cursor on.
+  BytePart(std::unique_ptr<formats::ByteSource> source, const ledger::Part& part, Format format,
+           formats::Options options, const ledger::Range* resume)
+      : part_(part), source_(std::move(source)) {
+    uint64_t offset = offset_of(resume);
     if (part_.kind == "file") file_ = static_cast<FileSource*>(source_.get());
     formats::ByteSource* bytes = source_.get();
     if (offset == 0) {
@@ -226,7 +242,14 @@ class BytePart final : public OpenPart {
 std::unique_ptr<OpenPart> open_part(int64_t run_id, const ledger::Part& part, const Plan& plan,
                                     formats::Options options, const ledger::Range* resume) {
   if (part.kind == "query") return open_rows(part, std::move(options), resume);
-  return std::make_unique<BytePart>(run_id, part, plan.definition().format, std::move(options), resume);
+  return std::make_unique<BytePart>(open_source(run_id, part, offset_of(resume)), part,
+                                    plan.definition().format, std::move(options), resume);
+}
+
+std::unique_ptr<OpenPart> open_bytes(std::string_view bytes, const ledger::Part& part, const Plan& plan,
+                                     formats::Options options) {
+  return std::make_unique<BytePart>(std::make_unique<MemorySource>(bytes), part, plan.definition().format,
+                                    std::move(options), nullptr);
 }
 
 std::string read_span(int64_t run_id, const ledger::Part& part, uint64_t offset, uint64_t length) {

@@ -40,14 +40,26 @@ void require_format(const ledger::Run& run, Format wanted, const char* what) {
 
 }  // namespace
 
+ledger::NewRun new_run(const StoredPipeline& pipeline, const std::string& scope, const std::string& options) {
+  require_scope(scope);
+  ledger::NewRun run;
+  run.pipeline_id = pipeline.id;
+  run.pipeline = pipeline.name;
+  run.version = pipeline.version;
+  run.scope = scope;
+  run.options = options;
+  run.timezone = pipeline.timezone;
+  return run;
+}
+
 int64_t open_run(const std::string& pipeline_name, const std::string& scope, const std::string& options,
                  const std::optional<std::string>& name, const std::optional<std::string>& metadata,
                  bool announce, Oid session_role) {
-  StoredPipeline pipeline = ledger::find_pipeline(pipeline_name, ledger::Need::run);
-  require_scope(scope);
+  ledger::NewRun run = new_run(ledger::find_pipeline(pipeline_name, ledger::Need::run), scope, options);
   parse_options(options);
-  ledger::NewRun run{pipeline.id,       pipeline.name, pipeline.version, scope,       options,
-                     pipeline.timezone, name,          metadata,         session_role};
+  run.name = name;
+  run.metadata = metadata;
+  run.session_role = session_role;
   int64_t id = ledger::insert_run(run);
   if (announce) ledger::add_event(id, "run_created");
   return id;

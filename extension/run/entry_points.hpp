@@ -12,6 +12,9 @@ int64_t open_run(const std::string& pipeline, const std::string& scope, const st
                  const std::optional<std::string>& name, const std::optional<std::string>& metadata,
                  bool announce = true, Oid session_role = InvalidOid);
 
+/// The run that would be opened, without a row yet. The pipeline may be run, and the options are known ones.
+ledger::NewRun new_run(const StoredPipeline&, const std::string& scope, const std::string& options);
+
 /// What submit() is told about a chunk.
 struct Submission {
   std::string name;

@@ -24,7 +24,7 @@ using bridge::Error;
 using bridge::format;
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t least_batch = 100, greatest_batch = 20000, first_batch = 1000;
+constexpr int64_t least_batch = 100, greatest_batch = 20000;
 constexpr double least_limit = 1500;    // milliseconds: what a batch may take at least
 constexpr double look_interval = 2000;  // milliseconds between two looks at the server's health
 
@@ -55,7 +55,7 @@ Importer::Importer(Job& job, Teller& teller)
       counts_(ledger::sum_batches(job.run.id)),
       batch_size_(job.options.batch_size ? job.options.batch_size : first_batch),
       floor_(std::min(batch_size_, least_batch)),
-      used_(usage_now()) {
+      cost_{usage_now()} {
   for (const ledger::Part& part : parts_) bytes_total_ += part.byte_length.value_or(0);
   teller_.start(counts_.read, bytes_total_);
 }
@@ -240,10 +240,10 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
                 .hint("What was committed stays. Open a new run for the new content.");
           at_end = all;
         }
-        read_ms_ = ms_since(start);
+        cost_.read_ms = ms_since(start);
         Clock::time_point convert = Clock::now();
         prepare_batch(*job_.plan, batch, job_.run, part, job_.options);
-        convert_ms_ = ms_since(convert);
+        cost_.convert_ms = ms_since(convert);
       }
       loaded = load_batch(part, *open, batch, done, range, at_end);
       if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval)
@@ -263,7 +263,7 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
     }
     if (job_.ownership.stopped() || finished) break;
     if (!open) continue;  // the range is ours from now on
-    commit_ms_ = ms_since(ready);
+    cost_.commit_ms = ms_since(ready);
     counts_ += loaded.counts;
     bytes_read_ += loaded.bytes;
     for (std::string& reject : loaded.first_rejects)
@@ -290,7 +290,7 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
                                       ledger::Range& range, bool at_end) {
   Loaded loaded;
   load::Timings before = loader_->timings();
-  std::string started = bridge::now_text();
+  TimestampTz started = GetCurrentTimestamp();
   size_t settled = loader_->load(batch, done);
   bool whole = settled == batch.items.size();
   ledger::Range next = range;
@@ -298,32 +298,15 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
   size_t n = settled - done;
   if (n > 0) {
     next.next_ordinal = batch.items[settled - 1].ordinal + 1;
-    ledger::BatchRecord record;
-    record.run_id = job_.run.id;
-    record.part = part.number;
+    ledger::BatchRecord record = record_of(job_, *loader_, before, items, n, cost_);
     record.range_no = range.number;
+    record.part = part.number;
     record.epoch = range.epoch;
-    record.counts = ledger::count_outcomes(items, n);
-    for (size_t i = 0; i < n; i++) record.bytes += static_cast<int64_t>(items[i].record.length);
     record.started_at = started;
-    const load::Timings& after = loader_->timings();
-    Usage used = usage_now();
-    record.timings = {{"read", read_ms_},
-                      {"convert", convert_ms_},
-                      {"look_up", after.look_up - before.look_up},
-                      {"target", after.target - before.target},
-                      {"commit", commit_ms_},
-                      {"cpu", used.cpu_ms - used_.cpu_ms}};
-    record.wal_bytes = used.wal_bytes - used_.wal_bytes;
-    record.memory_bytes = used.memory_bytes;
-    used_ = used;
-    record.conflicts = &loader_->conflicts();
-    record.last_wins = job_.policy.duplicates == Duplicates::last;
-    record.alone = !job_.policy.park;
     ledger::write_batch(record, job_.policy.space, items, n, loader_->undo());
     loaded.counts = record.counts;
     loaded.bytes = record.bytes;
-    loaded.first_rejects = tell_errors(record.counts, items, n);
+    loaded.first_rejects = tell_errors(job_, record.counts, items, n);
   }
   if (whole) {
     next.checkpoint = open.reader().checkpoint();
@@ -339,7 +322,7 @@ Importer::Loaded Importer::load_batch(const ledger::Part& part, OpenPart& open, 
   if (!whole || !at_end || part.number < parts_.back().number) loader_->remember(items, n, expected_items());
   range = next;
   done = settled;
-  read_ms_ = convert_ms_ = commit_ms_ = 0;
+  cost_.read_ms = cost_.convert_ms = cost_.commit_ms = 0;
   return loaded;
 }
 
@@ -381,41 +364,6 @@ void Importer::recover(const Error& error, const ledger::Range& range, size_t it
   if (patience_.bear(error, batch_size_ > 1)) halve();
 }
 
-/// One event per batch that had rejects, and one per batch that had conflicts: how many, and the first few.
-std::vector<std::string> Importer::tell_errors(const ledger::Counts& counts, const Item* items, size_t n) {
-  std::vector<std::string> words;
-  if (counts.conflicted > 0) {
-    std::string ordinals;
-    for (size_t i = 0, named = 0; i < n && named < 3; i++)
-      if (items[i].outcome == Outcome::conflicted)
-        ordinals += format("%s%lld", named++ ? ", " : "", static_cast<long long>(items[i].ordinal));
-    ledger::add_event(job_.run.id, "conflict_detected",
-                      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.conflicted),
-                             ordinals.c_str()));
-  }
-  if (counts.rejects() == 0) return words;
-  std::string first;
-  int shown = 0;
-  for (size_t i = 0; i < n && words.size() < 5; i++) {
-    if (items[i].outcome != Outcome::invalid && items[i].outcome != Outcome::failed) continue;
-    const Issue* issue = items[i].issues;
-    while (issue && issue->warning && issue->next) issue = issue->next;
-    if (!issue) continue;
-    long long ordinal = static_cast<long long>(items[i].ordinal);
-    if (job_.plan->definition().sensitive.empty())
-      words.push_back(format("item %lld: ", ordinal) + std::string(issue->message));
-    if (shown == 3) continue;
-    // neither message nor input: events are read by more people than rejects are
-    first += format("%s{\"ordinal\": %lld, \"rule\": %s, \"sqlstate\": \"%s\"}", shown ? ", " : "", ordinal,
-                    bridge::json_quoted(issue->rule).c_str(), issue->sqlstate);
-    shown++;
-  }
-  ledger::add_event(
-      job_.run.id, "error_added",
-      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.rejects()), first.c_str()));
-  return words;
-}
-
 /// Towards portage.batch_target: doubling at first, then gently.
 void Importer::adapt(double milliseconds) {
   batches_++;
@@ -436,6 +384,64 @@ double Importer::time_limit() const {
   if (job_.commits == Commits::no || batch_size_ == 1) return 0;
   return std::max({least_limit, 3.0 * settings::batch_target,
                    job_.options.batch_size ? settings::lease_duration / 2.0 : 0.0});
+}
+
+ledger::BatchRecord record_of(const Job& job, const load::Loader& loader, const load::Timings& before,
+                              const Item* items, size_t n, BatchCost& cost) {
+  ledger::BatchRecord record;
+  record.run_id = job.run.id;
+  record.counts = ledger::count_outcomes(items, n);
+  for (size_t i = 0; i < n; i++) record.bytes += static_cast<int64_t>(items[i].record.length);
+  const load::Timings& after = loader.timings();
+  Usage used = usage_now();
+  record.timings = {{"read", cost.read_ms},
+                    {"convert", cost.convert_ms},
+                    {"look_up", after.look_up - before.look_up},
+                    {"target", after.target - before.target},
+                    {"commit", cost.commit_ms},
+                    {"cpu", used.cpu_ms - cost.used.cpu_ms}};
+  record.wal_bytes = used.wal_bytes - cost.used.wal_bytes;
+  record.memory_bytes = used.memory_bytes;
+  cost.used = used;
+  record.conflicts = &loader.conflicts();
+  record.last_wins = job.policy.duplicates == Duplicates::last;
+  record.alone = !job.policy.park;
+  return record;
+}
+
+std::vector<std::string> tell_errors(const Job& job, const ledger::Counts& counts, const Item* items,
+                                     size_t n) {
+  std::vector<std::string> words;
+  if (counts.conflicted > 0) {
+    std::string ordinals;
+    for (size_t i = 0, named = 0; i < n && named < 3; i++)
+      if (items[i].outcome == Outcome::conflicted)
+        ordinals += format("%s%lld", named++ ? ", " : "", static_cast<long long>(items[i].ordinal));
+    ledger::add_event(job.run.id, "conflict_detected",
+                      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.conflicted),
+                             ordinals.c_str()));
+  }
+  if (counts.rejects() == 0) return words;
+  std::string first;
+  int shown = 0;
+  for (size_t i = 0; i < n && words.size() < 5; i++) {
+    if (items[i].outcome != Outcome::invalid && items[i].outcome != Outcome::failed) continue;
+    const Issue* issue = items[i].issues;
+    while (issue && issue->warning && issue->next) issue = issue->next;
+    if (!issue) continue;
+    long long ordinal = static_cast<long long>(items[i].ordinal);
+    if (job.plan->definition().sensitive.empty())
+      words.push_back(format("item %lld: ", ordinal) + std::string(issue->message));
+    if (shown == 3) continue;
+    // neither message nor input: events are read by more people than rejects are
+    first += format("%s{\"ordinal\": %lld, \"rule\": %s, \"sqlstate\": \"%s\"}", shown ? ", " : "", ordinal,
+                    bridge::json_quoted(issue->rule).c_str(), issue->sqlstate);
+    shown++;
+  }
+  ledger::add_event(
+      job.run.id, "error_added",
+      format("{\"count\": %lld, \"first\": [%s]}", static_cast<long long>(counts.rejects()), first.c_str()));
+  return words;
 }
 
 bool too_many_rejects(const Options& options, const ledger::Counts& counts, bool at_end) {

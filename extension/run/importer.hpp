@@ -13,6 +13,15 @@
 
 namespace portage::run {
 
+/// What a batch has cost so far, beside what the loader says.
+struct BatchCost {
+  Usage used;  ///< up to the batch before
+  double read_ms = 0, convert_ms = 0, commit_ms = 0;
+};
+
+/// Items of a batch, unless "batch_size" says another number; later ones adapt.
+inline constexpr int64_t first_batch = 1000;
+
 class Importer {
  public:
   /// Sums up what the run has done before. The current user is the run's role.
@@ -40,8 +49,6 @@ class Importer {
   const ledger::Counts& counts() const { return counts_; }
   /// What a stage has moved, in the same transaction.
   void count(const ledger::Counts& moved) { counts_ += moved; }
-  /// One event for these items, if there are rejects among them: how many, and the first few; these in words.
-  std::vector<std::string> tell_errors(const ledger::Counts&, const Item* items, size_t n);
   /// What the caller's transaction has left to be judged later is judged now.
   void check_deferred() { writer_->check_deferred(); }
 
@@ -79,14 +86,19 @@ class Importer {
   int batches_ = 0;
   int64_t next_ordinal_ = 1;
   int64_t bytes_done_ = 0, bytes_total_ = 0, bytes_read_ = 0;
-  double read_ms_ = 0, convert_ms_ = 0, commit_ms_ = 0;
+  BatchCost cost_;
   std::chrono::steady_clock::time_point looked_at_server_{};
   Strain strain_;
   bool sparing_ = false;
-  Usage used_;                              // up to the last batch
   std::vector<std::string> first_rejects_;  // in words, for a run whose ledger is rolled back with it
 };
 
+/// What is to be told of a batch that the loader has settled: `before` it took that up. `cost.used` goes on.
+ledger::BatchRecord record_of(const Job&, const load::Loader&, const load::Timings& before, const Item* items,
+                              size_t n, BatchCost& cost);
+/// One event for these items, if there are rejects among them, and one if there are conflicts: how many, and
+/// the first few. The rejects in words, too.
+std::vector<std::string> tell_errors(const Job&, const ledger::Counts&, const Item* items, size_t n);
 /// Whether a run with these counts has more rejects than it may.
 bool too_many_rejects(const Options&, const ledger::Counts&, bool at_end);
 /// PZ011 for it. `what`: "were rejected"; `first`: a few of them in words.

@@ -13,6 +13,8 @@ namespace portage::run {
 struct Job {
   /// `run` has been checked (access.hpp). Compiles the pipeline as the run's role.
   Job(const ledger::Run& run, Commits commits, bool helps = false);
+  /// The same of a version that is known.
+  Job(const ledger::Run& run, const StoredPipeline&, Commits commits, bool helps = false);
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 

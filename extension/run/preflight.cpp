@@ -68,8 +68,8 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites, bool 
                         "Role " + role + " lacks " + what + ".", "GRANT " + grant + " TO " + role + ";"});
   };
   const std::string& schema = target.schema;
-  static const bridge::Statement may_use("SELECT pg_catalog.has_schema_privilege($1, 'USAGE')");
-  if (!may_use.run(schema).boolean(0, 1))
+  Oid table_oid = target.oid;
+  if (guarded([=] { return bridge::schema_usage_missing(get_rel_namespace(table_oid), GetUserId()); }))
     add("USAGE on schema " + bridge::quoted(schema), "schema " + bridge::quoted(schema),
         "USAGE ON SCHEMA " + bridge::quoted(schema));
   auto need = [&](const char* right, AclMode mode, const std::vector<int>& attnums) {
@@ -100,6 +100,10 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites, bool 
     if (!locks && !overwrites) add("UPDATE", "table " + table, "UPDATE ON " + table);
   }
   // Identity columns need no right on their sequence; serial ones do.
+  if (std::none_of(target.columns.begin(), target.columns.end(), [](const TargetColumn& column) {
+        return column.has_default && !column.identity && !column.generated;
+      }))
+    return blockers;
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   static const bridge::Statement select(

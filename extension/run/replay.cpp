@@ -115,7 +115,7 @@ std::optional<int64_t> Replay::page(int64_t after) {
 /// Takes rejects of one part through the pipeline into target and ledger, as far as one transaction reaches;
 /// the ordinal up to which that was.
 int64_t Replay::try_again(std::vector<Reject>& rejects, bool corrected) {
-  std::string started = bridge::now_text();
+  TimestampTz started = GetCurrentTimestamp();
   check_target();
   Batch batch;
   double start = bridge::now_ms();

@@ -108,7 +108,7 @@ ResolveCounts Resolve::all(const std::string& resolution, const ledger::Conflict
 int64_t Resolve::load(std::vector<OpenConflict>& conflicts, const std::vector<Decision>& decisions,
                       bool strict) {
   double began = bridge::now_ms();
-  std::string started = bridge::now_text();
+  TimestampTz started = GetCurrentTimestamp();
   check_target();
   Batch batch;
   bridge::InMemory in(batch.memory.get());

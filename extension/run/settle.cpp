@@ -188,7 +188,7 @@ void Settle::claim_by_indexes(const std::vector<Item*>& items, std::vector<ledge
 
 /// The items in hand get their outcomes, as an import would have given them.
 Stage::Page Settle::judge(std::vector<Reject>& parked) {
-  std::string started = bridge::now_text();
+  TimestampTz started = GetCurrentTimestamp();
   load::Timings before = loader_->timings();
   size_t settled;
   {

@@ -25,6 +25,10 @@ class OpenPart {
 std::unique_ptr<OpenPart> open_part(int64_t run_id, const ledger::Part&, const Plan&, formats::Options,
                                     const ledger::Range* resume);
 
+/// Opens a part whose bytes, all of them, are at hand: they must outlive it.
+std::unique_ptr<OpenPart> open_bytes(std::string_view bytes, const ledger::Part&, const Plan&,
+                                     formats::Options);
+
 /// The canonical files that a path or glob means, as parts with their identity. Raises 42501 without
 /// pg_read_server_files, 58P01 if there is none.
 std::vector<ledger::Part> files_of(const std::string& path_or_glob);

@@ -13,8 +13,6 @@ namespace {
 
 using bridge::format;
 
-/// Smaller parts are read: to find out takes as long, and a run says more of items that it has read.
-constexpr int64_t least_bytes = 64 << 10;
 constexpr int64_t piece = 8 << 20;              // digested in one go
 constexpr int64_t per_transaction = 256 << 20;  // likewise, before a sign of life is given
 
@@ -86,10 +84,10 @@ void tell(const Job& job, const std::vector<const ledger::Part*>& passed) {
 
 int64_t pass_over_unchanged(Job& job, std::vector<ledger::Part>& parts) {
   bool any = std::any_of(parts.begin(), parts.end(), [](const ledger::Part& part) {
-    return part.kind != "query" && part.byte_length.value_or(0) >= least_bytes;
+    return part.kind != "query" && part.byte_length.value_or(0) >= least_passed_over;
   });
   if (!any || !may_pass_over(job)) return 0;
-  ledger::Likeness likeness{job.plan->surroundings().place, least_bytes,
+  ledger::Likeness likeness{job.plan->surroundings().place, least_passed_over,
                             job.options.max_part_bytes.value_or(INT64_MAX)};
   std::vector<int32_t> candidates;
   in_turn(job, [&] { candidates = ledger::parts_of_known_length(job.run, likeness); });

@@ -6,6 +6,9 @@
 
 namespace portage::run {
 
+/// Smaller parts are read: to find out takes as long, and a run says more of items that it has read.
+inline constexpr int64_t least_passed_over = 64 << 10;
+
 /// Marks them in the ledger and in `parts`, and tells of them; how many bytes they have. Where the run
 /// commits, so does this: digesting a large file takes several transactions.
 int64_t pass_over_unchanged(Job&, std::vector<ledger::Part>& parts);

@@ -234,7 +234,7 @@ void Unpark::write(const std::vector<size_t>& positions, int32_t part, ledger::C
   record.part = part;
   record.range_no = 1;
   record.epoch = 0;
-  record.started_at = bridge::now_text();
+  record.started_at = GetCurrentTimestamp();
   record.counts = ledger::count_outcomes(items.data(), items.size());
   record.counts.read = 0;
   record.counts.parked -= static_cast<int64_t>(items.size());

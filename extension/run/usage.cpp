@@ -4,6 +4,7 @@
 #include "bridge/pg.hpp"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 extern "C" {
 #include "executor/instrument.h"
@@ -14,14 +15,12 @@ namespace {
 
 /// Shared buffers that a backend has touched count as its resident memory: only anonymous memory is its own.
 int64_t private_memory() {
-  FILE* status = std::fopen("/proc/self/status", "r");
-  if (!status) return 0;
-  char line[128];
-  long long kilobytes = 0;
-  while (std::fgets(line, sizeof line, status))
-    if (std::sscanf(line, "RssAnon: %lld", &kilobytes) == 1) break;
-  std::fclose(status);
-  return kilobytes * 1024;
+  FILE* pages = std::fopen("/proc/self/statm", "r");
+  if (!pages) return 0;
+  long long resident = 0, backed = 0;  // of these, by files and shared memory
+  if (std::fscanf(pages, "%*d %lld %lld", &resident, &backed) != 2) resident = backed = 0;
+  std::fclose(pages);
+  return (resident - backed) * sysconf(_SC_PAGESIZE);
 }
 
 double milliseconds(const struct timeval& time) {

@@ -11,6 +11,7 @@
 #include "run/access.hpp"
 #include "run/background.hpp"
 #include "run/data_version.hpp"
+#include "run/exclusion.hpp"
 #include "run/missing.hpp"
 #include "run/parallel.hpp"
 #include "run/parked.hpp"
@@ -40,29 +41,14 @@ Worker::Worker(const ledger::Run& run, Commits commits)
 
 Worker::~Worker() = default;
 
-void Worker::check_blockers() {
-  refuse(server_blockers(*job_.plan, job_.run.pipeline_id, job_.run.scope, job_.run.id));
-  bridge::AsUser as(job_.role);
-  refuse(missing_privileges(*job_.plan, overwrites(), !job_.options.dry_run));
-}
-
-/// Whose runs must not be active at the same time: the scope's or, where scopes share their ids, everybody's.
-std::optional<std::string> Worker::excluded_scope() const {
-  if (!job_.plan->definition().scoped) return std::nullopt;
-  return job_.run.scope;
-}
+void Worker::check_blockers() { run::check_blockers(job_); }
 
 void Worker::begin() {
   ledger::Run& run = job_.run;
-  if (!try_lock(run.pipeline_id, job_.policy.space.scope, true))
-    refuse_second(run.pipeline_id, excluded_scope());
+  exclude_others(job_);
   run = *ledger::find_run(run.id);  // as it is now that nobody else can take it
-  if (ledger::runs_changed_since_snapshot(run.pipeline_id, excluded_scope()))
-    throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
-        .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
-        .hint("The transaction might succeed if retried.");
   check_blockers();
-  refuse_rivals();
+  refuse_rivals(job_);
   bool interrupted = run.status == "running" || run.status == "verifying";
   if (interrupted && run.owner_alive && !run.owner_is_me)
     throw Error(codes::run_in_progress, "a migration is in progress")
@@ -120,24 +106,6 @@ void Worker::begin() {
   // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on
   // items.
   if (job_.commits == Commits::no) importer_->check_deferred();
-}
-
-/// Two pipelines may write one table, unless one of them says "exclusive".
-void Worker::refuse_rivals() {
-  const Target& target = job_.plan->target();
-  bool exclusive = job_.plan->definition().exclusive;
-  std::optional<ledger::Run> rival;
-  if (try_lock_target(target.oid, exclusive)) {
-    rival = ledger::find_rival(target.schema, target.name, exclusive, job_.run.id);
-    if (!rival) return;
-  }
-  std::string detail = rival ? format("Run %lld of pipeline \"%s\" is %s; process %d works on it.",
-                                      static_cast<long long>(rival->id), rival->pipeline.c_str(),
-                                      rival->status.c_str(), rival->owner_pid.value_or(0))
-                             : "Another session migrates into it at this moment.";
-  throw Error(codes::run_in_progress, "a migration into " + target.quoted_name() + " is in progress")
-      .detail(detail + " One of the two pipelines is \"exclusive\".")
-      .hint("Wait for it, or end it.");
 }
 
 std::string Worker::one_worker_reason() const {
@@ -269,7 +237,7 @@ void Worker::work_off(Stage& stage, bool at_any_rate) {
       if (job_.target_lock) job_.target_lock->hold();
       page = stage.page();
       finished = page.finished;
-      importer_->tell_errors(page.counts, page.items, page.n);
+      tell_errors(job_, page.counts, page.items, page.n);
     };
     if (job_.commits == Commits::no) {
       work();
@@ -452,7 +420,7 @@ void Worker::complete() {
   if (job_.commits == Commits::yes) bridge::commit();
   teller_.state(end, importer_->counts());
   if (strcmp(end, "completed") == 0 && !job_.options.dry_run)
-    settle_waiting_runs(job_.run.pipeline_id, excluded_scope(), job_.commits);
+    settle_waiting_runs(job_.run.pipeline_id, excluded_scope(job_), job_.commits);
 }
 
 }  // namespace portage::run

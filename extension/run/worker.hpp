@@ -53,7 +53,6 @@ class Worker {
   void show_progress(bool on) { teller_.show_notices(on); }
 
  private:
-  void refuse_rivals();
   void seal_parts();
   void check_data_versions();
   void defer_indexes();
@@ -65,7 +64,6 @@ class Worker {
   void work_off(Stage&, bool at_any_rate = false);
   void validate_first();
   void verify();
-  std::optional<std::string> excluded_scope() const;
   [[noreturn]] void fail(const bridge::Error&);
   void take_back(const bridge::Error&);
 

@@ -1,0 +1,140 @@
+// See whole_run.hpp.
+#include "ledger/whole_run.hpp"
+
+#include "bridge/clock.hpp"
+#include "ledger/rows.hpp"
+
+extern "C" {
+#include "utils/fmgrprotos.h"
+}
+
+namespace portage::ledger {
+namespace {
+
+using bridge::Constraints;
+using bridge::TableWriter;
+using bridge::text_datum;
+
+Datum name_datum(const std::string& text) {
+  const char* name = text.c_str();
+  return bridge::guarded([=] { return DirectFunctionCall1(namein, CStringGetDatum(name)); });
+}
+
+void set_text(TableWriter& row, const char* column, const std::optional<std::string>& text) {
+  if (text) row.set(column, text_datum(*text));
+}
+
+void write_run(const WholeRun& run) {
+  const NewRun& opened = run.opened;
+  std::string session = user_name(opened.session_oid());
+  TableWriter row("portage", "migration_runs", Constraints::checked);
+  row.begin_row();
+  row.set("id", Int64GetDatum(opened.id));
+  row.set("uuid", bridge::guarded([] { return DirectFunctionCall1(gen_random_uuid, 0); }));
+  row.set("pipeline_id", Int64GetDatum(opened.pipeline_id));
+  row.set("pipeline", text_datum(opened.pipeline));
+  row.set("pipeline_version", Int32GetDatum(opened.version));
+  row.set("scope", text_datum(opened.scope));
+  row.set("status", text_datum(run.status));
+  row.set("options", bridge::param_json(opened.options).value);
+  set_counts(row, run.counts);
+  if (run.status == "completed") row.set("total_items", Int64GetDatum(run.counts.read));
+  row.set("open_rejects", Int64GetDatum(run.counts.rejects()));
+  row.set("open_conflicts", Int64GetDatum(run.counts.conflicted));
+  row.set("open_parked", Int64GetDatum(run.counts.parked));
+  row.set("created_at", TimestampTzGetDatum(run.created_at));
+  row.set("started_at", TimestampTzGetDatum(run.started_at));
+  row.set("completed_at", bridge::now_datum());
+  row.set("session_role_oid", ObjectIdGetDatum(opened.session_oid()));
+  row.set("session_role", name_datum(session));
+  row.set("role_oid", ObjectIdGetDatum(opened.role_oid()));
+  row.set("role_name", name_datum(user_name(opened.role_oid())));
+  row.set("requested_by", text_datum(session));
+  row.set("dry_run", BoolGetDatum(false));
+  row.set("timezone", text_datum(opened.timezone));
+  row.set("hash_columns", bridge::param_text_array(run.hash_columns).value);
+  row.set("first_xid", current_xid());
+  row.set("background", BoolGetDatum(false));
+  row.set("workers", Int32GetDatum(1));
+  row.set("writer", text_datum(run.writer));
+  row.set("writer_reason", text_datum(run.writer_reason));
+  row.add();
+  row.finish();
+}
+
+void write_part(const WholeRun& run) {
+  TableWriter row("portage", "migration_parts", Constraints::checked);
+  row.begin_row();
+  row.set("run_id", Int64GetDatum(run.opened.id));
+  row.set("part", Int32GetDatum(run.part.number));
+  row.set("kind", text_datum(run.part.kind));
+  row.set("name", text_datum(run.part.name));
+  row.set("key_columns", bridge::param_text_array(run.part.key_columns).value);
+  row.set("byte_length", Int64GetDatum(*run.part.byte_length));
+  set_text(row, "sha256", run.sha256);
+  row.set("created_at", TimestampTzGetDatum(run.created_at));
+  row.add();
+  row.finish();
+}
+
+void write_range(const WholeRun& run) {
+  const Range& range = run.range;
+  TableWriter row("portage", "migration_ranges", Constraints::checked);
+  row.begin_row();
+  row.set("run_id", Int64GetDatum(run.opened.id));
+  row.set("part", Int32GetDatum(range.part));
+  row.set("range_no", Int32GetDatum(range.number));
+  row.set("first_ordinal", Int64GetDatum(range.first_ordinal));
+  row.set("next_ordinal", Int64GetDatum(range.next_ordinal));
+  row.set("cursor_ordinal", Int64GetDatum(range.cursor_ordinal));
+  row.set("next_byte", Int64GetDatum(static_cast<int64>(range.checkpoint.offset)));
+  row.set("next_line", Int64GetDatum(static_cast<int64>(range.checkpoint.line)));
+  row.set("reader_state", text_datum(range.checkpoint.state));
+  row.set("done", BoolGetDatum(range.done));
+  row.set("owner_pid", Int32GetDatum(MyProcPid));
+  row.set("owner_started_at", TimestampTzGetDatum(MyStartTimestamp));
+  row.set("epoch", Int64GetDatum(range.epoch));
+  row.set("attempts", Int32GetDatum(1));
+  row.add();
+  row.finish();
+}
+
+void write_payload(const WholeRun& run) {
+  TableWriter row("portage", "migration_payloads", Constraints::checked);
+  row.begin_row();
+  row.set("run_id", Int64GetDatum(run.opened.id));
+  row.set("part", Int32GetDatum(run.part.number));
+  row.set("chunk_no", Int32GetDatum(1));
+  row.set("sha256", text_datum(run.payload_sha256));
+  row.set("content", text_datum(run.kept_payload));
+  row.add();
+  row.finish();
+}
+
+void write_event(const WholeRun& run) {
+  TableWriter row("portage", "migration_events", Constraints::checked);
+  row.begin_row();
+  row.set("id", Int64GetDatum(bridge::next_number("portage", "migration_events_id_seq")));
+  row.set("run_id", Int64GetDatum(run.opened.id));
+  row.set("seq", Int64GetDatum(run.events_before + 1));
+  row.set("event_type", text_datum(run.event));
+  row.set("actor", text_datum(session_user_name()));
+  row.set("created_at", bridge::now_datum());
+  row.set("details", bridge::param_json(run.details).value);
+  row.add();
+  row.finish();
+}
+
+}  // namespace
+
+void write_whole_run(const WholeRun& run) {
+  bridge::Memory memory("portage whole run");
+  bridge::InMemory in(memory.get());
+  write_part(run);
+  write_range(run);
+  if (run.kept_payload.data()) write_payload(run);
+  write_event(run);
+  write_run(run);
+}
+
+}  // namespace portage::ledger

@@ -1,0 +1,50 @@
+// See exclusion.hpp.
+#include "run/exclusion.hpp"
+
+#include "bridge/codes.hpp"
+#include "run/access.hpp"
+#include "run/preflight.hpp"
+
+namespace portage::run {
+
+using bridge::Error;
+using bridge::format;
+
+std::optional<std::string> excluded_scope(const Job& job) {
+  if (!job.plan->definition().scoped) return std::nullopt;
+  return job.run.scope;
+}
+
+void exclude_others(const Job& job) {
+  if (!try_lock(job.run.pipeline_id, job.policy.space.scope, true))
+    refuse_second(job.run.pipeline_id, excluded_scope(job));
+  if (ledger::runs_changed_since_snapshot(job.run.pipeline_id, excluded_scope(job)))
+    throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
+        .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
+        .hint("The transaction might succeed if retried.");
+}
+
+void check_blockers(const Job& job) {
+  refuse(server_blockers(*job.plan, job.run.pipeline_id, job.run.scope, job.run.id));
+  bridge::AsUser as(job.role);
+  refuse(missing_privileges(*job.plan, load::overwrites(job.policy.on_conflict), !job.options.dry_run));
+}
+
+void refuse_rivals(const Job& job) {
+  const Target& target = job.plan->target();
+  bool exclusive = job.plan->definition().exclusive;
+  std::optional<ledger::Run> rival;
+  if (try_lock_target(target.oid, exclusive)) {
+    rival = ledger::find_rival(target.schema, target.name, exclusive, job.run.id);
+    if (!rival) return;
+  }
+  std::string detail = rival ? format("Run %lld of pipeline \"%s\" is %s; process %d works on it.",
+                                      static_cast<long long>(rival->id), rival->pipeline.c_str(),
+                                      rival->status.c_str(), rival->owner_pid.value_or(0))
+                             : "Another session migrates into it at this moment.";
+  throw Error(codes::run_in_progress, "a migration into " + target.quoted_name() + " is in progress")
+      .detail(detail + " One of the two pipelines is \"exclusive\".")
+      .hint("Wait for it, or end it.");
+}
+
+}  // namespace portage::run
