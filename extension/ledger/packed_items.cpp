@@ -2,13 +2,12 @@
 // ask one view for both. What a query says of run and ordinal finds the packs; its order by ordinal is
 // theirs. All of it is raw code that the planner and executor call back.
 #include "bridge/entry.hpp"
-#include "ledger/foreign_conditions.hpp"
+#include "ledger/foreign_packs.hpp"
 #include "ledger/pack.hpp"
 
 extern "C" {
 #include "access/stratnum.h"
 #include "catalog/pg_opfamily.h"
-#include "foreign/fdwapi.h"
 #include "optimizer/cost.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
@@ -96,20 +95,14 @@ ForeignScan* get_plan(PlannerInfo*, RelOptInfo* rel, Oid, ForeignPath* path, Lis
 
 /// The executor's state of one scan.
 struct Scan {
+  PackTable packs;
   List* values;  // ExprStates
   const int* kinds;
   int conditions;
   bool backward;
   Datum outcomes[4];
-  MemoryContext query;  // in which the scan lives; rows live in shorter ones
-  // from the first row on
-  bool is_open, nothing;
-  Relation table, index;
-  IndexScanDesc scan;
-  TupleTableSlot* slot;
-  int64 low, high;  // ordinals
+  int64 low, high;  // ordinals, from the first row on
   // the pack in hand
-  MemoryContext memory;
   PackedItem* items;
   int64 run;
   int32 part;
@@ -126,7 +119,7 @@ void begin(ForeignScanState* node, int) {
                     errhint("Read portage.migration_items.")));
   auto* s = static_cast<Scan*>(palloc0(sizeof(Scan)));
   node->fdw_state = s;
-  s->query = node->ss.ps.state->es_query_cxt;
+  s->packs.query = node->ss.ps.state->es_query_cxt;
   s->values = ExecInitExprList(plan->fdw_exprs, &node->ss.ps);
   s->backward = linitial_int(static_cast<List*>(linitial(plan->fdw_private))) != 0;
   List* kinds = static_cast<List*>(lsecond(plan->fdw_private));
@@ -138,20 +131,21 @@ void begin(ForeignScanState* node, int) {
   s->outcomes[1] = CStringGetTextDatum("inserted");
   s->outcomes[2] = CStringGetTextDatum("updated");
   s->outcomes[3] = CStringGetTextDatum("unchanged");
-  s->memory = AllocSetContextCreate(CurrentMemoryContext, "portage packed items", ALLOCSET_DEFAULT_SIZES);
+  s->packs.memory =
+      AllocSetContextCreate(CurrentMemoryContext, "portage packed items", ALLOCSET_DEFAULT_SIZES);
 }
 
 /// What the conditions leave of runs and ordinals.
 void open(ForeignScanState* node, Scan* s) {
   ExprContext* context = node->ss.ps.ps_ExprContext;
   int64 low[3] = {0, PG_INT64_MIN, PG_INT64_MIN}, high[3] = {0, PG_INT64_MAX, PG_INT64_MAX};
-  s->nothing = false;
+  s->packs.nothing = false;
   for (int i = 0; i < s->conditions; i++) {
     const int* kind = s->kinds + 3 * i;
     bool null;
     Datum value = ExecEvalExpr(static_cast<ExprState*>(list_nth(s->values, i)), context, &null);
     if (null) {
-      s->nothing = true;
+      s->packs.nothing = true;
       continue;
     }
     int64 limit = as_bigint(value, static_cast<Oid>(kind[2]));
@@ -163,10 +157,10 @@ void open(ForeignScanState* node, Scan* s) {
   }
   s->low = low[ordinal];
   s->high = high[ordinal];
-  s->is_open = true;
+  s->packs.is_open = true;
   s->count = s->at = 0;
-  if (s->nothing || low[run_id] > high[run_id] || s->low > s->high) {
-    s->nothing = true;
+  if (s->packs.nothing || low[run_id] > high[run_id] || s->low > s->high) {
+    s->packs.nothing = true;
     return;
   }
   ScanKeyData keys[4];
@@ -183,32 +177,15 @@ void open(ForeignScanState* node, Scan* s) {
   // A pack that begins before the lowest ordinal may still reach it.
   if (s->low > PG_INT64_MIN + pack_span) key(2, BTGreaterStrategyNumber, F_INT8GT, s->low - pack_span);
   if (s->high < PG_INT64_MAX) key(2, BTLessEqualStrategyNumber, F_INT8LE, s->high);
-  MemoryContext previous = MemoryContextSwitchTo(s->query);
-  if (!s->table) {
-    Oid schema = get_namespace_oid("portage", false);
-    s->table = table_open(get_relname_relid("item_packs", schema), AccessShareLock);
-    s->index = index_open(get_relname_relid("item_packs_pkey", schema), AccessShareLock);
-    s->slot = table_slot_create(s->table, nullptr);
-  }
-  if (s->scan) index_endscan(s->scan);
-  s->scan = bridge::begin_index_scan(s->table, s->index, node->ss.ps.state->es_snapshot, n);
-  index_rescan(s->scan, keys, n, nullptr, 0);
-  MemoryContextSwitchTo(previous);
+  begin_packs(&s->packs, "item_packs", "item_packs_pkey", node->ss.ps.state->es_snapshot, keys, n);
 }
 
 /// Takes the next pack in hand; false: there is none.
 bool next_pack(Scan* s) {
-  MemoryContext previous = MemoryContextSwitchTo(s->query);
-  ScanDirection direction = s->backward ? BackwardScanDirection : ForwardScanDirection;
-  if (!s->nothing && !index_getnext_slot(s->scan, direction, s->slot)) s->nothing = true;  // nor again
-  if (s->nothing) {
-    MemoryContextSwitchTo(previous);
-    return false;
-  }
-  slot_getallattrs(s->slot);
-  Datum* v = s->slot->tts_values;
-  MemoryContextReset(s->memory);
-  MemoryContextSwitchTo(s->memory);
+  if (!fetch_pack(&s->packs, s->backward ? BackwardScanDirection : ForwardScanDirection)) return false;
+  Datum* v = s->packs.slot->tts_values;
+  MemoryContextReset(s->packs.memory);
+  MemoryContext previous = MemoryContextSwitchTo(s->packs.memory);
   s->run = DatumGetInt64(v[0]);
   s->part = DatumGetInt32(v[2]);
   s->count = DatumGetInt32(v[3]);
@@ -227,7 +204,7 @@ TupleTableSlot* iterate(ForeignScanState* node) {
   auto* s = static_cast<Scan*>(node->fdw_state);
   TupleTableSlot* slot = node->ss.ss_ScanTupleSlot;
   ExecClearTuple(slot);
-  if (!s->is_open) open(node, s);
+  if (!s->packs.is_open) open(node, s);
   const PackedItem* item = nullptr;
   while (!item) {
     while (s->at == s->count)
@@ -258,31 +235,10 @@ TupleTableSlot* iterate(ForeignScanState* node) {
   return ExecStoreVirtualTuple(slot);
 }
 
-void rescan(ForeignScanState* node) { static_cast<Scan*>(node->fdw_state)->is_open = false; }
-
-void end(ForeignScanState* node) {
-  auto* s = static_cast<Scan*>(node->fdw_state);
-  if (!s || !s->table) return;
-  if (s->scan) index_endscan(s->scan);
-  ExecDropSingleTupleTableSlot(s->slot);
-  index_close(s->index, NoLock);
-  table_close(s->table, NoLock);
-}
-
 }  // namespace
 }  // namespace portage::ledger
 
 PORTAGE_FUNCTION(portage_packed_items_handler) {
   using namespace portage::ledger;
-  return portage::bridge::guarded([] {
-    FdwRoutine* routine = makeNode(FdwRoutine);
-    routine->GetForeignRelSize = get_size;
-    routine->GetForeignPaths = get_paths;
-    routine->GetForeignPlan = get_plan;
-    routine->BeginForeignScan = begin;
-    routine->IterateForeignScan = iterate;
-    routine->ReScanForeignScan = rescan;
-    routine->EndForeignScan = end;
-    return PointerGetDatum(routine);
-  });
+  return portage::bridge::guarded([] { return pack_routine(get_size, get_paths, get_plan, begin, iterate); });
 }

@@ -2,12 +2,11 @@
 // one view for both. Pipeline, scope and legacy id, where a query says them, find the packs. All of it is raw
 // code that the planner and executor call back.
 #include "bridge/entry.hpp"
-#include "ledger/foreign_conditions.hpp"
+#include "ledger/foreign_packs.hpp"
 #include "ledger/mapping_pack.hpp"
 
 extern "C" {
 #include "catalog/pg_opfamily.h"
-#include "foreign/fdwapi.h"
 #include "optimizer/cost.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
@@ -78,17 +77,11 @@ ForeignScan* get_plan(PlannerInfo*, RelOptInfo* rel, Oid, ForeignPath*, List* ta
 
 /// The executor's state of one scan.
 struct Scan {
+  PackTable packs;
   List *expressions, *values, *attributes;  // values: as ExprStates
   Datum origins[3];
-  MemoryContext query, memory;  // in which the scan lives; of the pack in hand
-  bool is_open, nothing, one;   // one: a legacy id, which one pack has or none
+  bool one, in_hand;  // one: a legacy id, which one pack has or none
   Datum id;
-  // from the first row on
-  Relation table, index;
-  IndexScanDesc scan;
-  int keys;
-  TupleTableSlot* slot;
-  bool in_hand;
   MappingUnpacker pack;
 };
 
@@ -102,14 +95,15 @@ void begin(ForeignScanState* node, int) {
                     errhint("Read portage.legacy_mappings.")));
   auto* s = static_cast<Scan*>(palloc0(sizeof(Scan)));
   node->fdw_state = s;
-  s->query = node->ss.ps.state->es_query_cxt;
+  s->packs.query = node->ss.ps.state->es_query_cxt;
   s->values = ExecInitExprList(plan->fdw_exprs, &node->ss.ps);
   s->attributes = plan->fdw_private;
   s->expressions = plan->fdw_exprs;
   s->origins[0] = CStringGetTextDatum("inserted");
   s->origins[1] = CStringGetTextDatum("adopted");
   s->origins[2] = CStringGetTextDatum("overwritten");
-  s->memory = AllocSetContextCreate(CurrentMemoryContext, "portage packed mappings", ALLOCSET_DEFAULT_SIZES);
+  s->packs.memory =
+      AllocSetContextCreate(CurrentMemoryContext, "portage packed mappings", ALLOCSET_DEFAULT_SIZES);
 }
 
 /// An id as first_key and last_key have it (order_key(), in the current memory context).
@@ -127,23 +121,24 @@ Datum order_key_raw(Datum id) {
 
 void open(ForeignScanState* node, Scan* s) {
   ExprContext* context = node->ss.ps.ps_ExprContext;
-  MemoryContextReset(s->memory);
+  PackTable* packs = &s->packs;
+  MemoryContextReset(packs->memory);
   Datum asked[legacy_id + 1];
   bool has[legacy_id + 1] = {};
-  s->is_open = true;
-  s->in_hand = s->nothing = false;
+  packs->is_open = true;
+  s->in_hand = packs->nothing = false;
   ListCell *value, *attribute, *expression;
   forthree(value, s->values, attribute, s->attributes, expression, s->expressions) {
     bool null;
     Datum found = ExecEvalExpr(static_cast<ExprState*>(lfirst(value)), context, &null);
-    s->nothing = s->nothing || null;
+    packs->nothing = packs->nothing || null;
     has[lfirst_int(attribute)] = true;
     if (lfirst_int(attribute) == pipeline_id)
       found = Int64GetDatum(as_bigint(found, exprType(static_cast<Node*>(lfirst(expression)))));
     asked[lfirst_int(attribute)] = found;
   }
-  if (s->nothing) return;
-  MemoryContext previous = MemoryContextSwitchTo(s->memory);
+  if (packs->nothing) return;
+  MemoryContext previous = MemoryContextSwitchTo(packs->memory);
   ScanKeyData keys[3];
   int n = 0;
   if (has[pipeline_id]) ScanKeyInit(&keys[n++], 1, BTEqualStrategyNumber, F_INT8EQ, asked[pipeline_id]);
@@ -155,34 +150,21 @@ void open(ForeignScanState* node, Scan* s) {
     s->id = datumCopy(asked[legacy_id], false, -1);
     ScanKeyInit(&keys[n++], 3, BTLessEqualStrategyNumber, F_BYTEALE, order_key_raw(s->id));
   }
-  MemoryContextSwitchTo(s->query);
-  if (!s->table) {
-    Oid schema = get_namespace_oid("portage", false);
-    s->table = table_open(get_relname_relid("mapping_packs", schema), AccessShareLock);
-    s->index = index_open(get_relname_relid("mapping_packs_pkey", schema), AccessShareLock);
-    s->slot = table_slot_create(s->table, nullptr);
-    s->keys = n;  // as many as the query says, each time
-    s->scan = bridge::begin_index_scan(s->table, s->index, node->ss.ps.state->es_snapshot, n);
-  }
-  index_rescan(s->scan, keys, n, nullptr, 0);
   MemoryContextSwitchTo(previous);
+  begin_packs(packs, "mapping_packs", "mapping_packs_pkey", node->ss.ps.state->es_snapshot, keys, n);
 }
 
 /// Takes the next pack in hand; false: there is none.
 bool next_pack(Scan* s) {
-  MemoryContext previous = MemoryContextSwitchTo(s->query);
-  ScanDirection direction = s->one ? BackwardScanDirection : ForwardScanDirection;
-  bool found = !s->nothing && index_getnext_slot(s->scan, direction, s->slot);
-  if (!found || s->one) s->nothing = true;  // there is no other
-  if (found) {
-    slot_getallattrs(s->slot);
-    auto* content = reinterpret_cast<struct varlena*>(DatumGetPointer(s->slot->tts_values[4]));
-    MemoryContextSwitchTo(s->memory);
-    content = pg_detoast_datum_packed(content);
-    s->pack = MappingUnpacker(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
-  }
+  s->in_hand = fetch_pack(&s->packs, s->one ? BackwardScanDirection : ForwardScanDirection);
+  if (!s->in_hand) return false;
+  if (s->one) s->packs.nothing = true;  // there is no other
+  MemoryContext previous = MemoryContextSwitchTo(s->packs.memory);
+  struct varlena* content = pg_detoast_datum_packed(
+      reinterpret_cast<struct varlena*>(DatumGetPointer(s->packs.slot->tts_values[4])));
   MemoryContextSwitchTo(previous);
-  return s->in_hand = found;
+  s->pack = MappingUnpacker(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+  return true;
 }
 
 bool next_mapping(Scan* s, PackedMapping* m) {
@@ -194,11 +176,11 @@ bool next_mapping(Scan* s, PackedMapping* m) {
       if (m->legacy_id == std::string_view(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id))) return true;
     }
     s->in_hand = false;
-    int entries = DatumGetInt32(s->slot->tts_values[5]);
+    int entries = DatumGetInt32(s->packs.slot->tts_values[5]);
     if (!s->pack.held(entries))
       ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a pack of mappings is damaged"),
                       errdetail("It is of pipeline %lld and should hold %d mappings.",
-                                static_cast<long long>(DatumGetInt64(s->slot->tts_values[0])), entries),
+                                static_cast<long long>(DatumGetInt64(s->packs.slot->tts_values[0])), entries),
                       errhint("Restore portage.mapping_packs from a backup.")));
   }
 }
@@ -207,7 +189,7 @@ TupleTableSlot* iterate(ForeignScanState* node) {
   auto* s = static_cast<Scan*>(node->fdw_state);
   TupleTableSlot* slot = node->ss.ss_ScanTupleSlot;
   ExecClearTuple(slot);
-  if (!s->is_open) open(node, s);
+  if (!s->packs.is_open) open(node, s);
   CHECK_FOR_INTERRUPTS();
   PackedMapping m;
   if (!next_mapping(s, &m)) return slot;
@@ -217,27 +199,16 @@ TupleTableSlot* iterate(ForeignScanState* node) {
   Datum* v = slot->tts_values;
   memset(slot->tts_isnull, false, sizeof(bool) * last_attribute);
   slot->tts_isnull[ordinal] = slot->tts_isnull[ordinal + 1] = true;  // image, missing_since
-  v[pipeline_id - 1] = s->slot->tts_values[0];
-  v[scope - 1] = s->slot->tts_values[1];
+  v[pipeline_id - 1] = s->packs.slot->tts_values[0];
+  v[scope - 1] = s->packs.slot->tts_values[1];
   v[legacy_id - 1] = as_text(m.legacy_id);
   v[target_key - 1] = as_text(m.target_key);
   v[origin - 1] = s->origins[m.origin == 'i' ? 0 : m.origin == 'a' ? 1 : 2];
   v[source_hash - 1] = Int64GetDatum(m.source_hash);
   v[row_hash - 1] = Int64GetDatum(m.row_hash);
-  v[run_id - 1] = s->slot->tts_values[6];
+  v[run_id - 1] = s->packs.slot->tts_values[6];
   v[ordinal - 1] = Int64GetDatum(m.ordinal);
   return ExecStoreVirtualTuple(slot);
-}
-
-void rescan(ForeignScanState* node) { static_cast<Scan*>(node->fdw_state)->is_open = false; }
-
-void end(ForeignScanState* node) {
-  auto* s = static_cast<Scan*>(node->fdw_state);
-  if (!s || !s->table) return;
-  index_endscan(s->scan);
-  ExecDropSingleTupleTableSlot(s->slot);
-  index_close(s->index, NoLock);
-  table_close(s->table, NoLock);
 }
 
 }  // namespace
@@ -245,15 +216,5 @@ void end(ForeignScanState* node) {
 
 PORTAGE_FUNCTION(portage_packed_mappings_handler) {
   using namespace portage::ledger;
-  return portage::bridge::guarded([] {
-    FdwRoutine* routine = makeNode(FdwRoutine);
-    routine->GetForeignRelSize = get_size;
-    routine->GetForeignPaths = get_paths;
-    routine->GetForeignPlan = get_plan;
-    routine->BeginForeignScan = begin;
-    routine->IterateForeignScan = iterate;
-    routine->ReScanForeignScan = rescan;
-    routine->EndForeignScan = end;
-    return PointerGetDatum(routine);
-  });
+  return portage::bridge::guarded([] { return pack_routine(get_size, get_paths, get_plan, begin, iterate); });
 }

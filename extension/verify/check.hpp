@@ -1,7 +1,7 @@
 // What the checks share: how a result looks, how findings are named, and the scene that they look at.
 #pragma once
 
-#include "ledger/items.hpp"
+#include "ledger/mapping_packs.hpp"
 #include "ledger/runs.hpp"
 #include "load/writer.hpp"
 
@@ -71,6 +71,18 @@ class ByPage {
   bridge::ByIndex by_index_;
   bridge::Settings settings_;
 };
+
+/// Calls `visit` with all mappings of the scene's space, page by page.
+template <class F>
+void walk_mappings(const Scene& scene, F&& visit) {
+  ledger::MappingWalk walk;
+  for (;;) {
+    std::vector<ledger::WalkedMapping> page = ledger::next_mappings(scene.space, walk);
+    if (page.empty()) return;
+    visit(page);
+    scene.page_end();
+  }
+}
 
 /// Whether findings may quote values of rows: not where the definition has sensitive paths, since checks are
 /// read by more people than rows are.

@@ -3,7 +3,6 @@
 // size finds what may be there twice, a second walk, only where there is such, says what is.
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
-#include "ledger/mapping_packs.hpp"
 #include "pipeline/checks.hpp"
 #include "verify/check.hpp"
 
@@ -114,13 +113,9 @@ class MappingWalk {
 
   template <class F>
   void walk(F&& visit) {
-    ledger::MappingWalk walk;
-    for (;;) {
-      std::vector<ledger::WalkedMapping> page = ledger::next_mappings(scene_.space, walk);
-      if (page.empty()) return;
+    walk_mappings(scene_, [&](const std::vector<ledger::WalkedMapping>& page) {
       for (const ledger::WalkedMapping& mapping : page) visit(mapping);
-      scene_.page_end();
-    }
+    });
   }
 
   const Scene& scene_;

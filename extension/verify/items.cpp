@@ -5,7 +5,6 @@
 
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
-#include "ledger/mapping_packs.hpp"
 #include "ledger/retention.hpp"
 #include "run/options.hpp"
 
@@ -224,11 +223,11 @@ class ItemWalk {
   /// The other way round. One by one only where the run has more mappings than items that have theirs.
   void name_mappings_without_item() {
     int64_t count = 0;
-    walk_mappings([&](const std::vector<ledger::WalkedMapping>& page) {
+    walk_mappings(scene_, [&](const std::vector<ledger::WalkedMapping>& page) {
       for (const ledger::WalkedMapping& mapping : page) count += mapping.run_id == scene_.run.id;
     });
     if (count == ours_) return;
-    walk_mappings([&](const std::vector<ledger::WalkedMapping>& page) {
+    walk_mappings(scene_, [&](const std::vector<ledger::WalkedMapping>& page) {
       std::vector<std::string> ids;
       std::vector<int64_t> ordinals;
       for (const ledger::WalkedMapping& mapping : page) {
@@ -251,17 +250,6 @@ class ItemWalk {
           select({param(scene_.run.id), bridge::param_text_array(ids), bridge::param_int8_array(ordinals)});
       for (size_t i = 0; i < rows.size(); i++) mapping_.add("mapping of " + rows.text(i, 1) + ": no item");
     });
-  }
-
-  template <class F>
-  void walk_mappings(F&& visit) {
-    ledger::MappingWalk walk;
-    for (;;) {
-      std::vector<ledger::WalkedMapping> page = ledger::next_mappings(scene_.space, walk);
-      if (page.empty()) return;
-      visit(page);
-      scene_.page_end();
-    }
   }
 
   // the target

@@ -5,7 +5,7 @@ all mappings are made rows after each step. Targets, mappings, outcomes and answ
 must be as they are to be: in order, apart from each other, without a mapping that has a row, too. Then: hostile ids, damaged
 bytes, two sessions at once, an old snapshot.
 
-PORTAGE_SEED repeats a series, PORTAGE_STEPS sets its length (default 60 for each definition)."""
+PORTAGE_SEED repeats a series, PORTAGE_STEPS sets its length (default 15 for each definition)."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from portage_server import Server, check, finish  # noqa: E402
 from sessions import Session, ndjson, told  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED') or random.SystemRandom().randrange(1 << 32))
-STEPS = int(os.environ.get('PORTAGE_STEPS') or 60)
+STEPS = int(os.environ.get('PORTAGE_STEPS') or 15)
 TWINS = ('packed', 'rows')
 
 DEFINITIONS = {
