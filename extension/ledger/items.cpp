@@ -26,10 +26,6 @@ using bridge::text_datum;
 constexpr std::string_view outcome_names[outcome_count] = {
     "pending", "inserted", "updated", "unchanged", "skipped", "conflicted", "parked", "invalid", "failed"};
 
-std::string_view origin_name(char origin) {
-  return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
-}
-
 /// The revision that items[i] gets.
 int32_t revision_at(const std::vector<int32_t>& revisions, size_t i) {
   return revisions.empty() ? 0 : revisions[i];

@@ -8,6 +8,11 @@
 
 namespace portage::ledger {
 
+/// The word of mapping_rows.origin.
+inline std::string_view origin_name(char origin) {
+  return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
+}
+
 /// A mapping as a row of mapping_rows.
 struct MappingRow {
   PackedMapping mapping;

@@ -14,10 +14,6 @@ using bridge::param;
 using bridge::Result;
 using bridge::text_datum;
 
-std::string_view origin_name(char origin) {
-  return origin == 'i' ? "inserted" : origin == 'a' ? "adopted" : "overwritten";
-}
-
 /// What the mappings of these items become: what each had replaced or, where the item that wrote that one has
 /// been taken back meanwhile, what that one had replaced, and so on down. found = false: nothing.
 std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, formats::Arena& arena) {

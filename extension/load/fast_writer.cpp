@@ -68,7 +68,10 @@ class FastWriter final : public Writer {
   std::vector<Row> find_by_match(Batch&, const std::vector<Item*>&) override;
   std::vector<Row> find_by_key(Batch&, const std::vector<std::string_view>& keys, bool lock) override;
   void insert(Batch&, const std::vector<Item*>&) override;
-  void update(Batch& batch, std::vector<Update*>& updates) override { sql_->update(batch, updates); }
+  void update(Batch& batch, std::vector<Update*>& updates) override {
+    if (new_keys_ && !updates.empty()) new_keys_->give_up();  // a row may get another key
+    sql_->update(batch, updates);
+  }
   std::vector<size_t> without_parent(Batch& batch, const ForeignKey& key,
                                      const std::vector<Item*>& items) override {
     return sql_->without_parent(batch, key, items);
@@ -204,6 +207,7 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
     const Opening* opening = &opening_;
     Relation relation = guarded([=] { return open_raw(opening, Access::insert); });
     if (!relation) {
+      if (new_keys_) new_keys_->give_up();
       sql_->insert(batch, items);
       return;
     }

@@ -7,6 +7,17 @@ namespace portage::load {
 
 using bridge::guarded;
 
+bool are_unique(const Target& target, const std::vector<int>& attnums) {
+  std::set<int> wanted(attnums.begin(), attnums.end());
+  for (const UniqueIndex& index : target.unique_indexes) {
+    std::set<int> columns(index.attnums.begin(), index.attnums.end());
+    if (!index.partial && !index.expressions && index.valid && !columns.empty() &&
+        std::includes(wanted.begin(), wanted.end(), columns.begin(), columns.end()))
+      return true;
+  }
+  return false;
+}
+
 std::optional<KeyLookup> KeyLookup::make(const Target& target, const std::vector<int>& columns) {
   std::set<int> wanted(columns.begin(), columns.end());
   for (const UniqueIndex& index : target.unique_indexes) {

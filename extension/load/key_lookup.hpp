@@ -6,6 +6,9 @@
 
 namespace portage::load {
 
+/// Whether two rows cannot have the same values of these columns: a unique index stands on some of them.
+bool are_unique(const Target&, const std::vector<int>& attnums);
+
 class KeyLookup {
  public:
   /// A look-up by these columns; nothing where no unique index serves it.

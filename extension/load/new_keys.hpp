@@ -24,6 +24,7 @@ class NewKeys {
   std::vector<size_t> perhaps(const std::vector<bridge::Sought>&);
   /// Rows that the run has inserted.
   void add(const std::vector<bridge::Sought>& rows);
+  /// The table gets, or has, keys that were not added.
   void give_up() { filter_ = nullptr; }
   bool begun() const { return begun_; }
   bool helps() const { return filter_ != nullptr; }

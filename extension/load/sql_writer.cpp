@@ -1,6 +1,7 @@
 // The writer for any target: set-based SQL over the batch (batch_relation.hpp), so that privileges, row level
 // security, triggers, rules and partitions are PostgreSQL's own business. Rows come back by RETURNING, in the
 // order in which they went in.
+#include "load/key_lookup.hpp"
 #include "load/batch_relation.hpp"
 #include "load/row_reader.hpp"
 
@@ -80,13 +81,7 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
     if (!in_key && target_.column(attnum).identity != 'a') settable_.push_back(attnum);
   }
 
-  std::set<int> match(plan.match().begin(), plan.match().end());
-  for (const UniqueIndex& index : target_.unique_indexes) {
-    std::set<int> columns(index.attnums.begin(), index.attnums.end());
-    if (!index.partial && !index.expressions && index.valid && !columns.empty() &&
-        std::includes(match.begin(), match.end(), columns.begin(), columns.end()))
-      match_indexed_ = true;
-  }
+  match_indexed_ = are_unique(target_, plan.match());
 
   Oid oid = target_.oid;
   has_xmin_ = target_.ordinary() &&

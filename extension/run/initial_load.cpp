@@ -7,6 +7,7 @@
 #include "ledger/replay.hpp"
 #include "ledger/settle.hpp"
 #include "load/batch_relation.hpp"
+#include "load/key_lookup.hpp"
 #include "load/target_indexes.hpp"
 #include "load/writer_choice.hpp"
 #include "run/access.hpp"
@@ -50,7 +51,7 @@ std::string unique_reason(const ledger::Run& run, const Options& options, const 
   if (!reason.empty()) return reason;
   for (const Reference& reference : plan.references())
     if (reference.pipeline == run.pipeline) return "items of the pipeline refer to each other";
-  if (!plan.match().empty() && !match_is_indexed(plan))
+  if (!plan.match().empty() && !load::are_unique(plan.target(), plan.match()))
     return "no unique index covers the columns of \"match\"";
   for (const UniqueIndex& index : plan.target().unique_indexes) {
     if (!index.valid || index.oid == plan.target().key_index) continue;
@@ -106,16 +107,6 @@ std::vector<Blocker> initial_load_blockers(const Plan& plan, const ledger::Mappi
                         format("Legacy ids that are mapped already: %lld.", static_cast<long long>(known)),
                         "Leave initial_load out, or roll the earlier runs back."});
   return blockers;
-}
-
-bool match_is_indexed(const Plan& plan) {
-  const std::vector<int>& match = plan.match();
-  for (const UniqueIndex& index : plan.target().unique_indexes)
-    if (index.valid && !index.partial && !index.expressions && !index.attnums.empty() &&
-        std::all_of(index.attnums.begin(), index.attnums.end(),
-                    [&](int attnum) { return std::find(match.begin(), match.end(), attnum) != match.end(); }))
-      return true;
-  return false;
 }
 
 std::vector<DeferredIndex> judge_indexes(const ledger::Run& run, const Options& options, const Plan& plan,

@@ -20,9 +20,6 @@ std::vector<Blocker> initial_load_blockers(const Plan&, const ledger::MappingSpa
 std::vector<ledger::DeferredIndex> judge_indexes(const ledger::Run&, const Options&, const Plan&,
                                                  const load::Policy&);
 
-/// Whether rows can be found by the plan's match without looking at all of them.
-bool match_is_indexed(const Plan&);
-
 /// Locks the target and takes indexes away, if the run has not done that yet. One transaction.
 class DeferIndexes : public Stage {
  public:

@@ -6,6 +6,7 @@
 #include "bridge/subxact.hpp"
 #include "ledger/predictions.hpp"
 #include "ledger/retention.hpp"
+#include "load/key_lookup.hpp"
 #include "load/writer_choice.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
@@ -190,7 +191,8 @@ void Worker::put_indexes_back(bool at_any_rate) {
 void Worker::reopen() {
   job_.compile();
   job_.policy.park = job_.workers > 1 || ledger::deferred_unique_indexes(job_.run.id);
-  job_.policy.blind = job_.policy.park && !job_.plan->match().empty() && !match_is_indexed(*job_.plan);
+  job_.policy.blind = job_.policy.park && !job_.plan->match().empty() &&
+                      !load::are_unique(job_.plan->target(), job_.plan->match());
   bridge::AsUser as(job_.role);
   importer_ = std::make_unique<Importer>(job_, teller_);
 }

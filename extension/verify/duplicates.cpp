@@ -3,6 +3,7 @@
 // size finds what may be there twice, a second walk, only where there is such, says what is.
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
+#include "load/key_lookup.hpp"
 #include "pipeline/checks.hpp"
 #include "verify/check.hpp"
 
@@ -125,22 +126,11 @@ class MappingWalk {
   std::map<int64_t, Group> contents_;
 };
 
-bool is_unique(const Target& target, const std::vector<int>& attnums) {
-  std::set<int> match(attnums.begin(), attnums.end());
-  for (const UniqueIndex& index : target.unique_indexes) {
-    std::set<int> columns(index.attnums.begin(), index.attnums.end());
-    if (!index.partial && !index.expressions && index.valid && !columns.empty() &&
-        std::includes(match.begin(), match.end(), columns.begin(), columns.end()))
-      return true;
-  }
-  return false;
-}
-
 /// Rows that an item would find together. One query over the whole table: without a unique index on the match
 /// columns, every batch of an import has read it so.
 std::optional<Check> duplicate_match(const Scene& scene) {
   const Target& target = scene.plan.target();
-  if (scene.plan.match().empty() || is_unique(target, scene.plan.match())) return std::nullopt;
+  if (scene.plan.match().empty() || load::are_unique(target, scene.plan.match())) return std::nullopt;
   std::string columns, not_null;
   for (int attnum : scene.plan.match()) {
     std::string name = "t." + bridge::quoted(target.column(attnum).name);

@@ -235,6 +235,13 @@ for policy in ('skip', 'overwrite'):
             [(items(2500, lambda n, code=code, again=again: {'code': again.get(n, code[n]), 'v': n if n != 30 else 31}), {'batch_size': 500}, ''),
              (items(2500, lambda n, code=code: {'code': code[n], 'v': n + n % 2}), {'batch_size': 500}, '')]))
 
+# ... nor does the run know a key that an update has given to a row of its own.
+CASES.append(Case('keys in no order, changed by the run', 'CREATE TABLE t (id text PRIMARY KEY, code text NOT NULL UNIQUE, v int)',
+                  {'columns': {'id': 'key', 'code': 'code', 'v': 'v'}, 'match': ['code'], 'duplicates': 'last', 'on_conflict': 'skip'},
+                  [([{'id': f'i{5 if n == 900 else n}', 'key': f'k{5 if n == 900 else n}',
+                      'code': 'elsewhere' if n in (900, 1500) else f'c{n * 7919 % 2503}', 'v': n} for n in range(1, 2001)],
+                    {'batch_size': 500}, '')]))
+
 OTHERS = [
     ('a trigger fires before rows are inserted into the target', AUDIT.format(table='t') + """CREATE TABLE t (id int PRIMARY KEY, a int);
        CREATE FUNCTION half() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.a % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW; END $$;
