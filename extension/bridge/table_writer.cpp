@@ -8,6 +8,31 @@ extern "C" {
 
 namespace portage::bridge {
 
+void set_by_name(TupleDesc shape, Datum* values, bool* nulls, const char* column, Datum value) {
+  for (int i = 0; i < shape->natts; i++) {
+    if (strcmp(NameStr(TupleDescAttr(shape, i)->attname), column) != 0) continue;
+    values[i] = value;
+    nulls[i] = false;
+    return;
+  }
+  throw Error(ERRCODE_UNDEFINED_COLUMN,
+              format("a table or type of the extension has no column \"%s\"", column));
+}
+
+NamedRow::NamedRow(TupleDesc shape) : shape_(shape) {
+  size_t n = static_cast<size_t>(shape->natts);
+  guarded([this, n] {
+    values_ = static_cast<Datum*>(palloc0(sizeof(Datum) * n));
+    nulls_ = static_cast<bool*>(palloc(sizeof(bool) * n));
+    memset(nulls_, true, sizeof(bool) * n);
+  });
+}
+
+Datum NamedRow::composite() const {
+  return guarded(
+      [this] { return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape_), values_, nulls_)); });
+}
+
 TableWriter::TableWriter(const char* schema, const char* name, Constraints constraints)
     : memory_("portage table writer") {
   InMemory in(memory_.get());
@@ -38,14 +63,7 @@ void TableWriter::begin_row() {
 }
 
 void TableWriter::set(const char* column, Datum value) {
-  State* s = state_;
-  for (int i = 0; i < s->natts; i++) {
-    if (strcmp(NameStr(TupleDescAttr(s->shape, i)->attname), column) != 0) continue;
-    s->values[i] = value;
-    s->nulls[i] = false;
-    return;
-  }
-  throw Error(ERRCODE_UNDEFINED_COLUMN, format("a ledger table has no column \"%s\"", column));
+  set_by_name(state_->shape, state_->values, state_->nulls, column, value);
 }
 
 void TableWriter::add() {

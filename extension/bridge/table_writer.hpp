@@ -7,6 +7,23 @@
 
 namespace portage::bridge {
 
+/// Sets the value of a column by its name. Raises 42703 where there is none.
+void set_by_name(TupleDesc shape, Datum* values, bool* nulls, const char* column, Datum value);
+
+/// A row as a value: null where nothing was set.
+class NamedRow {
+ public:
+  explicit NamedRow(TupleDesc shape);
+  void set(const char* column, Datum value) { set_by_name(shape_, values_, nulls_, column, value); }
+  /// In the current memory context.
+  Datum composite() const;
+
+ private:
+  TupleDesc shape_;
+  Datum* values_;
+  bool* nulls_;
+};
+
 enum class Constraints : bool { trusted, checked };
 
 class TableWriter {

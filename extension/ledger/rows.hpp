@@ -7,7 +7,8 @@
 namespace portage::ledger {
 
 /// The counters, which runs and batches have under the same names.
-inline void set_counts(bridge::TableWriter& row, const Counts& c) {
+template <class Row>
+void set_counts(Row& row, const Counts& c) {
   const std::pair<const char*, int64_t> counts[] = {
       {"read", c.read},           {"inserted", c.inserted}, {"updated", c.updated},
       {"unchanged", c.unchanged}, {"skipped", c.skipped},   {"conflicted", c.conflicted},

@@ -6,6 +6,7 @@
 
 extern "C" {
 #include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
 }
 
 namespace portage::ledger {
@@ -44,7 +45,7 @@ void write_run(const WholeRun& run) {
   row.set("open_parked", Int64GetDatum(run.counts.parked));
   row.set("created_at", TimestampTzGetDatum(run.created_at));
   row.set("started_at", TimestampTzGetDatum(run.started_at));
-  row.set("completed_at", bridge::now_datum());
+  row.set("completed_at", TimestampTzGetDatum(run.completed_at));
   row.set("session_role_oid", ObjectIdGetDatum(opened.session_oid()));
   row.set("session_role", name_datum(session));
   row.set("role_oid", ObjectIdGetDatum(opened.role_oid()));
@@ -125,7 +126,55 @@ void write_event(const WholeRun& run) {
   row.finish();
 }
 
+Datum rounded(double value, int32 digits) {
+  return bridge::guarded([=] {
+    Datum number = DirectFunctionCall1(float8_numeric, Float8GetDatum(value));
+    return DirectFunctionCall2(numeric_round, number, Int32GetDatum(digits));
+  });
+}
+
+Datum share(int64 part, int64 whole) {
+  return bridge::guarded([=] {
+    Datum share = DirectFunctionCall2(numeric_div, NumericGetDatum(int64_to_numeric(part)),
+                                      NumericGetDatum(int64_to_numeric(whole)));
+    return DirectFunctionCall2(numeric_round, share, Int32GetDatum(4));
+  });
+}
+
 }  // namespace
+
+Datum info_of_completed(const WholeRun& run, TupleDesc shape) {
+  bridge::NamedRow row(shape);
+  const Counts& c = run.counts;
+  row.set("run_id", Int64GetDatum(run.opened.id));
+  row.set("pipeline", text_datum(run.opened.pipeline));
+  row.set("scope", text_datum(run.opened.scope));
+  row.set("status", text_datum(run.status));
+  row.set("is_running", BoolGetDatum(false));
+  row.set("percentage", rounded(100, 1));
+  row.set("processed_items", Int64GetDatum(c.read));
+  row.set("total_items", Int64GetDatum(c.read));
+  row.set("processed_parts", Int32GetDatum(1));
+  row.set("total_parts", Int32GetDatum(1));
+  set_counts(row, c);
+  row.set("open_rejects", Int64GetDatum(c.rejects()));
+  row.set("open_conflicts", Int64GetDatum(c.conflicted));
+  row.set("open_parked", Int64GetDatum(c.parked));
+  if (c.read > 0) {
+    row.set("success_rate", share(c.inserted + c.updated + c.unchanged, c.read));
+    row.set("error_rate", share(c.rejects(), c.read));
+  }
+  if (double seconds = static_cast<double>(run.completed_at - run.started_at) / USECS_PER_SEC; seconds > 0) {
+    row.set("items_per_second", rounded(static_cast<double>(c.read) / seconds, 0));
+    row.set("parts_per_minute", rounded(60 / seconds, 1));
+  }
+  row.set("workers", Int32GetDatum(0));
+  row.set("errors", bridge::param_json("[]").value);
+  row.set("started_at", TimestampTzGetDatum(run.started_at));
+  row.set("completed_at", TimestampTzGetDatum(run.completed_at));
+  row.set("dry_run", BoolGetDatum(false));
+  return row.composite();
+}
 
 void write_whole_run(const WholeRun& run) {
   bridge::Memory memory("portage whole run");

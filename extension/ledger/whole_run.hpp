@@ -10,7 +10,7 @@ namespace portage::ledger {
 
 struct WholeRun {
   NewRun opened;  ///< with its id
-  TimestampTz created_at, started_at;
+  TimestampTz created_at, started_at, completed_at;
   std::string status;  ///< in which it ends
   Counts counts;
   std::vector<std::string> hash_columns;
@@ -26,5 +26,9 @@ struct WholeRun {
 
 /// Writes everything but the batch and its items (items.hpp).
 void write_whole_run(const WholeRun&);
+
+/// What view progress says of a run that is completed, as run_info (sql/40-views.sql), whose columns are
+/// `shape`.
+Datum info_of_completed(const WholeRun&, TupleDesc shape);
 
 }  // namespace portage::ledger

@@ -46,7 +46,6 @@ class SqlWriter final : public Writer {
   const std::vector<int>& read_;
   std::vector<int> inserted_, settable_;
   bool overriding_ = false, match_indexed_ = false, has_xmin_ = false, rehash_ = false;
-  std::string deferrable_, deferred_;
   std::unique_ptr<BatchRelation> batch_;
 };
 
@@ -90,17 +89,6 @@ SqlWriter::SqlWriter(Plan& plan, const std::vector<int>& hash_columns)
   // hashed.
   rehash_ = target_.triggers.insert_after_row || target_.triggers.insert_after_statement ||
             target_.triggers.update_after_row || target_.triggers.update_after_statement;
-
-  bridge::Settings plain_path;
-  plain_path.set("search_path", "pg_catalog, pg_temp");
-  static const bridge::Statement select(
-      "SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', '), "
-      "string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred) "
-      "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace "
-      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1)");
-  Result deferrable = select({bridge::param_oid(target_.oid)});
-  deferrable_ = deferrable.text(0, 1);
-  deferred_ = deferrable.text(0, 2);
 
   std::set<int> visible(inserted_.begin(), inserted_.end());
   visible.insert(plan.match().begin(), plan.match().end());
@@ -313,11 +301,11 @@ std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key,
 }
 
 void SqlWriter::check_deferred() {
-  if (deferrable_.empty()) return;
-  execute("SET CONSTRAINTS " + deferrable_ + " IMMEDIATE");
+  if (target_.deferrable.empty()) return;
+  execute("SET CONSTRAINTS " + target_.deferrable + " IMMEDIATE");
   // Somebody else's triggers may not wait until we are who we were (bridge::AsUser): they stay immediate.
-  if (!deferred_.empty() && !InSecurityRestrictedOperation())
-    execute("SET CONSTRAINTS " + deferred_ + " DEFERRED");
+  if (!target_.deferred.empty() && !InSecurityRestrictedOperation())
+    execute("SET CONSTRAINTS " + target_.deferred + " DEFERRED");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Plan::compile: a definition meets its target. Everything is resolved, type-checked and compiled here, so
 // that a run can fail only on data; each fault names its place in the definition.
 #include "pipeline/merge.hpp"
+#include "pipeline/plan_cache.hpp"
 #include "pipeline/target_reader.hpp"
 
 #include "bridge/codes.hpp"
@@ -196,6 +197,8 @@ class Compiler {
 
   void compile_as_owner() {
     AsPipelineOwner owner(body_);
+    bridge::Settings same_everywhere;  // what a session may read otherwise
+    same_everywhere.set("standard_conforming_strings", "on").set("transform_null_equals", "off");
     Variables item{body_.item_slot->tts_tupleDescriptor, {}};
     Variables row{target_.shape, {{target_.name.c_str(), 0, target_.natts}}};
     std::vector<int> used;
@@ -375,6 +378,8 @@ void check_timezone(const std::string& timezone) {
 std::unique_ptr<Plan> Plan::compile(const StoredPipeline& pipeline) {
   std::unique_ptr<Plan> plan(new Plan);
   Body& body = *plan->body_;
+  body.role = GetUserId();
+  body.changes_before = catalog_changes();
   body.pipeline = pipeline;
   body.definition = parse(pipeline.definition);
   if (!OidIsValid(pipeline.target))

@@ -21,6 +21,8 @@ struct StoredPipeline {
   std::string search_path, timezone;
   Oid target = InvalidOid;  ///< invalid when the table is gone
   std::string target_schema, target_name;
+
+  bool operator==(const StoredPipeline&) const = default;
 };
 
 /// What the part says about all its items. The texts must outlive prepare(), and are in the server's

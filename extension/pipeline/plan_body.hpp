@@ -70,6 +70,8 @@ struct ItemState {
 struct Plan::Body {
   bridge::Memory memory{"portage plan", TopMemoryContext};
   bridge::Memory key_memory{"portage key text", memory.get()};  // scratch
+  Oid role;                                                     // who compiled it
+  uint64_t changes_before;                                      // see plan_cache.hpp
   StoredPipeline pipeline;
   Definition definition;
   Target target;

@@ -157,6 +157,32 @@ std::string column_difference(const TargetColumn& before, const TargetColumn& no
   return text;
 }
 
+/// What the relation cache does not know: constraints that can be deferred, of the table and of those that
+/// refer to it, and the sequences of its defaults.
+void read_catalogs(Target& target) {
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
+  static const bridge::Statement constraints(
+      "SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', '), "
+      "string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred) "
+      "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace "
+      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1)");
+  bridge::Result deferrable = constraints({bridge::param_oid(target.oid)});
+  target.deferrable = deferrable.text(0, 1);
+  target.deferred = deferrable.text(0, 2);
+  if (std::none_of(target.columns.begin(), target.columns.end(), [](const TargetColumn& column) {
+        return column.has_default && !column.identity && !column.generated;
+      }))
+    return;
+  static const bridge::Statement sequences(
+      "SELECT DISTINCT s.oid, s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
+      "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = "
+      "a.oid JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' WHERE a.adrelid = $1");
+  bridge::Result drawn = sequences({bridge::param_oid(target.oid)});
+  for (size_t i = 0; i < drawn.size(); i++)
+    target.default_sequences.push_back({drawn.oid(i, 1), drawn.text(i, 2)});
+}
+
 template <class T>
 std::string set_difference(const std::vector<T>& before, const std::vector<T>& now, const char* what) {
   auto same = [](const T& a, const T& b) {
@@ -205,6 +231,7 @@ Target describe_target(Oid table, const std::vector<std::string>& key_columns,
   Target target = read_target(table);
   check_kind(target);
   choose_key(target, key_columns, proposal);
+  read_catalogs(target);
   return target;
 }
 

@@ -50,6 +50,12 @@ struct TargetCheck {
   bool validated;
 };
 
+/// A sequence from which defaults draw, other than those of identities.
+struct DefaultSequence {
+  Oid oid;
+  std::string name;
+};
+
 /// Which triggers fire on rows and statements of ours.
 struct TargetTriggers {
   bool insert_before_row, insert_after_row, insert_instead_row, insert_before_statement,
@@ -79,6 +85,8 @@ struct Target {
   bool has_rules = false;
   bool row_security = false;  ///< enabled on the table, for whomever: see row_security_active()
   bool is_partition = false, has_children = false;
+  std::string deferrable, deferred;  ///< constraints that can be, or are, deferred, for SET CONSTRAINTS
+  std::vector<DefaultSequence> default_sequences;
   std::shared_ptr<bridge::Memory> memory;
   TupleDesc shape = nullptr;  ///< with constraints; lives in `memory`
 
@@ -94,6 +102,7 @@ struct Target {
 
 /// Describes a table. `key_columns`: the definition's "key" (empty: the primary key); `proposal`: columns for
 /// the DDL that the hint proposes when there is no usable key. Throws PZ002, or 42P01 when the table is gone.
+/// Needs a connected SPI.
 Target describe_target(Oid table, const std::vector<std::string>& key_columns = {},
                        const std::vector<std::string>& proposal = {});
 

@@ -37,9 +37,14 @@ std::optional<std::string> decode_digest(const std::optional<std::string>& hex) 
   return bytes;
 }
 
-/// migrate(): everything in the caller's transaction. Returns the run.
-int64_t migrate(const std::string& pipeline, std::string_view payload, const std::string& scope,
-                const std::string& options_text) {
+struct Migrated {
+  int64_t id;
+  std::optional<ledger::WholeRun> whole;  ///< where all is known of it
+};
+
+/// migrate(): everything in the caller's transaction.
+Migrated migrate(const std::string& pipeline, std::string_view payload, const std::string& scope,
+                 const std::string& options_text) {
   size_t limit = static_cast<size_t>(settings::migrate_limit) << 20;
   if (payload.size() > limit)
     throw Error(codes::payload_too_large,
@@ -57,15 +62,16 @@ int64_t migrate(const std::string& pipeline, std::string_view payload, const std
   ledger::NewRun opened = new_run(found, scope, stored);
   opened.id = ledger::next_run_id();
   // Misuse (rights, an active run, a changed target) raises; a failure of the run itself is an answer.
-  if (migrate_in_one_go(opened, found, options, payload)) return opened.id;
+  std::optional<ledger::WholeRun> whole = migrate_in_one_go(opened, found, options, payload);
+  if (whole) return {opened.id, std::move(whole)};
   ledger::insert_run(opened);
   ledger::Run run = *ledger::find_run(opened.id);
   submit(run, payload, {"payload", std::nullopt, std::nullopt, std::nullopt});
   work_in_caller(run, options.raise);
-  return opened.id;
+  return {opened.id, std::nullopt};
 }
 
-int64_t migrate(const Arguments& a) {
+Migrated migrate(const Arguments& a) {
   std::string payload = a.text(1, "payload");
   return migrate(a.text(0, "pipeline"), payload, a.maybe_text(2).value_or(""),
                  a.maybe_json(3).value_or("{}"));
@@ -85,6 +91,18 @@ Datum info_of(FunctionCallInfo fcinfo, std::optional<int64_t> id, MemoryContext 
     MemoryContextSwitchTo(previous);
     return copy;
   });
+}
+
+/// The same of a run of which all is known: its view looks at six tables.
+Datum info_of(FunctionCallInfo fcinfo, const ledger::WholeRun& whole, MemoryContext callers) {
+  bridge::InMemory in(callers);
+  TupleDesc shape = bridge::guarded([=] {
+    TupleDesc found;
+    if (get_call_result_type(fcinfo, nullptr, &found) != TYPEFUNC_COMPOSITE)
+      elog(ERROR, "migrate() does not return a row");
+    return found;
+  });
+  return ledger::info_of_completed(whole, shape);
 }
 
 }  // namespace
@@ -214,7 +232,7 @@ PORTAGE_FUNCTION(portage_import) {
 PORTAGE_FUNCTION(portage_migrate_run) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  int64_t id = migrate(a);
+  int64_t id = migrate(a).id;
   spi.finish();
   return Int64GetDatum(id);
 }
@@ -223,7 +241,9 @@ PORTAGE_FUNCTION(portage_migrate) {
   Arguments a(fcinfo);
   MemoryContext callers = CurrentMemoryContext;
   bridge::Spi spi;
-  Datum row = info_of(fcinfo, migrate(a), callers);
+  Migrated done = migrate(a);
+  bool completed = done.whole && done.whole->status == "completed";
+  Datum row = completed ? info_of(fcinfo, *done.whole, callers) : info_of(fcinfo, done.id, callers);
   spi.finish();
   return row;
 }

@@ -401,7 +401,7 @@ ledger::BatchRecord record_of(const Job& job, const load::Loader& loader, const 
                     {"commit", cost.commit_ms},
                     {"cpu", used.cpu_ms - cost.used.cpu_ms}};
   record.wal_bytes = used.wal_bytes - cost.used.wal_bytes;
-  record.memory_bytes = used.memory_bytes;
+  record.memory_bytes = private_memory();
   cost.used = used;
   record.conflicts = &loader.conflicts();
   record.last_wins = job.policy.duplicates == Duplicates::last;

@@ -2,6 +2,7 @@
 #include "run/job.hpp"
 
 #include "ledger/pipelines.hpp"
+#include "pipeline/plan_cache.hpp"
 #include "run/access.hpp"
 
 namespace portage::run {
@@ -10,7 +11,7 @@ namespace {
 std::unique_ptr<Plan> plan_of(const ledger::Run& run, StoredPipeline pipeline, Oid role) {
   pipeline.timezone = run.timezone;
   bridge::AsUser as(role);
-  return Plan::compile(pipeline);
+  return take_plan(pipeline);
 }
 
 }  // namespace

@@ -100,24 +100,10 @@ std::vector<Blocker> missing_privileges(const Plan& plan, bool overwrites, bool 
     if (!locks && !overwrites) add("UPDATE", "table " + table, "UPDATE ON " + table);
   }
   // Identity columns need no right on their sequence; serial ones do.
-  if (std::none_of(target.columns.begin(), target.columns.end(), [](const TargetColumn& column) {
-        return column.has_default && !column.identity && !column.generated;
-      }))
-    return blockers;
-  bridge::Settings plain_path;
-  plain_path.set("search_path", "pg_catalog, pg_temp");
-  static const bridge::Statement select(
-      "SELECT DISTINCT s.oid::pg_catalog.regclass::text FROM pg_catalog.pg_attrdef a "
-      "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = "
-      "a.oid "
-      "JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' "
-      // CASE: the planner may judge the privilege first, which is an error for what is no sequence
-      "WHERE a.adrelid = $1 AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(s.oid, "
-      "'USAGE, UPDATE') END");
-  bridge::Result sequences = select({bridge::param_oid(target.oid)});
-  for (size_t i = 0; i < sequences.size(); i++)
-    add("USAGE on sequence " + sequences.text(i, 1), "sequence " + sequences.text(i, 1),
-        "USAGE ON SEQUENCE " + sequences.text(i, 1));
+  for (const DefaultSequence& sequence : target.default_sequences)
+    if (!table_right(sequence.oid, ACL_USAGE | ACL_UPDATE))
+      add("USAGE on sequence " + sequence.name, "sequence " + sequence.name,
+          "USAGE ON SEQUENCE " + sequence.name);
   return blockers;
 }
 

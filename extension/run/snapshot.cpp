@@ -6,8 +6,8 @@
 #include "bridge/subxact.hpp"
 #include "ledger/missing.hpp"
 #include "ledger/rows.hpp"
-#include "ledger/whole_run.hpp"
 #include "load/writer_choice.hpp"
+#include "pipeline/plan_cache.hpp"
 #include "run/exclusion.hpp"
 #include "run/importer.hpp"
 #include "run/parked.hpp"
@@ -55,6 +55,7 @@ class Snapshot {
 
   /// Writes the items and all that the ledger says of them. False if it takes more; the caller undoes it.
   bool work();
+  const ledger::WholeRun& whole() const { return whole_; }
 
  private:
   bool read(Batch&, int64_t wanted);
@@ -140,6 +141,7 @@ bool Snapshot::work() {
 void Snapshot::end(const ledger::Counts& counts) {
   bool waits = counts.conflicted > 0;  // for decisions: resolve()
   whole_.counts = counts;
+  whole_.completed_at = GetCurrentTimestamp();
   whole_.status = waits ? "awaiting_resolution" : "completed";
   whole_.event = waits ? "stage_changed" : "migration_completed";
   whole_.details = waits ? "{\"step\": \"resolving\"}" : "{}";
@@ -157,28 +159,34 @@ void Snapshot::end(const ledger::Counts& counts) {
 
 }  // namespace
 
-bool migrate_in_one_go(const ledger::NewRun& opened, const StoredPipeline& pipeline, const Options& options,
-                       std::string_view payload) {
-  if (asks_for_more(options, static_cast<int64_t>(payload.size()))) return false;
+std::optional<ledger::WholeRun> migrate_in_one_go(const ledger::NewRun& opened,
+                                                  const StoredPipeline& pipeline, const Options& options,
+                                                  std::string_view payload) {
+  if (asks_for_more(options, static_cast<int64_t>(payload.size()))) return std::nullopt;
   TimestampTz created_at = GetCurrentTimestamp();
   Job job(run_of(opened), pipeline, Commits::no);
-  if (asks_for_more(job.plan->definition())) return false;
+  if (asks_for_more(job.plan->definition())) return std::nullopt;
   exclude_others(job);
   check_blockers(job);
   refuse_rivals(job);
-  if (ledger::any_marked(job.policy.space)) return false;
+  if (ledger::any_marked(job.policy.space)) return std::nullopt;
   bridge::AsUser as(job.role);
-  Snapshot snapshot(job, opened, payload, created_at);
-  bridge::Subtransaction attempt;
-  try {
-    if (!snapshot.work()) return false;
-    attempt.release();
-    return true;
-  } catch (const Error& error) {
-    attempt.rollback();
-    if (bridge::concerns_whole_batch(error.code()) || options.raise) throw;
-    return false;  // the worker meets it again, and records it
+  std::optional<ledger::WholeRun> whole;
+  {
+    Snapshot snapshot(job, opened, payload, created_at);
+    bridge::Subtransaction attempt;
+    try {
+      if (!snapshot.work()) return std::nullopt;
+      attempt.release();
+      whole = snapshot.whole();
+    } catch (const Error& error) {
+      attempt.rollback();
+      if (bridge::concerns_whole_batch(error.code()) || options.raise) throw;
+      return std::nullopt;  // the worker meets it again, and records it
+    }
   }
+  keep_plan(std::move(job.plan));
+  return whole;
 }
 
 }  // namespace portage::run

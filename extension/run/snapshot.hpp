@@ -5,15 +5,15 @@
 #pragma once
 
 #include "ledger/pipelines.hpp"
-#include "ledger/runs.hpp"
+#include "ledger/whole_run.hpp"
 #include "run/options.hpp"
 
 namespace portage::run {
 
-/// Migrates the payload in the caller's transaction, as the run `opened`, which has an id and no row. False
-/// if that takes more than one batch or one look: nothing is written then. Misuse raises, and so does what
-/// concerns more than this run.
-bool migrate_in_one_go(const ledger::NewRun& opened, const StoredPipeline&, const Options&,
-                       std::string_view payload);
+/// Migrates the payload in the caller's transaction, as the run `opened`, which has an id and no row: what
+/// became of it. Nothing if that takes more than one batch or one look: nothing is written then. Misuse
+/// raises, and so does what concerns more than this run.
+std::optional<ledger::WholeRun> migrate_in_one_go(const ledger::NewRun& opened, const StoredPipeline&,
+                                                  const Options&, std::string_view payload);
 
 }  // namespace portage::run

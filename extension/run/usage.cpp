@@ -13,6 +13,12 @@ extern "C" {
 namespace portage::run {
 namespace {
 
+double milliseconds(const struct timeval& time) {
+  return static_cast<double>(time.tv_sec) * 1000 + static_cast<double>(time.tv_usec) / 1000;
+}
+
+}  // namespace
+
 /// Shared buffers that a backend has touched count as its resident memory: only anonymous memory is its own.
 int64_t private_memory() {
   FILE* pages = std::fopen("/proc/self/statm", "r");
@@ -23,18 +29,12 @@ int64_t private_memory() {
   return (resident - backed) * sysconf(_SC_PAGESIZE);
 }
 
-double milliseconds(const struct timeval& time) {
-  return static_cast<double>(time.tv_sec) * 1000 + static_cast<double>(time.tv_usec) / 1000;
-}
-
-}  // namespace
-
 Usage usage_now() {
   struct rusage used;
   memset(&used, 0, sizeof used);
   getrusage(RUSAGE_SELF, &used);
   return {milliseconds(used.ru_utime) + milliseconds(used.ru_stime),
-          static_cast<int64_t>(pgWalUsage.wal_bytes), private_memory()};
+          static_cast<int64_t>(pgWalUsage.wal_bytes)};
 }
 
 }  // namespace portage::run

@@ -70,8 +70,14 @@ class Case:
                 payload, options, scope = (*step, '')[:3]
                 payload = payload if isinstance(payload, str) else json.dumps(payload)
                 updated = self.updated_runs(session)
-                found, error = self.attempt(session, f'SELECT {ANSWER} FROM portage.migrate(%s, %s, %s, %s)', self.name, payload,
-                                            scope, json.dumps({**({'limit': 1000000} if worker else {}), **options}))
+                found, error = self.attempt(session, f'SELECT {ANSWER}, i::text FROM portage.migrate(%s, %s, %s, %s) i', self.name,
+                                            payload, scope, json.dumps({**({'limit': 1000000} if worker else {}), **options}))
+                if found:
+                    (*found[0], told_now), = found
+                    found = found[0]
+                    told_later = session.value('SELECT portage.status(%s)::text', found[0])
+                    check(f'{self.name}, step {number}: the answer is what status() says', told_now == told_later,
+                          (told_now, told_later))
                 if self.long is not None and not error:
                     changed = self.updated_runs(session) > updated
                     longer = worker or number in self.long
@@ -199,6 +205,7 @@ def changes(server):
         here.rows("CREATE EXTENSION pg_portage; CREATE TYPE mood AS ENUM ('sad', 'ok');"
                   'CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE RETURN n * 2;'
                   'CREATE TABLE t (id int PRIMARY KEY, qty int, m mood, extra text);'
+                  'CREATE SEQUENCE numbers; CREATE TABLE parents (qty int PRIMARY KEY);'
                   'GRANT INSERT, SELECT ON t TO carl; GRANT USAGE, CREATE ON SCHEMA public TO carl')
         definition = {'format': 'json', 'legacy_id': 'id', 'columns': {'id': 'id', 'qty': {'sql': "twice((item->>'qty')::int)"}, 'm': 'm'}}
         here.rows("SELECT portage.create_pipeline('t', 't', %s::json)", json.dumps(definition))
@@ -249,10 +256,44 @@ def changes(server):
             found = call()
             here.rows('RESET ROLE')
             check(f'{name}: and again', len(found) == 1, str(found))
+            session.rows("ALTER TABLE t ADD s int DEFAULT nextval('numbers')")
+            here.rows('SET ROLE carl')
+            found = [call()]
+            session.rows('RESET ROLE; GRANT USAGE ON SEQUENCE numbers TO carl; ' + ('SET ROLE carl' if session is here else ''))
+            found += [call()]
+            session.rows('RESET ROLE; REVOKE USAGE ON SEQUENCE numbers FROM carl; ' + ('SET ROLE carl' if session is here else ''))
+            found += [call()]
+            here.rows('RESET ROLE')
+            check(f'{name}: the right to a sequence', '42501' in str(found[0]) and len(found[1]) == 1 and '42501' in str(found[2]),
+                  str(found))
+            session.rows('ALTER TABLE t DROP COLUMN s; CREATE SCHEMA postgres;'
+                         'CREATE FUNCTION postgres.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE RETURN n * 200')
+            n, found = next(numbers), call()
+            is_row(f'{name}: a function that comes first', found, n + 1, (n + 1) * 200, 'ok', None)
+            session.rows('DROP SCHEMA postgres CASCADE')
+            is_row(f'{name}: and does not any more', call(), n + 2, (n + 2) * 2, 'ok', None)
+            session.rows("ALTER TABLE t ADD FOREIGN KEY (qty) REFERENCES parents DEFERRABLE INITIALLY DEFERRED NOT VALID")
+            check(f'{name}: a constraint that waits', call() == [])
+            session.rows('ALTER TABLE t DROP CONSTRAINT t_qty_fkey')
+            check(f'{name}: and is gone', len(call()) == 1)
             session.rows('ALTER TABLE t RENAME TO gone')
             check(f'{name}: the table is gone', 'PZ002' in str(call()))
             session.rows('ALTER TABLE gone RENAME TO t')
             check(f'{name}: and there again', len(call()) == 1)
+        here.rows('BEGIN; CREATE OR REPLACE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE RETURN n * 20')
+        n, found = next(numbers), call()
+        is_row('a transaction', found, n + 1, (n + 1) * 20, 'ok', None)
+        here.rows('ROLLBACK')
+        is_row('and its end', call(), n + 2, (n + 2) * 2, 'ok', None)
+        moment = {**definition, 'columns': {**definition['columns'], 'extra': {'sql': "('now'::timestamptz)::text"}}}
+        here.rows("SELECT portage.replace_pipeline('t', %s::json)", json.dumps(moment))
+        check('a moment is that of the call', call()[0][3] != call()[0][3])
+        plain = {**definition, 'columns': {**definition['columns'], 'qty': 'qty'}}
+        for what, factor in ((plain, 1), (definition, 2)):  # with the same ids, in the same session
+            here.rows('DROP EXTENSION pg_portage CASCADE; CREATE EXTENSION pg_portage')
+            here.rows("SELECT portage.create_pipeline('t', 't', %s::json)", json.dumps(what))
+            n, found = next(numbers), call()
+            is_row('another extension', found, n + 1, (n + 1) * factor, 'ok', None)
         here.rows("SET timezone = 'Asia/Tokyo'; SET search_path = pg_catalog")
         check('settings', here.error("SELECT portage.migrate('t', '[{\"id\": 999, \"qty\": 1}]')") is None)
 
