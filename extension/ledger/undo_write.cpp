@@ -219,8 +219,8 @@ void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items, Take
   bool* null = rows.nulls();
   bool parked = become == TakenBack::parked;
   Datum status = text_datum(parked ? "parked" : "rolled_back");
-  for (size_t i = 0; i < items.size(); i++) {
-    const LandedItem& item = *items[i];
+  for (size_t i = items.size(); i > 0; i--) {  // upwards, as the index likes it
+    const LandedItem& item = *items[i - 1];
     if ((i & 255) == 0) bridge::check_interrupts();
     memset(null, 0, sizeof(bool) * static_cast<size_t>(rows.natts()));
     v[0] = Int64GetDatum(run_id);

@@ -35,7 +35,8 @@ std::string listed(const Target& target, const std::vector<int>& attnums) {
 /// `replaces`: the row is of an item before it in the same input, which it is to replace.
 void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& row, bool replaces) {
   const Resolution* decision = resolution_of(item);
-  if (decision && (!row.found || decision->existing_hash != static_cast<int64_t>(row.content_hash))) {
+  if (decision && (!row.found || decision->existing_hash !=
+                                     static_cast<int64_t>(plan_.source_hash(row.values, row.nulls)))) {
     if (decision->strict)
       refuse_outdated(policy_.run_id, item,
                       row.found ? "The row with key " + std::string(row.key) + " has changed since."
@@ -50,7 +51,7 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
   }
   item.target_key = row.key;
   item.row_hash = row.row_hash;
-  if (row.content_hash == item.source_hash) {
+  if (plan_.source_hash(row.values, row.nulls) == item.source_hash) {
     adopt(item, mapping, row);
     return;
   }
@@ -242,7 +243,8 @@ void Loader::ask(Batch& batch, Item& item, const Mapping& mapping, const Row& ro
   for (int attnum : disputed) names.push_back(target.column(attnum).name);
   conflicts_.push_back({&item, row_json(plan_, item.values, item.nulls),
                         row_json(plan_, row.values, row.nulls), base_json, names,
-                        static_cast<int64_t>(row.content_hash), suggestion(item, row, disputed)});
+                        static_cast<int64_t>(plan_.source_hash(row.values, row.nulls)),
+                        suggestion(item, row, disputed)});
   if (plan_.definition().newest_by.empty()) return;
   auto* asked = batch.arena.make_array<Item>(1);  // the one that decide() asks about: still pending
   *asked = item;
@@ -292,10 +294,7 @@ void Loader::decide(Batch& batch) {
       if (!work->meeting->newer)
         keep_out(batch, item, format("the row with key %s is not older", std::string(row.key).c_str()));
     } else {
-      const RowHasher* hasher = &content_hasher_;
-      const Datum* values = item.values;
-      const bool* nulls = item.nulls;
-      if (guarded([=] { return (*hasher)(values, nulls); }) == row.content_hash)
+      if (plan_.source_hash(item.values, item.nulls) == plan_.source_hash(row.values, row.nulls))
         adopt(item, work->mapping, row);
       else if (policy_.park && moves_row(item, row))
         park(batch, item, "changes what its row is found by");

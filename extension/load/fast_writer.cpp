@@ -1,7 +1,7 @@
 // The writer for ordinary tables: looks rows up by one index scan a batch, and inserts them as COPY does,
 // past parser, planner and executor. What it takes from these it does itself: rights, read-only transactions,
-// the choice of the table. Updates, rows that others have changed meanwhile, and look-ups of parents are left
-// to SQL.
+// the choice of the table; and deletes what it has locked. Updates, rows that others have changed meanwhile,
+// and look-ups of parents are left to SQL.
 #include "load/fast_writer.hpp"
 
 #include "bridge/spi.hpp"
@@ -26,13 +26,33 @@ struct Opening {
 };
 
 /// What the table is opened for.
-enum class Access { look, lock, insert };
+enum class Access { look, lock, insert, remove };
+
+LOCKMODE lock_of(Access access) {
+  return access == Access::look ? AccessShareLock : access == Access::lock ? RowShareLock : RowExclusiveLock;
+}
+
+AclMode rights_of(Access access) {
+  switch (access) {
+    case Access::look:
+      return ACL_NO_RIGHTS;
+    case Access::lock:
+      return ACL_SELECT_FOR_UPDATE;
+    case Access::insert:
+      return ACL_INSERT;
+    default:
+      return ACL_DELETE;
+  }
+}
+
+const char* command_of(Access access) {
+  return access == Access::insert ? "INSERT" : access == Access::remove ? "DELETE" : "SELECT FOR UPDATE";
+}
 
 /// The open relation, after everything that SQL checks (whether it can be written to at all is in
 /// obstacle_raw: it is a table); nullptr if it is not for the fast writer any more.
 Relation open_raw(const Opening* o, Access access) {
-  bool writes = access == Access::insert;
-  LOCKMODE mode = writes ? RowExclusiveLock : access == Access::lock ? RowShareLock : AccessShareLock;
+  LOCKMODE mode = lock_of(access);
   Relation relation = table_open(o->table, mode);
   if (obstacle_raw(relation, o->has_exclusion, o->natts)) {
     table_close(relation, NoLock);
@@ -40,13 +60,12 @@ Relation open_raw(const Opening* o, Access access) {
   }
   if (bridge::schema_usage_missing(RelationGetNamespace(relation), GetUserId()))
     aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(RelationGetNamespace(relation)));
-  AclMode rights = writes ? ACL_INSERT : access == Access::lock ? ACL_SELECT_FOR_UPDATE : ACL_NO_RIGHTS;
-  bridge::check_rights(bridge::range_table_of(relation, mode, rights, o->inserted,
-                                              writes ? o->inserted_count : 0, o->read, o->read_count));
+  bridge::check_rights(bridge::range_table_of(relation, mode, rights_of(access), o->inserted,
+                                              access == Access::insert ? o->inserted_count : 0, o->read,
+                                              o->read_count));
   if (access != Access::look) {
-    const char* command = writes ? "INSERT" : "SELECT FOR UPDATE";
-    if (!RelationUsesLocalBuffers(relation)) PreventCommandIfReadOnly(command);
-    PreventCommandIfParallelMode(command);
+    if (!RelationUsesLocalBuffers(relation)) PreventCommandIfReadOnly(command_of(access));
+    PreventCommandIfParallelMode(command_of(access));
   }
   return relation;
 }
@@ -61,6 +80,31 @@ bool lock_raw(Relation relation, TupleTableSlot* slot, TupleTableSlot* locked) {
   return result == TM_Ok;
 }
 
+/// Whether a DELETE has more to do than to delete: constraints that refer to the table are triggers, too.
+bool more_to_delete_raw(Relation relation) {
+  TriggerDesc* triggers = relation->trigdesc;
+  return triggers && (triggers->trig_delete_before_row || triggers->trig_delete_after_row ||
+                      triggers->trig_delete_instead_row || triggers->trig_delete_before_statement ||
+                      triggers->trig_delete_after_statement || triggers->trig_delete_old_table);
+}
+
+/// Deletes rows at places that this transaction has locked. One that it has changed itself since stays.
+void remove_raw(Relation relation, const ItemPointerData* places, bool* removed, int count) {
+  CheckCmdReplicaIdentity(relation, CMD_DELETE);
+  PushActiveSnapshot(GetTransactionSnapshot());
+  CommandId command = GetCurrentCommandId(true);
+  for (int i = 0; i < count; i++) {
+    if ((i & 255) == 0) CHECK_FOR_INTERRUPTS();
+    if (!ItemPointerIsValid(&places[i])) continue;
+    ItemPointerData place = places[i];
+    TM_FailureData failure;
+    removed[i] = table_tuple_delete(relation, &place, command, GetActiveSnapshot(), InvalidSnapshot, true,
+                                    &failure, false) == TM_Ok;
+  }
+  PopActiveSnapshot();
+  CommandCounterIncrement();
+}
+
 class FastWriter final : public Writer {
  public:
   FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::unique_ptr<Writer> sql);
@@ -72,6 +116,7 @@ class FastWriter final : public Writer {
     if (new_keys_ && !updates.empty()) new_keys_->give_up();  // a row may get another key
     sql_->update(batch, updates);
   }
+  std::vector<bool> remove(const std::vector<const Row*>& rows) override;
   std::vector<size_t> without_parent(Batch& batch, const ForeignKey& key,
                                      const std::vector<Item*>& items) override {
     return sql_->without_parent(batch, key, items);
@@ -149,7 +194,9 @@ bool FastWriter::find(Batch& batch, const KeyLookup& lookup, Access access,
   bridge::PlainText plain;
   bool done = lookup.find(relation, sought, [&](size_t i, TupleTableSlot* slot) {
     if (locked) as_looked = as_looked && guarded(lock_raw, relation, slot, locked);
-    if (as_looked) found[i] = rows_.read(batch, slot);
+    if (!as_looked) return;
+    found[i] = rows_.read(batch, slot);
+    if (locked) found[i].locked = slot->tts_tid;
   });
   guarded([=] {
     if (locked) ExecDropSingleTupleTableSlot(locked);
@@ -242,6 +289,31 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
   bridge::PlainText plain;
   for (Item* item : items)
     item->target_key = batch.arena.copy(plan_.key_text(item->stored, item->stored_nulls));
+}
+
+std::vector<bool> FastWriter::remove(const std::vector<const Row*>& rows) {
+  std::vector<bool> removed(rows.size(), false);
+  bridge::Memory scratch("portage fast delete");
+  bridge::InMemory in(scratch.get());
+  const Opening* opening = &opening_;
+  Relation relation = guarded([=] { return open_raw(opening, Access::remove); });
+  if (!relation) return removed;
+  if (more_to_delete_raw(relation)) {
+    guarded([=] { table_close(relation, NoLock); });
+    return removed;
+  }
+  int count = static_cast<int>(rows.size());
+  auto* places =
+      guarded([=] { return static_cast<ItemPointerData*>(palloc0(sizeof(ItemPointerData) * (count + 1))); });
+  auto* done = guarded([=] { return static_cast<bool*>(palloc0(static_cast<size_t>(count) + 1)); });
+  for (size_t i = 0; i < rows.size(); i++)
+    if (rows[i]->locked) places[i] = *rows[i]->locked;
+  guarded([=] {
+    remove_raw(relation, places, done, count);
+    table_close(relation, NoLock);
+  });
+  removed.assign(done, done + count);
+  return removed;
 }
 
 }  // namespace

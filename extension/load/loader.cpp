@@ -33,8 +33,6 @@ Loader::Loader(Plan& plan, Writer& writer, Policy policy)
     : plan_(plan),
       writer_(writer),
       policy_(std::move(policy)),
-      memory_("portage loader", PortalContext ? PortalContext : CurrentMemoryContext),
-      content_hasher_(RowHasher::make(plan.target().shape, plan.mapped(), memory_.get())),
       hashes_(plan.target(), policy_.run_id, policy_.hash_columns) {
   if (policy_.purpose != Purpose::import)
     predictions_ = std::make_unique<Predictions>(plan_, policy_.run_id, policy_.session);

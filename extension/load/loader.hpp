@@ -184,8 +184,6 @@ class Loader {
   std::vector<ledger::Undo> undo_;
   std::vector<ledger::Conflict> conflicts_;
   std::vector<std::pair<Meeting*, size_t>> suggestions_;  // still to be made, and of which conflict
-  bridge::Memory memory_;
-  RowHasher content_hasher_;               // of the mapped columns: source_hash, and Row::content_hash
   std::vector<ledger::Mapping> mappings_;  // of the batch in hand, by position
   const Item* first_ = nullptr;            // of the batch in hand
   std::optional<ItemPointerData> trail_;   // of the mapping found last

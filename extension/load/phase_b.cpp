@@ -154,10 +154,7 @@ void Loader::close_references(Batch& batch, size_t low, size_t high) {
   for (size_t i = 0; i < works.size(); i++) {
     Item& item = *works[i]->item;
     works[i]->update.after = closing[i].after;
-    const RowHasher* hasher = &content_hasher_;
-    const Datum* values = item.values;
-    const bool* nulls = item.nulls;
-    item.source_hash = bridge::guarded([=] { return (*hasher)(values, nulls); });
+    item.source_hash = plan_.source_hash(item.values, item.nulls);
   }
 }
 

@@ -18,7 +18,6 @@ RowReader::RowReader(Plan& plan, const std::vector<int>& hash_columns, MemoryCon
   columns.insert(plan.merge_reads().begin(), plan.merge_reads().end());
   columns_.assign(columns.begin(), columns.end());
   row_hasher_ = RowHasher::make(plan.target().shape, hash_columns, memory);
-  content_hasher_ = RowHasher::make(plan.target().shape, plan.mapped(), memory);
 }
 
 Row RowReader::empty_row(Batch& batch) const {
@@ -33,10 +32,7 @@ Row RowReader::empty_row(Batch& batch) const {
 
 void RowReader::finish(Batch& batch, Row& row) const {
   Row* r = &row;
-  guarded([=, this] {
-    r->row_hash = row_hasher_(r->values, r->nulls);
-    r->content_hash = content_hasher_(r->values, r->nulls);
-  });
+  guarded([=, this] { r->row_hash = row_hasher_(r->values, r->nulls); });
   row.key = batch.arena.copy(plan_.key_text(row.values, row.nulls));
 }
 

@@ -27,7 +27,7 @@ class RowReader {
 
   Plan& plan_;
   std::vector<int> columns_;
-  RowHasher row_hasher_, content_hasher_;
+  RowHasher row_hasher_;
 };
 
 /// A key's values from its text, through the input functions of the key's types, in the batch's memory; under

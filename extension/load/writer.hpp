@@ -16,7 +16,7 @@ struct Row {
   std::string_view key;                       ///< its key's text
   TransactionId xmin = InvalidTransactionId;  ///< who wrote it, where that can be known
   uint64_t row_hash = 0;                      ///< over the hash columns
-  uint64_t content_hash = 0;                  ///< over the mapped columns: comparable with Item::source_hash
+  std::optional<ItemPointerData> locked;      ///< its place, where the writer has locked it there
 };
 
 /// An item that replaces the values of an existing row.
@@ -38,6 +38,11 @@ class Writer {
   virtual void insert(Batch&, const std::vector<Item*>&) = 0;
   /// Updates one row per entry and fills `after`, target_key and row_hash. Raises likewise.
   virtual void update(Batch&, std::vector<Update*>&) = 0;
+  /// Deletes those of the rows that this writer has locked itself, where a DELETE would do no more than that:
+  /// nothing refers to the table, no trigger fires. Says which; the others are left to SQL.
+  virtual std::vector<bool> remove(const std::vector<const Row*>& rows) {
+    return std::vector<bool>(rows.size(), false);
+  }
   /// Positions in `items` whose foreign key has no parent row, set-wise, with PostgreSQL's right to look.
   virtual std::vector<size_t> without_parent(Batch&, const ForeignKey&, const std::vector<Item*>&) = 0;
   /// Judges deferred constraints of the target now.

@@ -33,6 +33,11 @@ formats::Options Plan::reader_options() const {
   return options;
 }
 
+uint64_t Plan::source_hash(const Datum* values, const bool* nulls) const {
+  const RowHasher* hasher = &body_->source_hasher;
+  return bridge::guarded([=] { return (*hasher)(values, nulls); });
+}
+
 std::string Plan::key_text(const Datum* values, const bool* nulls) const {
   const Body* body = body_.get();
   body_->key_memory.reset();

@@ -46,15 +46,24 @@ std::vector<bool> TargetUndo::remove(Batch& batch, const std::vector<const Row*>
                                      const std::vector<BatchRow>& others) {
   std::vector<bool> removed(rows.size(), false);
   if (rows.empty()) return removed;
-  std::vector<BatchRow> all = batch_rows(batch, rows);
+  if (dependants.with.empty() && others.empty()) removed = writer_.remove(rows);
+  std::vector<const Row*> left;
+  std::vector<size_t> positions;
+  for (size_t i = 0; i < rows.size(); i++)
+    if (!removed[i]) {
+      left.push_back(rows[i]);
+      positions.push_back(i);
+    }
+  if (left.empty()) return removed;
+  std::vector<BatchRow> all = batch_rows(batch, left);
   all.insert(all.end(), others.begin(), others.end());
   bridge::ByIndex by_index(dependants.with.empty());
   Result result = batch_->run(dependants.with + "DELETE FROM " + target_.quoted_name() +
                                   " t USING portage_undo b WHERE " + same_key("t", "b") + " RETURNING b.o",
                               all);
   for (size_t i = 0; i < result.size(); i++)
-    if (auto position = static_cast<size_t>(result.integer(i, 1)); position < rows.size())
-      removed[position] = true;
+    if (auto position = static_cast<size_t>(result.integer(i, 1)); position < left.size())
+      removed[positions[position]] = true;
   return removed;
 }
 

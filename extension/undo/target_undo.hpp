@@ -1,5 +1,5 @@
 // Taking rows of the target back: delete them, with what hangs on them, or give columns their old values. SQL
-// as the current user; what it finds is judged by rollback.cpp.
+// as the current user, but where the writer can do it; what it finds is judged by rollback.cpp.
 #pragma once
 
 #include "undo/dependants.hpp"

@@ -283,7 +283,8 @@ class ItemWalk {
         bool comparable =
             plain_ && item.revision == 0 &&
             (item.outcome == Outcome::unchanged || (item.outcome == Outcome::inserted && untouched_));
-        if (comparable && static_cast<int64_t>(rows[i].content_hash) != item.mapping.source_hash)
+        if (comparable && static_cast<int64_t>(scene_.plan.source_hash(rows[i].values, rows[i].nulls)) !=
+                              item.mapping.source_hash)
           wrong_source_hash_.add(name_of(item));
         if (item.outcome == Outcome::updated && item.before_hash && !item.columns.empty() && is_ours(item))
           images.push_back({&item, &rows[i]});
