@@ -124,9 +124,6 @@ void insert_raw(HeapInsert* w, Item* item, Datum* stored, bool* stored_nulls) {
     values[column.index] = datumCopy(value, column.by_value, column.length);
     MemoryContextSwitchTo(previous);
   }
-  MemoryContext previous = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
-  item->row_hash = w->hasher(values, nulls);
-  MemoryContextSwitchTo(previous);
   ExecStoreVirtualTuple(slot);
   if (w->has_generated) {
     ExecComputeStoredGenerated(w->result, w->executor, slot, CMD_INSERT);
@@ -141,7 +138,7 @@ void insert_raw(HeapInsert* w, Item* item, Datum* stored, bool* stored_nulls) {
     Form_pg_attribute column = TupleDescAttr(shape, index);
     if (!w->has_generated || column->attbyval) continue;
     // The slot has made a copy, which goes with it.
-    previous = MemoryContextSwitchTo(w->batch_memory);
+    MemoryContext previous = MemoryContextSwitchTo(w->batch_memory);
     stored[index] = datumCopy(stored[index], false, column->attlen);
     MemoryContextSwitchTo(previous);
   }
