@@ -255,8 +255,7 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
     new_keys_->add(rows);
   }
   bridge::PlainText plain;
-  for (Item* item : items)
-    item->target_key = batch.arena.copy(plan_.key_text(item->stored, item->stored_nulls));
+  plan_.name_keys(batch, items);
 }
 
 }  // namespace

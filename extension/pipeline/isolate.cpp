@@ -88,12 +88,10 @@ void keep_value(Item& item, int attnum, Datum value, bool null) {
 
 }  // namespace
 
-bool find_field_raw(Work* work, const Source& source, const Item& item, Field* field) {
+bool find_other_field_raw(Work* work, const Source& source, const Item& item, Field* field) {
   switch (source.kind) {
     case ValueSource::Kind::path:
-      *field = item.record.fields[source.field];
-      if (source.has_fallback && (field->kind == Kind::missing || field->kind == Kind::null)) break;
-      return true;
+      break;  // there was none
     case ValueSource::Kind::constant:
       *field = source.constant;
       return false;

@@ -108,6 +108,8 @@ class Plan {
 
   /// The text of the key of a row (values by attnum - 1): the output text, or the JSON array text of several.
   std::string key_text(const Datum* values, const bool* nulls) const;
+  /// Fills target_key of items from what is stored of their rows.
+  void name_keys(Batch&, const std::vector<Item*>&) const;
 
   struct Body;  ///< plan_body.hpp; for the files of pipeline/ only
   const Body& body() const { return *body_; }
