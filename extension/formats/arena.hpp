@@ -21,7 +21,7 @@ class Arena {
   /// Readable bytes behind every block, so that SIMD code may read past the end of any allocation.
   static constexpr size_t padding = 64;
 
-  /// `first_block`: bytes of the block that survives reset(); it is allocated on first use.
+  /// `first_block`: bytes of the first block; it is allocated on first use.
   explicit Arena(size_t first_block = 256 * 1024) : first_block_(first_block) {}
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -57,7 +57,8 @@ class Arena {
     return reinterpret_cast<T*>(target);
   }
 
-  /// Frees all but the first block. Everything handed out before is dangling afterwards.
+  /// Makes room for the next batch, in the blocks that this one has used: to give pages back and ask for them
+  /// again costs time for each item. Everything handed out before is dangling afterwards.
   void reset();
 
   /// Bytes in use, including what alignment and the ends of blocks waste.
@@ -66,12 +67,17 @@ class Arena {
  private:
   char* allocate_slow(size_t bytes);
 
-  std::vector<std::unique_ptr<char[]>> blocks_;
+  struct Block {
+    std::unique_ptr<char[]> bytes;
+    size_t size;  // usable
+  };
+
+  std::vector<Block> blocks_;
+  size_t used_blocks_ = 0;  // those behind wait to be used again
   size_t first_block_;
-  size_t first_size_ = 0;  // usable bytes of blocks_[0]
   char* current_ = nullptr;
   size_t position_ = 0;
-  size_t limit_ = 0;     // usable bytes of the current block, without the padding
+  size_t limit_ = 0;     // usable bytes of the current block
   size_t finished_ = 0;  // bytes of the blocks before the current one
 };
 

@@ -37,6 +37,7 @@ struct Node {
     uint32_t index;
     bool is_index;
     uint32_t child;
+    bool plain;  // the key is written as it is, without escapes
   };
   std::vector<Edge> edges;
   std::vector<uint32_t> slots;  // fields that want the value of this place
@@ -69,7 +70,8 @@ class Trie {
         return edge.child;
     }
     auto child = uint32_t(nodes_.size());
-    nodes_[at].edges.push_back({step.key, step.index, step.is_index, child});
+    bool plain = !step.is_index && step.key.find_first_of("\"\\") == std::string::npos;
+    nodes_[at].edges.push_back({step.key, step.index, step.is_index, child, plain});
     nodes_.emplace_back();
     return child;
   }
@@ -94,6 +96,7 @@ struct ItemParser::Impl {
   bool take_string(std::string_view token, const Node* node);
   bool take_root_scalar();
   void take_container(const char* start, const Node* node);
+  bool is_next_key(const Node* node, const char* start, size_t guess) const;
   const Node* find_key(const Node* node, std::string_view key, size_t& guess) const;
   bool read_key(const char* start, std::string_view& key);
 
@@ -209,9 +212,14 @@ bool ItemParser::Impl::walk_object(ondemand::object& object, const Node* node, s
   for (auto result : object) {
     ondemand::field field;
     if (auto error = std::move(result).get(field)) return fail_structure(error);
-    std::string_view key;
-    if (!read_key(field.key().raw(), key)) return false;
-    const Node* child = node && !node->edges.empty() ? find_key(node, key, guess) : nullptr;
+    const Node* child = nullptr;
+    if (const char* start = field.key().raw(); is_next_key(node, start, guess)) {
+      child = &trie.child(node->edges[guess++]);
+    } else {
+      std::string_view key;
+      if (!read_key(start, key)) return false;
+      if (node && !node->edges.empty()) child = find_key(node, key, guess);
+    }
     // The last of duplicate keys wins as a whole: nothing of the earlier value may shine through.
     if (child) forget_below(child);
     if (!walk_value(field.value(), child, depth)) return false;
@@ -353,10 +361,17 @@ bool ItemParser::Impl::read_key(const char* start, std::string_view& key) {
 }
 
 // Items of one kind tend to have their keys in the same order: the guess is the edge after the last hit.
+// Where it is right, the key needs not be read.
+bool ItemParser::Impl::is_next_key(const Node* node, const char* start, size_t guess) const {
+  if (!node || guess >= node->edges.size() || !node->edges[guess].plain) return false;
+  const std::string& key = node->edges[guess].key;
+  return key.size() < size_t(body.data() + body.size() - start) && start[key.size()] == '"' &&
+         std::memcmp(start, key.data(), key.size()) == 0;
+}
+
 const Node* ItemParser::Impl::find_key(const Node* node, std::string_view key, size_t& guess) const {
   const std::vector<Node::Edge>& edges = node->edges;
   auto matches = [&](const Node::Edge& edge) { return !edge.is_index && edge.key == key; };
-  if (guess < edges.size() && matches(edges[guess])) return &trie.child(edges[guess++]);
   for (size_t i = 0; i < edges.size(); ++i) {
     if (matches(edges[i])) {
       guess = i + 1;

@@ -45,7 +45,9 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     return;
   }
   if (!row.found) {
-    work_.push_back({&item, mapping, false, {}});
+    Work& work = work_.emplace_back();
+    work.item = &item;
+    work.mapping = mapping;
     item.origin = 'i';
     return;
   }

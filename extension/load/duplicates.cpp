@@ -268,15 +268,15 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
   bridge::Memory memory("portage duplicates");
   RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
   std::vector<uint64_t> hashes(items.size());
+  std::vector<HashedRow> hashed;
+  hashed.reserve(items.size());
+  for (size_t i = 0; i < items.size(); i++) hashed.push_back({items[i]->values, items[i]->nulls, &hashes[i]});
   {
     const RowHasher* h = &hasher;
-    Item* const* all = items.data();
-    uint64_t* to = hashes.data();
-    size_t count = items.size();
+    const HashedRow* all = hashed.data();
+    size_t count = hashed.size();
     bridge::InMemory in(memory.get());
-    guarded([=] {
-      for (size_t i = 0; i < count; i++) to[i] = (*h)(all[i]->values, all[i]->nulls);
-    });
+    guarded([=] { (*h)(all, count); });
   }
   FirstSeen rows(items.size());
   for (size_t i = 0; i < items.size(); i++) {

@@ -70,6 +70,20 @@ Relation open_raw(const Opening* o, Access access) {
   return relation;
 }
 
+/// Fills row_hash from what is stored.
+void hash_stored_raw(Item* const* items, int count, const RowHasher& hasher) {
+  constexpr int together = 64;
+  HashedRow rows[together];
+  for (int i = 0; i < count; i += together) {
+    int n = Min(together, count - i);
+    for (int r = 0; r < n; r++) {
+      Item* item = items[i + r];
+      rows[r] = {item->stored, item->stored_nulls, &item->row_hash};
+    }
+    hasher(rows, static_cast<size_t>(n));
+  }
+}
+
 /// Locks a row as SELECT FOR UPDATE does; false if it is another by now.
 bool lock_raw(Relation relation, TupleTableSlot* slot, TupleTableSlot* locked) {
   TM_FailureData failure;
@@ -172,7 +186,6 @@ FastWriter::FastWriter(Plan& plan, const std::vector<int>& hash_columns, std::un
   insert_->given_count = opening_.inserted_count;
   insert_->read = opening_.read;
   insert_->read_count = opening_.read_count;
-  insert_->hasher = rows_.row_hasher();
   insert_->slot_memory = memory;
 }
 
@@ -265,6 +278,7 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
     auto* stored = batch.arena.make_array<Datum>(natts * items.size());
     auto* stored_nulls = batch.arena.make_array<bool>(natts * items.size());
     Item* const* all = items.data();
+    const RowHasher* hasher = &rows_.row_hasher();
     try {
       guarded([=] {
         for (int i = 0; i < count; i++) {
@@ -275,6 +289,7 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
         }
         end_insert_raw(insert);
         table_close(relation, NoLock);
+        hash_stored_raw(all, count, *hasher);
       });
     } catch (const bridge::Error& error) {
       if (new_keys_ && error.code() == ERRCODE_UNIQUE_VIOLATION) new_keys_->give_up();
@@ -287,8 +302,7 @@ void FastWriter::insert(Batch& batch, const std::vector<Item*>& items) {
     new_keys_->add(rows);
   }
   bridge::PlainText plain;
-  for (Item* item : items)
-    item->target_key = batch.arena.copy(plan_.key_text(item->stored, item->stored_nulls));
+  plan_.name_keys(batch, items);
 }
 
 std::vector<bool> FastWriter::remove(const std::vector<const Row*>& rows) {

@@ -46,18 +46,36 @@ void compile_defaults_raw(HeapInsert* w) {
   MemoryContextSwitchTo(previous);
 }
 
+/// One index after the other, so that its upper pages stay at hand. If an entry is refused, the rows are
+/// tried in halves, until it is one row: which of several would have been the first does not matter.
+void insert_entries_raw(HeapInsert* w, List** recheck) {
+  ResultRelInfo* result = w->result;
+  int count = result->ri_NumIndices;
+  RelationPtr indexes = result->ri_IndexRelationDescs;
+  IndexInfo** infos = result->ri_IndexRelationInfo;
+  result->ri_NumIndices = 1;
+  for (int n = 0; n < count; n++) {
+    result->ri_IndexRelationDescs = indexes + n;
+    result->ri_IndexRelationInfo = infos + n;
+    for (int i = 0; i < w->waiting; i++)
+      recheck[i] = list_concat(recheck[i], bridge::insert_index_entries(result, w->slots[i], w->executor));
+  }
+  result->ri_NumIndices = count;
+  result->ri_IndexRelationDescs = indexes;
+  result->ri_IndexRelationInfo = infos;
+}
+
 void flush_raw(HeapInsert* w) {
   if (w->waiting == 0) return;
   CHECK_FOR_INTERRUPTS();
   MemoryContext previous = MemoryContextSwitchTo(GetPerTupleMemoryContext(w->executor));
   table_multi_insert(w->relation, w->slots, w->waiting, w->command, 0, w->bulk);
   MemoryContextSwitchTo(previous);
+  List* recheck[HeapInsert::capacity] = {};  // deferrable unique indexes that have met an equal key
+  insert_entries_raw(w, recheck);
   for (int i = 0; i < w->waiting; i++) {
-    List* recheck = NIL;  // deferrable unique indexes that have met an equal key
-    if (w->result->ri_NumIndices > 0)
-      recheck = bridge::insert_index_entries(w->result, w->slots[i], w->executor);
-    if (w->result->ri_TrigDesc) ExecARInsertTriggers(w->executor, w->result, w->slots[i], recheck, nullptr);
-    list_free(recheck);
+    if (w->result->ri_TrigDesc)
+      ExecARInsertTriggers(w->executor, w->result, w->slots[i], recheck[i], nullptr);
     ExecClearTuple(w->slots[i]);
   }
   ResetPerTupleExprContext(w->executor);
@@ -124,9 +142,6 @@ void insert_raw(HeapInsert* w, Item* item, Datum* stored, bool* stored_nulls) {
     values[column.index] = datumCopy(value, column.by_value, column.length);
     MemoryContextSwitchTo(previous);
   }
-  MemoryContext previous = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
-  item->row_hash = w->hasher(values, nulls);
-  MemoryContextSwitchTo(previous);
   ExecStoreVirtualTuple(slot);
   if (w->has_generated) {
     ExecComputeStoredGenerated(w->result, w->executor, slot, CMD_INSERT);
@@ -141,7 +156,7 @@ void insert_raw(HeapInsert* w, Item* item, Datum* stored, bool* stored_nulls) {
     Form_pg_attribute column = TupleDescAttr(shape, index);
     if (!w->has_generated || column->attbyval) continue;
     // The slot has made a copy, which goes with it.
-    previous = MemoryContextSwitchTo(w->batch_memory);
+    MemoryContext previous = MemoryContextSwitchTo(w->batch_memory);
     stored[index] = datumCopy(stored[index], false, column->attlen);
     MemoryContextSwitchTo(previous);
   }

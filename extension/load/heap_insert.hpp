@@ -4,7 +4,6 @@
 #pragma once
 
 #include "pipeline/batch.hpp"
-#include "pipeline/hash.hpp"
 
 namespace portage::load {
 
@@ -20,7 +19,6 @@ struct HeapInsert {
   int given_count;
   const int* read;  ///< attnums of the columns that are kept of what is stored
   int read_count;
-  RowHasher hasher;
   MemoryContext slot_memory;
 
   // Of one table that is open.
@@ -47,7 +45,7 @@ struct HeapInsert {
 
 /// Begins to write to the open relation, which is locked for it; checks that this may be written to now.
 void begin_insert_raw(HeapInsert*, Relation, MemoryContext batch_memory, int count);
-/// Writes a row and fills the item's row_hash and `stored` arrays (natts each, null for what is not read).
+/// Writes a row and fills the `stored` arrays (natts each, null for what is not read).
 void insert_raw(HeapInsert*, Item*, Datum* stored, bool* stored_nulls);
 /// Writes what waits, fires the triggers. The relation stays open.
 void end_insert_raw(HeapInsert*);

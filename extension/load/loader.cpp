@@ -181,7 +181,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   if (!policy_.blind) by_match = writer_.find_by_match(batch, to_match);
   std::vector<bool> matched(items.size(), false);  // has no row of its own, and may meet another item's
   for (size_t j = 0; j < by_match.size(); j++) {
-    rows[by_match_positions[j]] = by_match[j];
+    if (by_match[j].found) rows[by_match_positions[j]] = by_match[j];
     matched[by_match_positions[j]] = true;
   }
   std::vector<const Row*> met;  // did this run write them?
@@ -238,8 +238,8 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   }
   decide(batch);
   if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
-  std::sort(work_.begin(), work_.end(),
-            [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
+  auto in_order = [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; };
+  if (!std::is_sorted(work_.begin(), work_.end(), in_order)) std::sort(work_.begin(), work_.end(), in_order);
   if (policy_.purpose == Purpose::validate) return;  // which draws no numbers either
   std::vector<Item*> fresh_items;
   for (Work& work : work_)

@@ -1,6 +1,6 @@
 // Which legacy ids can have a mapping in a run that began when there was none: those that the run itself has
-// brought, as long as nobody else writes. A Bloom filter of bounded size says "none" for nearly all others,
-// and spares their look-up.
+// brought, as long as nobody else writes. While ids come in their order, whatever is behind the last one is
+// new; else a Bloom filter of bounded size says "none" for nearly all others. Both spare look-ups.
 #pragma once
 
 #include "ledger/items.hpp"
@@ -21,11 +21,15 @@ class NewIds {
   void remember(const Item* items, size_t n);
 
  private:
+  bool take_in_order(const Item* items, size_t n);
+
   int64_t run_id_;
   ledger::MappingSpace space_;
   bridge::Memory memory_;
-  bloom_filter* filter_;
-  std::optional<int64_t> since_;  // the last batch before the first one of ours
+  int64_t expected_;
+  std::string last_;                // what comes before it, or is it, may have come
+  bloom_filter* filter_ = nullptr;  // of the others that have come
+  std::optional<int64_t> since_;    // the last batch before the first one of ours
   bool asked_ = false, helps_ = false;
 };
 

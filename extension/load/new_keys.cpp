@@ -74,32 +74,30 @@ void NewKeys::begin(Relation table, const std::vector<Sought>& first) {
   filter_ = guarded([] { return bloom_create(expected, filter_kilobytes, 0); });
 }
 
+std::vector<uint64_t> NewKeys::hashes(const std::vector<Sought>& rows) const {
+  std::vector<uint64_t> hashes(rows.size());
+  std::vector<HashedRow> hashed;
+  hashed.reserve(rows.size());
+  for (size_t i = 0; i < rows.size(); i++) hashed.push_back({rows[i].values, rows[i].nulls, &hashes[i]});
+  const RowHasher* hasher = &hasher_;
+  const HashedRow* all = hashed.data();
+  size_t count = hashed.size();
+  guarded([=] { (*hasher)(all, count); });
+  return hashes;
+}
+
 std::vector<size_t> NewKeys::perhaps(const std::vector<Sought>& keys) {
   std::vector<size_t> positions;
-  bloom_filter* filter = filter_;
-  const RowHasher* hasher = &hasher_;
-  for (size_t i = 0; i < keys.size(); i++) {
-    const Sought* key = &keys[i];
-    if (!guarded([=] {
-          uint64 hash = (*hasher)(key->values, key->nulls);
-          return bloom_lacks_element(filter, reinterpret_cast<unsigned char*>(&hash), sizeof hash);
-        }))
+  std::vector<uint64_t> wanted = hashes(keys);
+  for (size_t i = 0; i < wanted.size(); i++)
+    if (!bloom_lacks_element(filter_, reinterpret_cast<unsigned char*>(&wanted[i]), sizeof wanted[i]))
       positions.push_back(i);
-  }
   return positions;
 }
 
 void NewKeys::add(const std::vector<Sought>& rows) {
-  bloom_filter* filter = filter_;
-  const RowHasher* hasher = &hasher_;
-  const Sought* first = rows.data();
-  size_t count = rows.size();
-  guarded([=] {
-    for (size_t i = 0; i < count; i++) {
-      uint64 hash = (*hasher)(first[i].values, first[i].nulls);
-      bloom_add_element(filter, reinterpret_cast<unsigned char*>(&hash), sizeof hash);
-    }
-  });
+  for (uint64_t hash : hashes(rows))
+    bloom_add_element(filter_, reinterpret_cast<unsigned char*>(&hash), sizeof hash);
 }
 
 }  // namespace portage::load

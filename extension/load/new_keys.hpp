@@ -32,6 +32,7 @@ class NewKeys {
  private:
   bool equal_is_same() const;
   bool in_order(const std::vector<bridge::Sought>&) const;
+  std::vector<uint64_t> hashes(const std::vector<bridge::Sought>&) const;
 
   const Target& target_;
   std::vector<int> attnums_;

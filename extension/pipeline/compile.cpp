@@ -190,6 +190,7 @@ class Compiler {
       initStringInfo(&body->convert.scratch);
     });
     body_.convert.encoding = body_.encoding;
+    body_.convert.server_encoding = GetDatabaseEncoding();
     body_.convert.is_json = definition_.format == Format::json || definition_.format == Format::ndjson;
   }
 

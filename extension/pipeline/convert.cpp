@@ -96,12 +96,13 @@ bool is_ascii(const char* text, size_t size) {
 
 /// In the server's encoding; NUL bytes are left to the caller.
 const char* encoded_raw(ConvertContext* context, const char* text, size_t* size, bool foreign) {
-  if (!foreign || context->encoding == GetDatabaseEncoding() || is_ascii(text, *size)) {
+  if (!foreign) return text;
+  if (context->encoding == context->server_encoding) {
     // Readers validate UTF-8 only; any other encoding is judged here.
-    if (foreign && context->encoding == GetDatabaseEncoding() && context->encoding != PG_UTF8)
-      (void)pg_verifymbstr(text, static_cast<int>(*size), false);
+    if (context->encoding != PG_UTF8) (void)pg_verifymbstr(text, static_cast<int>(*size), false);
     return text;
   }
+  if (is_ascii(text, *size)) return text;
   char* converted = pg_any_to_server(text, static_cast<int>(*size), context->encoding);
   if (converted != text) *size = strlen(converted);
   return converted;

@@ -49,6 +49,7 @@ struct Converter {
 /// What holds for all values of a batch.
 struct ConvertContext {
   int encoding;  ///< of the texts, if they are foreign
+  int server_encoding;
   bool is_json;  ///< strings of the source are JSON strings
   StringInfoData scratch;
 };

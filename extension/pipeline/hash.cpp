@@ -3,7 +3,8 @@
 //
 // Each value is chained as a header (0 for null, else length * 2 + 1 in 32 bits) and its bytes. Containers
 // chain a header of their own (dimensions, number of fields, bounds) and then their elements in the same way.
-#include "pipeline/hash.hpp"
+#include "pipeline/hash_lanes.hpp"
+#include "pipeline/type_hasher.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -17,40 +18,6 @@ extern "C" {
 }
 
 namespace portage {
-
-enum class HashKind : uint8_t {
-  byte,
-  int2,
-  int4,
-  int8,
-  uuid,
-  text,
-  bytea,
-  name,
-  jsonb,
-  label,
-  send,
-  output,
-  array,
-  record,
-  range,
-  multirange
-};
-
-/// How to hash the values of one type. Lives in the hasher's memory context.
-struct TypeHasher {
-  HashKind kind;
-  Oid type;  ///< never a domain
-  bool by_value;
-  int16 length;
-  char align;
-  FmgrInfo function;    ///< send or output
-  TypeHasher* element;  ///< of arrays and ranges
-  MemoryContext context;
-  uint64 record_identity;  ///< which shape `fields` fits; 0: none yet
-  TupleDesc record_shape;
-  RowHasher fields;
-};
 
 namespace {
 
@@ -72,145 +39,6 @@ uint64 chain_text(uint64 hash, const char* text, size_t length) {
   hash = chain_bytes(hash, utf8, strlen(utf8));
   pfree(utf8);
   return hash;
-}
-
-bool is_reg_type(Oid type) {
-  switch (type) {
-    case REGPROCOID:
-    case REGPROCEDUREOID:
-    case REGOPEROID:
-    case REGOPERATOROID:
-    case REGCLASSOID:
-    case REGTYPEOID:
-    case REGROLEOID:
-    case REGNAMESPACEOID:
-    case REGCONFIGOID:
-    case REGDICTIONARYOID:
-    case REGCOLLATIONOID:
-      return true;
-    default:
-      return false;
-  }
-}
-
-/// Types whose send function is known to look at no setting. Of the others we do not know.
-bool send_is_fixed(Oid type) {
-  switch (type) {
-    case NUMERICOID:
-    case INTERVALOID:
-    case BITOID:
-    case VARBITOID:
-    case INETOID:
-    case CIDROID:
-    case MACADDROID:
-    case MACADDR8OID:
-    case CASHOID:
-    case TIMETZOID:
-    case POINTOID:
-    case LSEGOID:
-    case PATHOID:
-    case BOXOID:
-    case POLYGONOID:
-    case LINEOID:
-    case CIRCLEOID:
-    case TIDOID:
-    case PG_LSNOID:
-    case PG_SNAPSHOTOID:
-      return true;
-    default:
-      return false;
-  }
-}
-
-struct Needs {
-  bool encoding, output;
-};
-
-TypeHasher* type_hasher_raw(Oid type, MemoryContext context, Needs* needs) {
-  check_stack_depth();
-  auto* hasher = static_cast<TypeHasher*>(MemoryContextAllocZero(context, sizeof(TypeHasher)));
-  hasher->context = context;
-  hasher->type = type = getBaseType(type);
-  get_typlenbyvalalign(type, &hasher->length, &hasher->by_value, &hasher->align);
-  switch (type) {
-    case BOOLOID:
-    case CHAROID:
-      hasher->kind = HashKind::byte;
-      return hasher;
-    case INT2OID:
-      hasher->kind = HashKind::int2;
-      return hasher;
-    case INT4OID:
-    case DATEOID:
-    case FLOAT4OID:
-    case OIDOID:
-    case XIDOID:
-    case CIDOID:
-      hasher->kind = HashKind::int4;
-      return hasher;
-    case INT8OID:
-    case FLOAT8OID:
-    case TIMESTAMPOID:
-    case TIMESTAMPTZOID:
-    case TIMEOID:
-    case XID8OID:
-      hasher->kind = HashKind::int8;
-      return hasher;
-    case UUIDOID:
-      hasher->kind = HashKind::uuid;
-      return hasher;
-    case TEXTOID:
-    case VARCHAROID:
-    case BPCHAROID:
-    case JSONOID:
-      hasher->kind = HashKind::text;
-      return hasher;
-    case BYTEAOID:
-      hasher->kind = HashKind::bytea;
-      return hasher;
-    case NAMEOID:
-      hasher->kind = HashKind::name;
-      return hasher;
-    case JSONBOID:
-      hasher->kind = HashKind::jsonb;
-      return hasher;
-    default:
-      break;
-  }
-  char typtype = get_typtype(type);
-  Oid element = get_element_type(type);
-  if (OidIsValid(element)) {
-    hasher->kind = HashKind::array;
-    hasher->element = type_hasher_raw(element, context, needs);
-  } else if (typtype == TYPTYPE_COMPOSITE || type == RECORDOID) {
-    hasher->kind = HashKind::record;
-    needs->encoding = needs->output = true;  // its fields are not known yet
-  } else if (typtype == TYPTYPE_RANGE) {
-    hasher->kind = HashKind::range;
-    hasher->element = type_hasher_raw(get_range_subtype(type), context, needs);
-  } else if (typtype == TYPTYPE_MULTIRANGE) {
-    hasher->kind = HashKind::multirange;
-    hasher->element = type_hasher_raw(get_multirange_range(type), context, needs);
-  } else {
-    HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for type %u", type);
-    auto* form = reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple));
-    Oid send = form->typsend, output = form->typoutput;
-    ReleaseSysCache(tuple);
-    if (typtype == TYPTYPE_ENUM) {
-      hasher->kind = HashKind::label;
-      fmgr_info_cxt(output, &hasher->function, context);
-    } else if (OidIsValid(send) && !is_reg_type(type) && typtype == TYPTYPE_BASE) {
-      hasher->kind = HashKind::send;
-      fmgr_info_cxt(send, &hasher->function, context);
-      if (!send_is_fixed(type)) needs->encoding = true;
-    } else {
-      hasher->kind = HashKind::output;
-      fmgr_info_cxt(output, &hasher->function, context);
-      needs->output = true;
-    }
-  }
-  return hasher;
 }
 
 uint64 chain_value(uint64 hash, TypeHasher* hasher, Datum value, bool null);
@@ -359,6 +187,72 @@ uint64 chain_value(uint64 hash, TypeHasher* hasher, Datum value, bool null) {
   return hash;
 }
 
+/// The bytes of a value as they lie in memory, as they are hashed; false: they have to be made first.
+bool bytes_at_hand(const TypeHasher* hasher, Datum value, const char** data, uint32* size) {
+  if (hasher->kind == HashKind::uuid) {
+    *data = reinterpret_cast<const char*>(DatumGetUUIDP(value)->data);
+    *size = UUID_LEN;
+    return true;
+  }
+  if (hasher->kind == HashKind::text && GetDatabaseEncoding() != PG_UTF8 &&
+      GetDatabaseEncoding() != PG_SQL_ASCII)
+    return false;
+  const char* flat = DatumGetPointer(value);
+  if (VARATT_IS_EXTERNAL(flat) || VARATT_IS_COMPRESSED(flat)) return false;
+  *data = VARDATA_ANY(flat);
+  *size = static_cast<uint32>(VARSIZE_ANY_EXHDR(flat));
+  return true;
+}
+
+/// A column of as many rows as there are lanes, each of which continues the hash of a row.
+void chain_column(HashLanes& lanes, TypeHasher* hasher, const HashedRow* rows, int index) {
+  constexpr int count = HashLanes::count;
+  uint32 headers[count];
+  bool nulls[count];
+  for (int i = 0; i < count; i++) nulls[i] = rows[i].nulls[index];
+  auto small = [&](uint32 size, auto in_network_order) {
+    uint64 bytes[count];
+    for (int i = 0; i < count; i++) {
+      bytes[i] = nulls[i] ? 0 : in_network_order(rows[i].values[index]);
+      headers[i] = nulls[i] ? 0 : size << 1 | 1;
+    }
+    lanes.add_number(headers);
+    lanes.add_small(bytes, size, nulls);
+  };
+  switch (hasher->kind) {
+    case HashKind::byte:
+      return small(1, [](Datum value) { return static_cast<uint64>(DatumGetUInt8(value)); });
+    case HashKind::int2:
+      return small(2, [](Datum value) { return static_cast<uint64>(pg_hton16(DatumGetUInt16(value))); });
+    case HashKind::int4:
+      return small(4, [](Datum value) { return static_cast<uint64>(pg_hton32(DatumGetUInt32(value))); });
+    case HashKind::int8:
+      return small(8, [](Datum value) { return pg_hton64(DatumGetUInt64(value)); });
+    case HashKind::uuid:
+    case HashKind::text:
+    case HashKind::bytea: {
+      const char* data[count];
+      uint32 sizes[count];
+      bool at_hand = true;
+      for (int i = 0; i < count; i++) {
+        data[i] = nullptr;
+        sizes[i] = headers[i] = 0;
+        if (nulls[i]) continue;
+        at_hand = at_hand && bytes_at_hand(hasher, rows[i].values[index], &data[i], &sizes[i]);
+        headers[i] = sizes[i] << 1 | 1;
+      }
+      if (!at_hand) break;
+      lanes.add_number(headers);
+      lanes.add_bytes(data, sizes);
+      return;
+    }
+    default:
+      break;
+  }
+  for (int i = 0; i < count; i++)
+    lanes.set(i, chain_value(lanes.get(i), hasher, rows[i].values[index], nulls[i]));
+}
+
 void pin(const char* name, const char* value) {
   (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
@@ -367,7 +261,7 @@ void pin(const char* name, const char* value) {
 
 RowHasher RowHasher::make_raw(TupleDesc shape, const int* attnums, int count, MemoryContext context) {
   RowHasher hasher;
-  Needs needs{false, false};
+  HashNeeds needs{false, false};
   hasher.columns_ = static_cast<Column*>(MemoryContextAlloc(context, sizeof(Column) * (count + 1)));
   hasher.count_ = count;
   for (int i = 0; i < count; i++)
@@ -390,11 +284,12 @@ uint64_t RowHasher::chain(uint64_t hash, const Datum* values, const bool* nulls)
   return hash;
 }
 
-uint64_t RowHasher::operator()(const Datum* values, const bool* nulls) const {
+/// Pins what the bytes of some types depend on, as a function's SET clause does it; an error undoes it at the
+/// end of the (sub)transaction. The level to go back to; 0: nothing is pinned.
+int RowHasher::pin_settings() const {
   bool encoding =
       needs_encoding_ && pg_get_client_encoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
-  if (!encoding && !needs_output_) return chain(0, values, nulls);
-  // As a function's SET clause does it; an error undoes it at the end of the (sub)transaction.
+  if (!encoding && !needs_output_) return 0;
   int level = NewGUCNestLevel();
   if (encoding) pin("client_encoding", "UTF8");
   if (needs_output_) {
@@ -403,9 +298,27 @@ uint64_t RowHasher::operator()(const Datum* values, const bool* nulls) const {
     pin("intervalstyle", "postgres");
     pin("extra_float_digits", "1");
   }
+  return level;
+}
+
+uint64_t RowHasher::operator()(const Datum* values, const bool* nulls) const {
+  int level = pin_settings();
   uint64_t hash = chain(0, values, nulls);
-  AtEOXact_GUC(true, level);
+  if (level) AtEOXact_GUC(true, level);
   return hash;
+}
+
+void RowHasher::operator()(const HashedRow* rows, size_t count) const {
+  int level = pin_settings();
+  size_t i = 0;
+  if constexpr (has_hash_lanes)
+    for (; i + HashLanes::count <= count; i += HashLanes::count) {
+      HashLanes lanes;
+      for (int c = 0; c < count_; c++) chain_column(lanes, columns_[c].type, rows + i, columns_[c].index);
+      for (int lane = 0; lane < HashLanes::count; lane++) *rows[i + lane].hash = lanes.get(lane);
+    }
+  for (; i < count; i++) *rows[i].hash = chain(0, rows[i].values, rows[i].nulls);
+  if (level) AtEOXact_GUC(true, level);
 }
 
 int hashable_columns(TupleDesc shape, int* attnums) {

@@ -8,6 +8,13 @@ namespace portage {
 
 struct TypeHasher;
 
+/// A row to be hashed, by attnum - 1, and where its hash goes.
+struct HashedRow {
+  const Datum* values;
+  const bool* nulls;
+  uint64_t* hash;
+};
+
 /// Hashes chosen columns of rows of one shape. A plain structure in the memory context given; trivially
 /// copyable.
 class RowHasher {
@@ -20,6 +27,8 @@ class RowHasher {
 
   /// Raw code: may raise, only when a value cannot be read. `values` and `nulls` by attnum - 1.
   uint64_t operator()(const Datum* values, const bool* nulls) const;
+  /// The same for many rows, in less time for each.
+  void operator()(const HashedRow* rows, size_t count) const;
 
   /// The same without pinning settings, continuing `hash`: for rows within rows. Raw code.
   uint64_t chain(uint64_t hash, const Datum* values, const bool* nulls) const;
@@ -29,6 +38,8 @@ class RowHasher {
     int index;
     TypeHasher* type;
   };
+  int pin_settings() const;
+
   Column* columns_ = nullptr;
   int count_ = 0;
   bool needs_encoding_ =

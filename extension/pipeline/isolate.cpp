@@ -88,12 +88,10 @@ void keep_value(Item& item, int attnum, Datum value, bool null) {
 
 }  // namespace
 
-bool find_field_raw(Work* work, const Source& source, const Item& item, Field* field) {
+bool find_other_field_raw(Work* work, const Source& source, const Item& item, Field* field) {
   switch (source.kind) {
     case ValueSource::Kind::path:
-      *field = item.record.fields[source.field];
-      if (source.has_fallback && (field->kind == Kind::missing || field->kind == Kind::null)) break;
-      return true;
+      break;  // there was none
     case ValueSource::Kind::constant:
       *field = source.constant;
       return false;
@@ -242,12 +240,30 @@ __attribute__((noinline)) Stop judge_table_raw(Work* work) {
       bool null;
       if (!evaluate_condition(work, check.expression, &null) && !null) return Stop::broken_check;
     }
-    if (work->step == end && item.outcome == Outcome::pending) {
-      MemoryContext previous = MemoryContextSwitchTo(body->executor->ecxt_per_tuple_memory);
-      item.source_hash = body->source_hasher(item.values, item.nulls);
-      MemoryContextSwitchTo(previous);
-    }
   }
+  return Stop::done;
+}
+
+__attribute__((noinline)) Stop hash_items_raw(Work* work) {
+  constexpr size_t together = 64;
+  Plan::Body* body = work->body;
+  MemoryContext previous = MemoryContextSwitchTo(body->executor->ecxt_per_tuple_memory);
+  while (work->item < work->count) {
+    CHECK_FOR_INTERRUPTS();
+    ResetExprContext(body->executor);
+    HashedRow rows[together];
+    if (work->step == 2) work->step = 0;
+    size_t count = 0, next = work->item, most = work->step == 0 ? together : 1;
+    for (; next < work->count && count < most; next++) {
+      Item& item = *work->items[next];
+      if (!work->states[next].active || item.outcome != Outcome::pending) continue;
+      rows[count++] = {item.values, item.nulls, &item.source_hash};
+      if (most == 1) work->item = next;
+    }
+    body->source_hasher(rows, count);
+    work->item = next;
+  }
+  MemoryContextSwitchTo(previous);
   return Stop::done;
 }
 

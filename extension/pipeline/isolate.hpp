@@ -45,8 +45,11 @@ Stop referred_ids_raw(Work* work);
 Stop take_keys_raw(Work* work);
 /// Steps: the rules.
 Stop judge_rules_raw(Work* work);
-/// Steps: 0 the legacy id, then NOT NULL per mapped column, then the checks, then the hash.
+/// Steps: 0 the legacy id, then NOT NULL per mapped column, then the checks.
 Stop judge_table_raw(Work* work);
+/// Steps: 0, the hashes of the next items together; 1, one by one, to find the one that raises; 2, it is
+/// found.
+Stop hash_items_raw(Work* work);
 /// Steps: the defaults.
 Stop draw_defaults_raw(Work* work);
 

@@ -30,17 +30,28 @@ bool id_part(Work* work, const Source& source, const Item& item, const char** te
 }  // namespace
 
 void append_json_text_raw(StringInfo out, const char* text, size_t size) {
-  appendStringInfoString(out, out->len == 0 ? "[" : ", ");
   bool plain = true;
   for (size_t i = 0; i < size && plain; i++)
     plain = static_cast<unsigned char>(text[i]) >= ' ' && text[i] != '"' && text[i] != '\\';
   if (!plain) {
+    appendStringInfoString(out, out->len == 0 ? "[" : ", ");
     escape_json(out, pnstrdup(text, size));
     return;
   }
-  appendStringInfoChar(out, '"');
-  appendBinaryStringInfo(out, text, static_cast<int>(size));
-  appendStringInfoChar(out, '"');
+  enlargeStringInfo(out, static_cast<int>(size) + 4);
+  char* at = out->data + out->len;
+  if (out->len == 0) {
+    *at++ = '[';
+  } else {
+    *at++ = ',';
+    *at++ = ' ';
+  }
+  *at++ = '"';
+  memcpy(at, text, size);
+  at += size;
+  *at++ = '"';
+  *at = '\0';
+  out->len = static_cast<int>(at - out->data);
 }
 
 std::string_view kept_legacy_id_raw(Work* work, const char* text, size_t size) {

@@ -5,8 +5,18 @@
 
 namespace portage {
 
+/// What find_field_raw() does where the value is none that the item has itself.
+bool find_other_field_raw(Work* work, const Source& source, const Item& item, formats::Field* field);
+
 /// The value of a source for an item. Returns whether it is foreign, that is in the source's encoding.
-bool find_field_raw(Work* work, const Source& source, const Item& item, formats::Field* field);
+inline bool find_field_raw(Work* work, const Source& source, const Item& item, formats::Field* field) {
+  if (source.kind == ValueSource::Kind::path) {
+    *field = item.record.fields[source.field];
+    if (!source.has_fallback || (field->kind != formats::Kind::missing && field->kind != formats::Kind::null))
+      return true;
+  }
+  return find_other_field_raw(work, source, item, field);
+}
 
 /// Sets the item's legacy id from its paths (unless an expression has given it). False: a part is missing or
 /// null.

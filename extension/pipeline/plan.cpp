@@ -2,6 +2,11 @@
 #include "pipeline/plan_body.hpp"
 #include "pipeline/legacy_id.hpp"
 
+extern "C" {
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+}
+
 namespace portage {
 
 Plan::Plan() : body_(std::make_unique<Body>()) {}
@@ -38,29 +43,82 @@ uint64_t Plan::source_hash(const Datum* values, const bool* nulls) const {
   return bridge::guarded([=] { return (*hasher)(values, nulls); });
 }
 
+namespace {
+
+/// The text of a key's column, as its output function gives it.
+const char* part_raw(FmgrInfo* output, Datum value, char* digits) {
+  switch (output->fn_oid) {
+    case F_INT4OUT:
+      pg_ltoa(DatumGetInt32(value), digits);
+      return digits;
+    case F_INT8OUT:
+      pg_lltoa(DatumGetInt64(value), digits);
+      return digits;
+    default:
+      return OutputFunctionCall(output, value);
+  }
+}
+
+/// Behind what `out` holds; `parts` is scratch.
+void append_key_raw(const Plan::Body* body, StringInfo out, StringInfo parts, const Datum* values,
+                    const bool* nulls) {
+  char digits[MAXINT8LEN + 1];
+  size_t count = body->key.size();
+  resetStringInfo(parts);
+  for (size_t i = 0; i < count; i++) {
+    int index = body->key[i] - 1;
+    // A key's columns are NOT NULL; where nothing enforces that (views), a null shows as an empty text.
+    const char* part =
+        nulls[index] ? "" : part_raw(const_cast<FmgrInfo*>(&body->key_output[i]), values[index], digits);
+    if (count == 1)
+      appendStringInfoString(out, part);
+    else
+      append_json_text_raw(parts, part, strlen(part));
+  }
+  if (count == 1) return;
+  appendBinaryStringInfo(out, parts->data, parts->len);
+  appendStringInfoChar(out, ']');
+}
+
+}  // namespace
+
 std::string Plan::key_text(const Datum* values, const bool* nulls) const {
   const Body* body = body_.get();
   body_->key_memory.reset();
   bridge::InMemory in(body_->key_memory.get());
-  StringInfoData text;
-  StringInfo out = &text;
+  StringInfoData text, parts;
+  StringInfo out = &text, scratch = &parts;
   bridge::guarded([=] {
     initStringInfo(out);
-    size_t count = body->key.size();
-    for (size_t i = 0; i < count; i++) {
-      int index = body->key[i] - 1;
-      // A key's columns are NOT NULL; where nothing enforces that (views), a null shows as an empty text.
-      char* part = nulls[index]
-                       ? pstrdup("")
-                       : OutputFunctionCall(const_cast<FmgrInfo*>(&body->key_output[i]), values[index]);
-      if (count == 1)
-        appendStringInfoString(out, part);
-      else
-        append_json_text_raw(out, part, strlen(part));
-    }
-    if (count > 1) appendStringInfoChar(out, ']');
+    initStringInfo(scratch);
+    append_key_raw(body, out, scratch, values, nulls);
   });
   return std::string(text.data, static_cast<size_t>(text.len));
+}
+
+void Plan::name_keys(Batch& batch, const std::vector<Item*>& items) const {
+  constexpr size_t together = 256;
+  const Body* body = body_.get();
+  bridge::InMemory in(body_->key_memory.get());
+  size_t ends[together];
+  StringInfoData text, parts;
+  StringInfo out = &text, scratch = &parts;
+  for (size_t from = 0; from < items.size(); from += together) {
+    body_->key_memory.reset();
+    Item* const* first = items.data() + from;
+    size_t count = std::min(together, items.size() - from), *to = ends;
+    bridge::guarded([=] {
+      initStringInfo(out);
+      initStringInfo(scratch);
+      for (size_t i = 0; i < count; i++) {
+        append_key_raw(body, out, scratch, first[i]->stored, first[i]->stored_nulls);
+        to[i] = static_cast<size_t>(out->len);
+      }
+    });
+    std::string_view all = batch.arena.copy({text.data, static_cast<size_t>(text.len)});
+    for (size_t i = 0, start = 0; i < count; start = ends[i++])
+      first[i]->target_key = all.substr(start, ends[i] - start);
+  }
 }
 
 void Plan::Body::pin_settings(bridge::Settings& settings, bool search_path) const {

@@ -110,6 +110,8 @@ class Plan {
 
   /// The text of the key of a row (values by attnum - 1): the output text, or the JSON array text of several.
   std::string key_text(const Datum* values, const bool* nulls) const;
+  /// Fills target_key of items from what is stored of their rows.
+  void name_keys(Batch&, const std::vector<Item*>&) const;
 
   /// Over the mapped columns (values by attnum - 1): Item::source_hash, and what a row has that is the same.
   uint64_t source_hash(const Datum* values, const bool* nulls) const;

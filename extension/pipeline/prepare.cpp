@@ -174,6 +174,11 @@ class Preparation {
             batch_.reject(item(), Outcome::invalid, "conversion", error);
           }
         });
+    run_pass(
+        work_, hash_items_raw, concerns_pipeline, [](Stop) {},
+        [&](const Error& error) {
+          if (work_.step == 1) batch_.reject(item(), Outcome::invalid, "conversion", error);
+        });
   }
 
  private:

@@ -69,4 +69,16 @@ SELECT portage.row_hash(item, '{id,no_such}') FROM item;
 SELECT portage.row_hash(item, ARRAY[NULL]) FROM item;
 SELECT portage.row_hash(NULL) IS NULL AS null;
 
+-- Rows of a batch are hashed several at a time: with the same result, whatever stands side by side.
+CREATE TABLE side_by_side (id integer PRIMARY KEY, t text, b boolean, i2 smallint, i8 bigint, n numeric, u uuid, by bytea, a text[]);
+SELECT portage.create_pipeline('side_by_side', 'hashes.side_by_side', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id",
+  "t": "t", "b": "b", "i2": "i2", "i8": "i8", "n": "n", "u": "u", "by": "by", "a": "a"}}') > 0 AS created;
+DO $$ BEGIN PERFORM portage.migrate('side_by_side', string_agg(json_build_object('id', i,
+    't', CASE WHEN i % 7 > 0 THEN left(repeat('abcdefghijklmnü', 5), i % 61) END, 'b', CASE WHEN i % 3 > 0 THEN i % 2 = 0 END,
+    'i2', nullif(i % 5, 0), 'i8', CASE WHEN i % 4 > 0 THEN i * -1234567890123 END, 'n', nullif(i % 6, 0) / 10.0,
+    'u', CASE WHEN i % 8 > 0 THEN md5(i::text)::uuid END, 'by', CASE WHEN i % 9 > 0 THEN '\x' || left(md5(i::text), i % 17 * 2) END,
+    'a', CASE WHEN i % 10 > 0 THEN ARRAY[i::text, NULL] END)::text, E'\n')) FROM generate_series(1, 1001) AS i; END $$;
+SELECT count(*), count(DISTINCT row_hash) AS hashes, bool_and(m.row_hash = portage.row_hash(r)) AS same
+FROM portage.legacy_mappings m JOIN side_by_side r ON r.id = m.legacy_id::integer;
+
 DROP SCHEMA hashes CASCADE;

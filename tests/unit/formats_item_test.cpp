@@ -68,6 +68,15 @@ TEST(Item, EscapesAreTakenOut) {
   EXPECT_EQ(fields(R"(["\u0000x"])", {"[0]"}), (Strings{std::string("string:\0x", 9)}));
 }
 
+// A path's key that is a backslash, or ends with one, must not meet the beginning of an escape.
+TEST(Item, KeysThatBeginAlike) {
+  EXPECT_EQ(fields(R"({"abc":1,"ab":2,"a":3})", {"a", "ab", "abc"}),
+            (Strings{"number:3", "number:2", "number:1"}));
+  EXPECT_EQ(fields(R"({"a\\":1,"b":2})", {R"("a\\")", "b"}), (Strings{"number:1", "number:2"}));
+  EXPECT_EQ(fields(R"({"a\"x":1,"b":2})", {R"("a\\")", "b"}), (Strings{"missing:", "number:2"}));
+  EXPECT_EQ(fields(R"({"a\"x":1,"b":2})", {R"("a\"x")", "b"}), (Strings{"number:1", "number:2"}));
+}
+
 TEST(Item, ScalarsAreItemsToo) {
   EXPECT_EQ(fields(" 1e400 ", {"$item", "a"}), (Strings{"number:1e400", "missing:"}));
   EXPECT_EQ(fields(R"("a\nb")", {"$item"}), (Strings{"string:a\nb"}));

@@ -155,14 +155,34 @@ TEST(Arena, ThePaddingIsReadable) {
   }
 }
 
-TEST(Arena, ResetKeepsOnlyTheFirstBlock) {
+TEST(Arena, TheNextBatchGetsTheSameBlocks) {
   Arena arena(4096);
-  char* first = arena.allocate(10);
-  for (int i = 0; i < 1000; ++i) arena.allocate(1000);
-  EXPECT_GE(arena.used(), 1'000'000u);
+  auto fill = [&] {
+    std::vector<char*> places;
+    for (int i = 0; i < 1000; ++i) places.push_back(arena.allocate(1000));
+    EXPECT_GE(arena.used(), 1'000'000u);
+    return places;
+  };
+  std::vector<char*> first = fill();
   arena.reset();
   EXPECT_EQ(arena.used(), 0u);
-  EXPECT_EQ(arena.allocate(10), first);
+  EXPECT_EQ(fill(), first);
+}
+
+TEST(Arena, ALargeValueFindsNoRoomInASmallBlock) {
+  Arena arena(4096);
+  for (int round = 0; round < 3; ++round) {
+    std::memset(arena.allocate(100), 1, 100);
+    std::memset(arena.allocate(100'000), 2, 100'000);
+    char* small = arena.allocate(100);
+    std::memset(small, 3, 100);
+    char* large = arena.allocate(1'000'000);
+    std::memset(large, 4, 1'000'000);
+    EXPECT_EQ(small[99], 3);
+    EXPECT_EQ(large[999'999], 4);
+    EXPECT_GE(arena.used(), 1'100'200u);
+    arena.reset();
+  }
 }
 
 TEST(Arena, AHugeFirstValueIsGivenBack) {
