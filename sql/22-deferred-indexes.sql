@@ -6,6 +6,7 @@ CREATE TABLE portage.deferred_indexes (
   index_schema          text NOT NULL COLLATE "C",
   index_name            text NOT NULL COLLATE "C",
   is_unique             boolean NOT NULL,
+  is_key                boolean NOT NULL,
   definition            text NOT NULL,
   constraint_name       text COLLATE "C",
   constraint_definition text,
@@ -20,6 +21,7 @@ CREATE TABLE portage.deferred_indexes (
 CREATE INDEX deferred_indexes_missing ON portage.deferred_indexes (run_id) WHERE stays IS NULL AND restored_at IS NULL;
 COMMENT ON TABLE portage.deferred_indexes IS
   'the indexes of a target as an initial load found them; those that it took away it builds again when all is imported';
+COMMENT ON COLUMN portage.deferred_indexes.is_key IS 'whether rows of the target are found by it: it is put back first';
 COMMENT ON COLUMN portage.deferred_indexes.definition IS 'the statement that makes the index again, but for its tablespace';
 COMMENT ON COLUMN portage.deferred_indexes.constraint_definition IS 'the kind of constraint that the index serves, and whether it can be deferred';
 COMMENT ON COLUMN portage.deferred_indexes.tablespace IS 'where the index is; null: in the tablespace of the database';

@@ -39,6 +39,7 @@ std::vector<ledger::Member> to_take_back(int64_t group) {
 
 void take_back(const ledger::Member& member, undo::Drifted drifted, bool cascade) {
   ledger::Run run = run::run_to_change(member.run);
+  run::restore_key_before_rollback(run);
   Oid role = run::role_of(run);
   bool begun = run.status == "rolling_back" || run.paused_from == "rolling_back";
   undo::Rollback rollback =

@@ -3,6 +3,7 @@
 
 #include "bridge/codes.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/compiled.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/run_index.hpp"
 
@@ -61,7 +62,7 @@ void check_references(const Plan& plan, const std::string& own_name) {
     const Target* target = &plan.target();
     std::vector<int> key = plan.key();
     if (reference.pipeline != own_name) {
-      other = Plan::compile(named(reference.pipeline, plan.owner(), reference.place));
+      other = compile(named(reference.pipeline, plan.owner(), reference.place));
       target = &other->target();
       key = other->key();
     }

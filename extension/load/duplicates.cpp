@@ -141,12 +141,12 @@ bool Loader::moves_row(const Item& item, const Row& row) const {
 }
 
 void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
-  if (policy_.park) return;  // the end of the run sees what all workers have found
   if (predictions_) {
     predictions_->remember(items, n);
     return;
   }
   if (new_ids_) new_ids_->remember(items, n);
+  if (policy_.park) return;  // the end of the run sees what all workers have found
   bool any = false;
   for (size_t i = 0; i < n && !any; i++) any = items[i].outcome == Outcome::unchanged;
   if (!any) return;
@@ -157,7 +157,7 @@ void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
 }
 
 void Loader::expect(int64_t expected_items) {
-  if (predictions_ || policy_.park || expected_items < 10000) return;  // it would not be worth the filter
+  if (predictions_ || expected_items < 10000) return;  // it would not be worth the filter
   new_ids_ = std::make_unique<NewIds>(policy_.run_id, policy_.space, expected_items);
 }
 

@@ -110,6 +110,27 @@ std::vector<DeferredIndex> indexes_of(const Target& target) {
   return indexes;
 }
 
+bool draws_apart(const Target& target, const std::vector<int>& attnums) {
+  PlainPath path;
+  // A sequence belongs to an identity column, and a default depends on the one that it asks.
+  return execute(
+             "SELECT EXISTS (SELECT FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND "
+             "d.adnum = a.attnum CROSS JOIN LATERAL pg_get_expr(d.adbin, d.adrelid) AS drawn WHERE "
+             "a.attrelid = "
+             "$1 AND a.attnum = ANY ($2) AND (a.atttypid = 'uuid'::regtype AND drawn = 'gen_random_uuid()' "
+             "OR "
+             "a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND (a.attidentity <> '' OR "
+             "drawn ~ '^nextval\\(''[^'']*''::regclass\\)$') AND NOT EXISTS (SELECT FROM pg_depend x JOIN "
+             "pg_sequence s ON s.seqrelid IN (x.objid, x.refobjid) WHERE s.seqcycle AND ((x.classid = "
+             "'pg_class'::regclass AND x.deptype = 'i' AND x.refclassid = 'pg_class'::regclass AND "
+             "x.refobjid = "
+             "a.attrelid AND x.refobjsubid = a.attnum) OR (x.classid = 'pg_attrdef'::regclass AND x.objid = "
+             "d.oid "
+             "AND x.refclassid = 'pg_class'::regclass)))))",
+             {bridge::param_oid(target.oid), bridge::param_int8_array({attnums.begin(), attnums.end()})})
+      .boolean(0, 1);
+}
+
 void drop_index(const Target& target, const DeferredIndex& index) {
   PlainPath path;
   if (index.constraint.empty())

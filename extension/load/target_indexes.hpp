@@ -11,6 +11,10 @@ namespace portage::load {
 /// be missed meanwhile.
 std::vector<ledger::DeferredIndex> indexes_of(const Target&);
 
+/// Whether these columns take, from their defaults, values that are another for each row: of a sequence that
+/// does not begin again, or random UUIDs.
+bool draws_apart(const Target&, const std::vector<int>& attnums);
+
 /// Takes the index away, with the constraint that it serves.
 void drop_index(const Target&, const ledger::DeferredIndex&);
 /// Makes it again, unless it is there. 23505 where rows are equal.

@@ -3,6 +3,7 @@
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/subxact.hpp"
+#include "ledger/compiled.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/references.hpp"
 #include "pipeline/checks.hpp"
@@ -52,7 +53,7 @@ void check_and_pin(StoredPipeline& pipeline) {
     // compile() will say so
   }
   if (!own_timezone.empty()) pipeline.timezone = own_timezone;
-  std::unique_ptr<Plan> plan = Plan::compile(pipeline);
+  std::unique_ptr<Plan> plan = ledger::compile(pipeline);
   try_checks(*plan);
   try_source(*plan);
   ledger::check_references(*plan, pipeline.name);

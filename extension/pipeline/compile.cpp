@@ -399,7 +399,8 @@ std::unique_ptr<Plan> Plan::compile(const StoredPipeline& pipeline) {
                          any.name.c_str()),
                   nearest_hint(body.definition.key[i], any.column_names()));
   }
-  body.target = describe_target(pipeline.target, body.definition.key, key_proposal(body.definition));
+  body.target = describe_target(pipeline.target, body.definition.key, key_proposal(body.definition),
+                                pipeline.absent_key);
   Compiler(body).compile();
   return plan;
 }

@@ -21,6 +21,7 @@ struct StoredPipeline {
   std::string search_path, timezone;
   Oid target = InvalidOid;  ///< invalid when the table is gone
   std::string target_schema, target_name;
+  std::vector<std::string> absent_key;  ///< columns of the target's key, where its index is away for a while
 
   bool operator==(const StoredPipeline&) const = default;
 };

@@ -79,7 +79,7 @@ std::vector<int> attnums_of(const Target& target, const std::vector<std::string>
 }
 
 void choose_key(Target& target, const std::vector<std::string>& key_columns,
-                const std::vector<std::string>& proposal) {
+                const std::vector<std::string>& proposal, const std::vector<std::string>& absent_key) {
   std::vector<int> wanted = attnums_of(target, key_columns);
   if (target.relkind == RELKIND_VIEW || target.relkind == RELKIND_FOREIGN_TABLE) {
     // Nothing can enforce a key there; the author's word is all there is.
@@ -109,6 +109,10 @@ void choose_key(Target& target, const std::vector<std::string>& key_columns,
                         : !index.valid   ? "is not valid"
                                          : "has columns that may be null";
     why = "Unique index " + bridge::quoted(index.name) + " " + fault + ".";
+  }
+  if (!absent_key.empty()) {
+    target.key = attnums_of(target, absent_key);
+    return;
   }
   throw Error(codes::unusable_target, format("table \"%s\" has no usable key", target.name.c_str()))
       .detail(why)
@@ -227,10 +231,10 @@ std::vector<std::string> Target::column_names() const {
 }
 
 Target describe_target(Oid table, const std::vector<std::string>& key_columns,
-                       const std::vector<std::string>& proposal) {
+                       const std::vector<std::string>& proposal, const std::vector<std::string>& absent_key) {
   Target target = read_target(table);
   check_kind(target);
-  choose_key(target, key_columns, proposal);
+  choose_key(target, key_columns, proposal, absent_key);
   read_catalogs(target);
   return target;
 }

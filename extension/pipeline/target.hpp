@@ -75,7 +75,7 @@ struct Target {
   char relkind = 0;
   int natts = 0;
   std::vector<TargetColumn> columns;  ///< by attnum - 1, dropped ones included
-  Oid key_index = InvalidOid;         ///< invalid for views and foreign tables
+  Oid key_index = InvalidOid;         ///< invalid for views and foreign tables, and while it is away
   std::vector<int> key;               ///< attnums in the index's order
   std::vector<UniqueIndex> unique_indexes;
   std::vector<ForeignKey> foreign_keys;
@@ -101,10 +101,12 @@ struct Target {
 };
 
 /// Describes a table. `key_columns`: the definition's "key" (empty: the primary key); `proposal`: columns for
-/// the DDL that the hint proposes when there is no usable key. Throws PZ002, or 42P01 when the table is gone.
-/// Needs a connected SPI.
+/// the DDL that the hint proposes when there is no usable key; `absent_key`: the columns of the key whose
+/// index is away for a while. Throws PZ002, or 42P01 when the table is gone. Needs a
+/// connected SPI.
 Target describe_target(Oid table, const std::vector<std::string>& key_columns = {},
-                       const std::vector<std::string>& proposal = {});
+                       const std::vector<std::string>& proposal = {},
+                       const std::vector<std::string>& absent_key = {});
 
 /// True while the table still is what was described: names, types, constraints, keys and triggers. Cheap.
 bool unchanged(const Target& target);

@@ -86,6 +86,15 @@ void refuse_purged(int64_t id) {
       .hint("The mappings are still known: an import finds what has changed.");
 }
 
+void require_key(const Plan& plan, int64_t run_id) {
+  if (!plan.target().ordinary() || OidIsValid(plan.target().key_index)) return;
+  throw Error(codes::wrong_state, bridge::format("indexes of the target are missing since run %lld",
+                                                 static_cast<long long>(run_id)))
+      .detail("Rows are found by them.")
+      .hint(
+          bridge::format("CALL portage.restore_indexes(%lld); builds them.", static_cast<long long>(run_id)));
+}
+
 int64_t latest_run() {
   std::optional<int64_t> id = ledger::latest_run_of_role();
   if (!id) throw Error(codes::unknown_run, "you have no run yet").hint("Open one: CALL portage.import(...).");

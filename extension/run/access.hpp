@@ -18,6 +18,8 @@ bool sees_raw(int64_t id);
 Oid role_of(const ledger::Run&);
 /// PZ006 for a run of whose items nothing is known any more.
 void refuse_purged(int64_t id);
+/// PZ006 while the target of a run has no index by which rows are found: an initial load has it away.
+void require_key(const Plan&, int64_t run_id);
 /// The caller's latest run. PZ005 if there is none.
 int64_t latest_run();
 /// Raises 42501 if the session is limited to another scope (portage.scope).

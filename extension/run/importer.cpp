@@ -405,7 +405,7 @@ ledger::BatchRecord record_of(const Job& job, const load::Loader& loader, const 
   cost.used = used;
   record.conflicts = &loader.conflicts();
   record.last_wins = job.policy.duplicates == Duplicates::last;
-  record.alone = !job.policy.park;
+  record.alone = job.workers == 1;
   return record;
 }
 

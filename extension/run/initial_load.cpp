@@ -15,6 +15,7 @@
 #include "run/job.hpp"
 #include "run/parallel.hpp"
 #include "run/settle.hpp"
+#include "run/states.hpp"
 
 namespace portage::run {
 
@@ -59,6 +60,25 @@ std::string unique_reason(const ledger::Run& run, const Options& options, const 
     if (!reason.empty()) return reason;
   }
   return "";
+}
+
+Error not_unique(const DeferredIndex& index, int64_t run_id, const std::string& detail) {
+  return Error(ERRCODE_UNIQUE_VIOLATION,
+               "index " + bridge::quoted_name(index.schema, index.name) + " cannot be put back")
+      .detail(detail)
+      .hint(format("Mend these rows, then CALL portage.restore_indexes(%lld); its definition is in "
+                   "portage.deferred_indexes.",
+                   static_cast<long long>(run_id)));
+}
+
+/// Why the index of the key stays. It may go where no item can meet a row, and no two rows can get the same
+/// key.
+std::string key_reason(const Plan& plan, bool nothing_meets) {
+  bool brought = std::any_of(plan.key().begin(), plan.key().end(), [&](int attnum) {
+    return std::binary_search(plan.mapped().begin(), plan.mapped().end(), attnum);
+  });
+  if (brought || !nothing_meets) return "rows are found by it";
+  return load::draws_apart(plan.target(), plan.key()) ? "" : "rows may be given equal keys";
 }
 
 }  // namespace
@@ -113,15 +133,21 @@ std::vector<DeferredIndex> judge_indexes(const ledger::Run& run, const Options& 
                                          const load::Policy& policy) {
   std::string reason = unique_reason(run, options, plan, policy);
   std::vector<DeferredIndex> indexes = load::indexes_of(plan.target());
-  std::string key;
+  DeferredIndex* key = nullptr;
+  std::string name;
   for (const UniqueIndex& index : plan.target().unique_indexes)
-    if (index.oid == plan.target().key_index) key = index.name;
+    if (index.oid == plan.target().key_index) name = index.name;
+  bool all = true;  // unique ones go
   for (DeferredIndex& index : indexes) {
-    if (index.name == key)
-      index.stays = "rows are found by it";
-    else if (index.is_unique && index.stays.empty())
-      index.stays = reason;
+    index.is_key = index.name == name;
+    if (index.is_key) {
+      key = &index;
+      continue;
+    }
+    if (index.is_unique && index.stays.empty()) index.stays = reason;
+    all = all && !(index.is_unique && !index.stays.empty());
   }
+  if (key && key->stays.empty()) key->stays = key_reason(plan, all && reason.empty());
   return indexes;
 }
 
@@ -157,6 +183,8 @@ Stage::Page RestoreIndexes::page() {
     return {missing.size() == 1, {}, nullptr, 0};
   }
   if (error->code() != ERRCODE_UNIQUE_VIOLATION || !index.is_unique) throw *error;
+  if (index.is_key)
+    throw not_unique(index, run_.id, error->report().detail);  // which is whose, nobody can tell
   colliding_ = collisions(index);
   return take_back();
 }
@@ -253,18 +281,17 @@ std::vector<int64_t> RestoreIndexes::collisions(const DeferredIndex& index) {
   std::sort(found.rbegin(), found.rend());
   found.erase(std::unique(found.begin(), found.end()), found.end());
   if (!found.empty()) return found;
-  long long run = static_cast<long long>(run_.id);
-  throw Error(ERRCODE_UNIQUE_VIOLATION,
-              "index " + bridge::quoted_name(index.schema, index.name) + " cannot be put back")
-      .detail(
-          (strangers.empty() ? "Its rows are not unique." : strangers) +
-          format(" Run %lld did not write them, or others have changed them, or refer to them, since.", run))
-      .hint(format("Mend these rows, then CALL portage.restore_indexes(%lld); its definition is in "
-                   "portage.deferred_indexes.",
-                   run));
+  throw not_unique(
+      index, run_.id,
+      (strangers.empty() ? "Its rows are not unique." : strangers) +
+          format(" Run %lld did not write them, or others have changed them, or refer to them, since.",
+                 static_cast<long long>(run_.id)));
 }
 
-void restore_indexes(const ledger::Run& found) {
+namespace {
+
+/// What is missing; or only the key, which comes first.
+void restore(const ledger::Run& found, bool only_key) {
   Job job(found, Commits::yes);
   SessionLock alone(found.pipeline_id, job.policy.space.scope);
   if (!alone.held()) refuse_second(found.pipeline_id, job.policy.space.scope);
@@ -278,13 +305,23 @@ void restore_indexes(const ledger::Run& found) {
       LockLimit locks(true);
       lock.hold();
       Stage::Page page = stage.page();
-      finished = page.finished;
+      finished = page.finished || only_key;
       moved = page.counts.parked > 0;
       if (moved) ledger::update_counters(job.run.id);
     });
     if (error) throw *error;
     stage.committed();
   }
+}
+
+}  // namespace
+
+void restore_indexes(const ledger::Run& run) { restore(run, false); }
+
+void restore_key_before_rollback(const ledger::Run& run) {
+  std::vector<DeferredIndex> missing = ledger::missing_indexes(run.id);
+  bool concerned = may_become(run.status, "rolling_back") || run.status == "rolling_back";
+  if (concerned && !missing.empty() && missing.front().is_key) restore(run, true);
 }
 
 void restore_indexes_after_rollback(int64_t run_id) {

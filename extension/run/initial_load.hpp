@@ -70,6 +70,8 @@ class RestoreIndexes : public Stage {
 
 /// Puts back what is missing in the target of a run on which nobody works; commits. PZ007 if somebody does.
 void restore_indexes(const ledger::Run&);
+/// The key alone, for a rollback that may begin, or go on: rows are found by it.
+void restore_key_before_rollback(const ledger::Run&);
 /// The same at the end of a rollback, if that is complete.
 void restore_indexes_after_rollback(int64_t run_id);
 

@@ -1,8 +1,8 @@
 // See job.hpp.
 #include "run/job.hpp"
 
+#include "ledger/compiled.hpp"
 #include "ledger/pipelines.hpp"
-#include "pipeline/plan_cache.hpp"
 #include "run/access.hpp"
 
 namespace portage::run {
@@ -11,7 +11,7 @@ namespace {
 std::unique_ptr<Plan> plan_of(const ledger::Run& run, StoredPipeline pipeline, Oid role) {
   pipeline.timezone = run.timezone;
   bridge::AsUser as(role);
-  return take_plan(pipeline);
+  return ledger::compile(pipeline, run.id);
 }
 
 }  // namespace
@@ -28,6 +28,6 @@ Job::Job(const ledger::Run& opened, const StoredPipeline& pipeline, Commits who_
       policy(policy_of(run, options, *plan)),
       ownership(run, policy.space.scope, commits, helps) {}
 
-void Job::compile() { plan = plan_of(run, ledger::pipeline_version(run.pipeline_id, run.version), role); }
+void Job::compile() { plan = ledger::compile(run, role); }
 
 }  // namespace portage::run

@@ -3,8 +3,8 @@
 
 #include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
+#include "ledger/compiled.hpp"
 #include "ledger/deferred_indexes.hpp"
-#include "ledger/pipelines.hpp"
 #include "ledger/replay.hpp"
 #include "run/entry_points.hpp"
 #include "run/preflight.hpp"
@@ -19,12 +19,7 @@ Reopened::Reopened(const ledger::Run& run, Commits commits, const char* what)
     : run_(run), commits_(commits), options_(parse_options(run.options)), role_(role_of(run)), what_(what) {
   refuse_purged(run.id);
   options_.sample.reset();  // what was sampled out is no reject; a corrected id is meant to land
-  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
-  pipeline.timezone = run.timezone;
-  {
-    bridge::AsUser as(role_);
-    plan_ = Plan::compile(pipeline);
-  }
+  plan_ = ledger::compile(run, role_);
   policy_ = policy_of(run, options_, *plan_);
   policy_.replay = true;
 }

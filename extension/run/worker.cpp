@@ -87,7 +87,7 @@ void Worker::begin() {
     job_.workers = several && reason.empty() ? job_.options.workers : 1;
     ledger::set_workers(run.id, job_.workers);
   }
-  job_.policy.park = job_.workers > 1 || ledger::deferred_unique_indexes(run.id);
+  choose_order();
   // A migrate() that ends well writes a single event: that it did.
   if (job_.commits == Commits::yes)
     ledger::add_event(run.id,
@@ -187,12 +187,17 @@ void Worker::put_indexes_back(bool at_any_rate) {
   if (!at_any_rate && !job_.ownership.stopped()) reopen();
 }
 
+/// Whether items see each other, and rows.
+void Worker::choose_order() {
+  job_.policy.park = job_.workers > 1 || ledger::deferred_unique_indexes(job_.run.id);
+  job_.policy.blind = job_.options.initial_load && job_.policy.park && !job_.plan->match().empty() &&
+                      !load::are_unique(job_.plan->target(), job_.plan->match());
+}
+
 /// Goes on with the target as it is now.
 void Worker::reopen() {
   job_.compile();
-  job_.policy.park = job_.workers > 1 || ledger::deferred_unique_indexes(job_.run.id);
-  job_.policy.blind = job_.policy.park && !job_.plan->match().empty() &&
-                      !load::are_unique(job_.plan->target(), job_.plan->match());
+  choose_order();
   bridge::AsUser as(job_.role);
   importer_ = std::make_unique<Importer>(job_, teller_);
 }

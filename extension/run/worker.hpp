@@ -58,6 +58,7 @@ class Worker {
   void defer_indexes();
   void put_indexes_back(bool at_any_rate);
   std::string still_missing();
+  void choose_order();
   void reopen();
   void settle();
   void look_for_missing();

@@ -17,6 +17,7 @@ std::string text_argument(FunctionCallInfo fcinfo, int i, const char* fallback) 
 
 void roll_back(FunctionCallInfo fcinfo, int64_t id, int first_option) {
   ledger::Run run = run::run_to_change(id);
+  run::restore_key_before_rollback(run);
   undo::Rollback rollback(
       run, run::role_of(run), undo::parse_drifted(text_argument(fcinfo, first_option, "refuse")),
       !fcinfo->args[first_option + 1].isnull && DatumGetBool(fcinfo->args[first_option + 1].value));

@@ -220,6 +220,7 @@ void Rollback::begin() {
   if (std::string obstacle = ledger::rollback_obstacle(run_.id); !obstacle.empty())
     throw Error(codes::wrong_state,
                 format("run %lld cannot be rolled back: ", static_cast<long long>(run_.id)) + obstacle);
+  run::require_key(*plan_, run_.id);
   require_grants("table " + plan_->target().quoted_name(), missing_grants(), run_.role_name);
   if (!resumed && (drifted_ == Drifted::refuse || (dependants_->any() && !spare_dependants_))) {
     Findings found = examine();

@@ -5,8 +5,8 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "ledger/compiled.hpp"
 #include "ledger/missing.hpp"
-#include "ledger/pipelines.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/states.hpp"
@@ -48,10 +48,8 @@ Drifted parse_drifted(const std::string& word) {
 
 Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool cascade)
     : run_(run), role_(role), drifted_(drifted), cascade_(cascade) {
-  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
-  pipeline.timezone = run.timezone;
+  plan_ = ledger::compile(run, role_);
   bridge::AsUser as(role_);
-  plan_ = Plan::compile(pipeline);
   space_ = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
   std::vector<int> hashed;
   for (const std::string& name : run.hash_columns)

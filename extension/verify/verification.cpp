@@ -4,7 +4,7 @@
 #include "bridge/codes.hpp"
 #include "bridge/json.hpp"
 #include "ledger/as_ledger.hpp"
-#include "ledger/pipelines.hpp"
+#include "ledger/compiled.hpp"
 #include "run/access.hpp"
 
 namespace portage::verify {
@@ -72,10 +72,9 @@ Verification::Verification(const ledger::Run& run, Oid role, Depth depth)
         .detail(format("Run %lld is %s; process %d works on it.", id, run.status.c_str(),
                        run.owner_pid.value_or(0)))
         .hint("Verify it when it has ended.");
-  StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
-  pipeline.timezone = run.timezone;
+  plan_ = ledger::compile(run, role_);
+  run::require_key(*plan_, run.id);
   bridge::AsUser as(role_);
-  plan_ = Plan::compile(pipeline);
   hashed_ = plan_->target().attnums(run.hash_columns);
   writer_ = load::make_writer(*plan_, hashed_);
   space_ = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};

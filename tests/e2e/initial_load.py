@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import subprocess
 import sys
 import time
 
@@ -38,6 +39,13 @@ CREATE UNIQUE INDEX pairs ON t (a, b);
 CREATE INDEX by_value ON t (value) WHERE value > 1;
 CREATE INDEX by_word ON t (lower(word)) TABLESPACE elsewhere;
 COMMENT ON INDEX pairs IS 'two of a kind';
+-- Nothing but the legacy id tells its rows apart.
+CREATE TABLE u (id uuid DEFAULT gen_random_uuid() CONSTRAINT key_of_u PRIMARY KEY, word text NOT NULL, value integer NOT NULL CHECK (value <> 7),
+                parent integer REFERENCES parents, ticket integer, a integer, b integer);
+CREATE INDEX u_by_value ON u (value);
+COMMENT ON CONSTRAINT key_of_u ON u IS 'drawn';
+SELECT portage.create_pipeline('q', 'u', '{"format": "ndjson", "legacy_id": "id", "columns": {"word": "word", "value": "value",
+  "parent": "parent", "ticket": "ticket", "a": "a", "b": "b"}, "rules": {"not_eight": "value <> 8"}}');
 SELECT portage.create_pipeline('p', 't', '{"format": "ndjson", "legacy_id": "id", "match": ["owner", "word"],
   "columns": {"owner": "$scope", "word": "word", "value": "value", "parent": "parent", "ticket": "ticket", "a": "a", "b": "b"},
   "rules": {"not_eight": "value <> 8"}}');
@@ -55,48 +63,59 @@ def random_items(chance):
     return items
 
 
-def outcome(session, run):
+def outcome(session, run, table):
     """The items' last outcomes, rows and mappings, without surrogate keys."""
-    items = session.rows("""SELECT DISTINCT ON (i.ordinal) i.ordinal, i.line, i.status, i.legacy_id, t.word, i.error_class, i.rule, i.sqlstate,
-        i.column_name, i.message, i.issues::text, convert_from(i.raw, 'UTF8') FROM portage.all_items i LEFT JOIN t ON t.id::text = i.target_key
+    items = session.rows(f"""SELECT DISTINCT ON (i.ordinal) i.ordinal, i.line, i.status, i.legacy_id, t.word, i.error_class, i.rule, i.sqlstate,
+        i.column_name, i.message, i.issues::text, convert_from(i.raw, 'UTF8') FROM portage.all_items i LEFT JOIN {table} t ON t.id::text = i.target_key
         WHERE i.run_id = %s ORDER BY i.ordinal, i.revision DESC""", run)
     return {'items': [tuple(re.sub(r'\(owner, (\w+)\)=\([^,]*,', r'(owner, \1)=(OWNER,', v) if isinstance(v, str) else v for v in row)
                       for row in items],
-            'target': session.rows('SELECT word, value, parent, ticket, a, b FROM t ORDER BY 1, 2, 3, 4, 5, 6'),
-            'mappings': session.rows("""SELECT m.legacy_id, t.word, m.origin, m.ordinal FROM portage.legacy_mappings m
-                LEFT JOIN t ON t.id::text = m.target_key WHERE m.run_id = %s ORDER BY 1""", run),
+            'target': session.rows(f'SELECT word, value, parent, ticket, a, b FROM {table} ORDER BY 1, 2, 3, 4, 5, 6'),
+            'mappings': session.rows(f"""SELECT m.legacy_id, t.word, m.origin, m.ordinal FROM portage.legacy_mappings m
+                LEFT JOIN {table} t ON t.id::text = m.target_key WHERE m.run_id = %s ORDER BY 1""", run),
             'counters': session.rows('SELECT status, read, inserted, updated, unchanged, skipped, conflicted, parked, invalid, failed, '
                                      'open_rejects FROM portage.migration_runs WHERE id = %s', run)}
 
 
-def imported(session, items, scope, **options):
-    session.rows('TRUNCATE t')
-    run = session.value("SELECT portage.open_run('p', %s, %s)", scope, json.dumps(options))
+def imported(session, pipeline, table, items, scope, **options):
+    session.rows(f'TRUNCATE {table}')
+    run = session.value('SELECT portage.open_run(%s, %s, %s)', pipeline, scope, json.dumps(options))
     session.rows('SELECT portage.submit(%s, %s)', run, ndjson(items))
     session.rows('CALL portage.run(%s)', run)
     return run
 
 
 def small_inputs(server):
+    check('items were taken back and judged again', small_inputs_of(server, 'p', 't', 3) > TRIALS)
+    check('where only the key is away, none are', small_inputs_of(server, 'q', 'u', 0) == 0)
+
+
+def small_inputs_of(server, pipeline, table, unique):
+    """How many items were parked for a while."""
     chance = random.Random(SEED)
     taken_back = 0
     with Session(server, dbname='small') as session:
-        before = session.rows(INDEXES.format(table='t'))
+        before = session.rows(INDEXES.format(table=table))
         for trial in range(TRIALS):
             items = random_items(chance)
-            truth = outcome(session, imported(session, items, f'plain {trial}', batch_size=1))
+            truth = outcome(session, imported(session, pipeline, table, items, f'plain {trial}', batch_size=1), table)
             for size in (1, 2, 5, 1000):
-                run = imported(session, items, f'initial {trial} {size}', batch_size=size, initial_load=True)
-                found = outcome(session, run)
+                run = imported(session, pipeline, table, items, f'initial {trial} {size}', batch_size=size, initial_load=True)
+                found = outcome(session, run, table)
                 wrong = {what: [(a, b) for a, b in zip(truth[what], found[what]) if a != b] for what in truth
                          if truth[what] != found[what]}
-                if not check(f'input {trial} in batches of {size}: as without initial_load', not wrong, (wrong, items)):
-                    return
+                if not check(f'{table}, input {trial} in batches of {size}: as without initial_load', not wrong, (wrong, items)):
+                    return taken_back
+                away = session.rows('SELECT count(*) FILTER (WHERE is_key), count(*) FILTER (WHERE NOT is_key) FROM portage.deferred_indexes '
+                                    'WHERE run_id = %s AND is_unique AND restored_at IS NOT NULL', run)
+                if not check(f'{table}, input {trial} in batches of {size}: its key and other unique indexes were away',
+                             away == [(1, unique)], away):
+                    return taken_back
                 taken_back += session.value("SELECT count(*) FROM portage.item_rows WHERE run_id = %s AND status = 'parked'", run)
-            after = session.rows(INDEXES.format(table='t'))
-            if not check(f'input {trial}: the indexes are as they were', before == after, (before, after)):
-                return
-        check('items were taken back and judged again', taken_back > TRIALS, taken_back)
+            after = session.rows(INDEXES.format(table=table))
+            if not check(f'{table}, input {trial}: the indexes are as they were', before == after, (before, after)):
+                break
+    return taken_back
 
 
 # The indexes of app.progress beside its unique ones; one of them takes its time.
@@ -141,6 +160,8 @@ def killed(server):
                           ('the mappings', MAPPINGS)):
             compare('killed', what + ' equal those of a plain run', values(calm, sql, run=calm_run), values(stormy, sql, run=run))
         compare('killed', 'the indexes are as they were', before, values(stormy, INDEXES, table='app.progress'))
+        away = values(stormy, 'SELECT count(*) FROM portage.deferred_indexes WHERE is_key AND restored_at IS NOT NULL')
+        check('killed: its key was away', away == [(1,)], away)
         for what, sql in INVARIANTS.items():
             found = values(stormy, sql, run=run)
             check(f'killed: {what}', not found, found[:5])
@@ -189,6 +210,7 @@ CREATE INDEX by_level ON words (level);
 CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN $1; END';
 SELECT portage.create_pipeline('words', 'words', '{"format": "ndjson", "legacy_id": "id", "match": "code",
   "columns": {"code": {"sql": "slow(item ->> ''code'')"}, "level": "level"}, "on_conflict": "overwrite"}');
+SELECT portage.create_pipeline('second', 'words', '{"format": "ndjson", "legacy_id": "id", "columns": {"code": "code"}}');
 GRANT USAGE, CREATE ON SCHEMA public TO owner, stranger;
 ALTER TABLE words OWNER TO owner;
 SELECT portage.grant_pipeline('words', 'owner', 'run'), portage.grant_pipeline('words', 'stranger', 'run');
@@ -245,9 +267,17 @@ def others(server):
 
     # Who reads, reads; who writes, waits.
     slow = Slow(server, items)
-    check('while it works two indexes are away', slow.missing() == 2, slow.missing())
+    check('while it works all indexes are away', slow.missing() == 3, slow.missing())
     reader, writer = Session(server, dbname='others'), Session(server, dbname='others')
     reader.rows("SET lock_timeout = '200ms'")
+    for what, statement in (('is created', "SELECT portage.create_pipeline('third', 'words', (SELECT definition FROM portage.pipeline_versions LIMIT 1))"),
+                            ('imports', "SELECT portage.migrate('second', '{}', options => '{\"raise\": true}')")):
+        error = reader.error(statement)
+        check(f'no other pipeline {what} while the key is away', error is not None and error.pgcode == 'PZ002' and
+              f'Run {slow.run}, an initial load' in error.diag.message_detail and f'restore_indexes({slow.run})' in error.diag.message_hint,
+              told(error))
+    found = reader.value("SELECT portage.plan('second', '{}') #>> '{blockers,0,sqlstate}'")
+    check('it is a blocker of theirs', found == 'PZ002', found)
     check('a reader reads what is committed', reader.value('SELECT count(*) FROM words') >= 15 and not slow.pending.done())
     error = reader.error("UPDATE words SET level = 0 WHERE code = 'c1'")
     check('a writer with a limit is refused', error is not None and error.pgcode == '55P03', told(error))
@@ -264,7 +294,7 @@ def others(server):
     admin.rows('SELECT portage.pause(%s)', slow.run)
     slow.pending.result()
     reason = admin.value('SELECT hold_reason FROM portage.progress WHERE run_id = %s', slow.run)
-    check('paused: progress tells that indexes are missing', slow.status() == 'paused' and slow.missing() == 2 and
+    check('paused: progress tells that indexes are missing', slow.status() == 'paused' and slow.missing() == 3 and
           reason == f'paused; SELECT portage.resume({slow.run}) goes on; indexes of the target are missing until then', reason)
     check('paused: nothing is locked', not admin.rows("SELECT 1 FROM pg_locks WHERE relation = 'words'::regclass"))
     slow.start(6)
@@ -315,6 +345,10 @@ def others(server):
     error = admin.error('SELECT * FROM portage.replay(%s)', slow.run)
     check('nothing is replayed without them', error is not None and error.pgcode == 'PZ006' and 'restore_indexes' in error.diag.message_hint,
           told(error))
+    error = admin.error('SELECT portage.verify(%s)', slow.run)
+    check('nor verified', error is not None and error.pgcode == 'PZ006' and 'restore_indexes' in error.diag.message_hint, told(error))
+    possible = admin.rows('SELECT possible, rows = (SELECT count(*) FROM words) FROM portage.can_rollback(%s)', slow.run)
+    check('but it could be taken back', possible == [(True, True)], possible)
     error = admin.error("SELECT portage.drop_pipeline('words', true)")
     check('their definitions are not dropped', error is not None and error.pgcode == 'PZ006', told(error))
     slow.again()
@@ -349,6 +383,47 @@ def others(server):
     check('without them it is put back', slow.missing() == 0 and admin.rows(INDEXES.format(table='words')) == before)
     slow.session.rows('CALL portage.run(%s)', slow.run)
     check('and the run completes', slow.status() == 'completed')
+    slow.again()
+
+    # Rows of others with keys of the run's: nobody can tell which is whose.
+    slow = Slow(server, many(60))
+    slow.interrupt(server)
+    key = admin.value("INSERT INTO words (id, code) OVERRIDING SYSTEM VALUE SELECT min(id), 'stranger' FROM words RETURNING id")
+    error = slow.session.error('CALL portage.run(%s)', slow.run)
+    check('a key twice: it is told which, and what to do', error is not None and error.pgcode == '23505' and
+          'words_pkey cannot be put back' in error.diag.message_primary and f'Key (id)=({key}) is duplicated' in error.diag.message_detail and
+          'restore_indexes' in error.diag.message_hint and slow.status() == 'failed' and slow.missing() == 3, (told(error), slow.missing()))
+    error = admin.error('CALL portage.rollback(%s)', slow.run)
+    check('nothing is taken back by a key that is there twice', error is not None and error.pgcode == '23505' and slow.status() == 'failed' and
+          admin.value('SELECT count(*) FROM words') == 61, told(error))
+    admin.rows("DELETE FROM words WHERE code = 'stranger'")
+    slow.session.rows('CALL portage.run(%s)', slow.run)
+    check('without it the run completes', slow.status() == 'completed' and admin.rows(INDEXES.format(table='words')) == before)
+    slow.again()
+
+    # Taken back by itself.
+    slow = Slow(server, bad, max_rejects=1, on_failure='rollback')
+    error = slow.pending.wait().error
+    check('failed and taken back, it has its indexes', error is not None and error.pgcode == 'PZ011' and slow.status() == 'rolled_back' and
+          slow.missing() == 0 and admin.value('SELECT count(*) FROM words') == 0 and admin.rows(INDEXES.format(table='words')) == before,
+          (told(error), slow.status(), slow.missing()))
+
+    # Dumped in the middle: the copy goes on.
+    slow = Slow(server, many(60, repeat='c1'))
+    slow.interrupt(server)
+    program = os.path.join(server.bindir, 'pg_dump')
+    dump = subprocess.run([program, '--no-sync', 'others'], env=server.environment(), check=True, capture_output=True, text=True).stdout
+    server.psql('CREATE DATABASE copied')
+    server.psql(dump, '-d', 'copied')
+    with Session(server, dbname='copied') as copy:
+        copy.rows('CALL portage.run(%s)', slow.run)
+        found = (copy.value('SELECT status FROM portage.status(%s)', slow.run), copy.value('SELECT count(*) FROM words'))
+        check('a copy made of a dump has the key again when the run has gone on', found == ('completed', 59) and
+              copy.rows(INDEXES.format(table='words')) == before, (found, copy.rows(INDEXES.format(table='words'))))
+        copy.rows('CALL portage.rollback(%s)', slow.run)
+        check('and is taken back', copy.value('SELECT count(*) FROM words') == 0)
+    slow.start(5)
+    slow.pending.result()
     slow.again()
 
     # Somebody is writing it when the run begins: waited for, and looked at again.
