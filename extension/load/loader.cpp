@@ -240,8 +240,8 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
   }
   decide(batch);
   if (policy_.purpose != Purpose::validate) lock_and_look_again(batch);
-  std::sort(work_.begin(), work_.end(),
-            [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; });
+  auto before = [](const Work& a, const Work& b) { return a.item->ordinal < b.item->ordinal; };
+  if (!std::is_sorted(work_.begin(), work_.end(), before)) std::sort(work_.begin(), work_.end(), before);
   if (policy_.purpose == Purpose::validate) return;  // which draws no numbers either
   std::vector<Item*> fresh_items;
   for (Work& work : work_)

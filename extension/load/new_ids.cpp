@@ -1,6 +1,7 @@
 // See new_ids.hpp.
 #include "load/new_ids.hpp"
 
+#include "ledger/mapping_pack.hpp"
 #include "ledger/new_space.hpp"
 
 extern "C" {
@@ -37,9 +38,12 @@ std::vector<std::string_view> NewIds::to_look_up(const std::vector<Item*>& items
   bloom_filter* filter = filter_;
   std::string_view* all = ids.data();
   size_t count = ids.size();
+  std::string_view last = last_;
   guarded([=] {
     for (size_t i = 0; i < count; i++)
-      if (all[i].data() && bloom_lacks_element(filter, bytes_of(all[i]), all[i].size())) all[i] = {};
+      if (all[i].data() && (ledger::comes_before(last, all[i]) ||
+                            bloom_lacks_element(filter, bytes_of(all[i]), all[i].size())))
+        all[i] = {};
   });
   return ids;
 }
@@ -47,11 +51,18 @@ std::vector<std::string_view> NewIds::to_look_up(const std::vector<Item*>& items
 void NewIds::remember(const Item* items, size_t n) {
   if (!since_) return;
   bloom_filter* filter = filter_;
-  guarded([=] {
-    for (size_t i = 0; i < n; i++)
-      if (items[i].legacy_id.data())
-        bloom_add_element(filter, bytes_of(items[i].legacy_id), items[i].legacy_id.size());
+  std::string_view last = last_;
+  last = guarded([=] {
+    std::string_view last_now = last;
+    for (size_t i = 0; i < n; i++) {
+      std::string_view id = items[i].legacy_id;
+      if (id.data() == nullptr) continue;
+      bloom_add_element(filter, bytes_of(id), id.size());
+      if (ledger::comes_before(last_now, id)) last_now = id;
+    }
+    return last_now;
   });
+  last_ = std::string(last);
 }
 
 }  // namespace portage::load

@@ -1,6 +1,6 @@
 // Which legacy ids can have a mapping in a run that began when there was none: those that the run itself has
 // brought, as long as nobody else writes. A Bloom filter of bounded size says "none" for nearly all others,
-// and spares their look-up.
+// and spares their look-up; in the order of ids, it need not be asked.
 #pragma once
 
 #include "ledger/items.hpp"
@@ -25,6 +25,7 @@ class NewIds {
   ledger::MappingSpace space_;
   bridge::Memory memory_;
   bloom_filter* filter_;
+  std::string last_;              // of the ids that it knows, in their order
   std::optional<int64_t> since_;  // the last batch before the first one of ours
   bool asked_ = false, helps_ = false;
 };

@@ -35,6 +35,12 @@ formats::Options Plan::reader_options() const {
 
 std::string Plan::key_text(const Datum* values, const bool* nulls) const {
   const Body* body = body_.get();
+  int first = body->key.front() - 1;
+  if (body->key.size() == 1 && !nulls[first]) {  // numbers need neither their output function nor its memory
+    Oid type = body->target.columns[static_cast<size_t>(first)].type;
+    if (type == INT8OID) return std::to_string(DatumGetInt64(values[first]));
+    if (type == INT4OID) return std::to_string(DatumGetInt32(values[first]));
+  }
   body_->key_memory.reset();
   bridge::InMemory in(body_->key_memory.get());
   StringInfoData text;
