@@ -27,7 +27,8 @@ def memory_of_machine():
 
 def settings():
     """A server as it would be tuned for a migration; everything that keeps data safe is on."""
-    return {'shared_buffers': f'{min(2048, (memory_of_machine() >> 20) // 4)}MB', 'max_wal_size': '8GB', 'fsync': 'on',
+    return {'shared_buffers': f'{min(2048, (memory_of_machine() >> 20) // 4)}MB', 'maintenance_work_mem': '1GB',
+            'max_wal_size': '8GB', 'fsync': 'on',
             'synchronous_commit': 'on', 'wal_level': 'replica', 'autovacuum': 'off', 'checkpoint_timeout': '30min',
             'max_connections': '60'}
 

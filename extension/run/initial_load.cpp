@@ -154,7 +154,10 @@ std::vector<DeferredIndex> judge_indexes(const ledger::Run& run, const Options& 
 Stage::Page DeferIndexes::page() {
   if (!lock_) lock_.emplace(plan_.target().oid);
   lock_->hold();
-  if (ledger::has_deferred_indexes(run_.id)) return {true, {}, nullptr, 0};
+  if (ledger::has_deferred_indexes(run_.id)) {
+    require_same_key();
+    return {true, {}, nullptr, 0};
+  }
   hold_target(plan_, run_.id, ShareRowExclusiveLock);
   bridge::AsUser as(role_);
   refuse(initial_load_blockers(plan_, policy_.space));
@@ -163,6 +166,21 @@ Stage::Page DeferIndexes::page() {
     if (index.stays.empty()) load::drop_index(plan_.target(), index);
   ledger::insert_deferred_indexes(run_.id, indexes);
   return {true, {}, nullptr, 0};
+}
+
+/// Mappings hold the key that was taken away: another one, made meanwhile, is not what rows are found by.
+void DeferIndexes::require_same_key() const {
+  for (const DeferredIndex& index : ledger::missing_indexes(run_.id)) {
+    std::vector<std::string> now;
+    for (int attnum : plan_.key()) now.push_back(plan_.target().column(attnum).name);
+    if (!index.is_key || index.columns == now) continue;
+    throw Error(codes::target_changed,
+                "target " + plan_.target().quoted_name() + " has got another key since the run began")
+        .detail("The run found rows by " + bridge::quoted_name(index.schema, index.name) + ": " +
+                index.definition + ".")
+        .hint(format("Drop the new key; CALL portage.run(%lld); goes on then, and builds the other one.",
+                     static_cast<long long>(run_.id)));
+  }
 }
 
 Stage::Page RestoreIndexes::page() {

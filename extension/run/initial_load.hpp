@@ -32,6 +32,8 @@ class DeferIndexes : public Stage {
   bool shrink() override { return false; }
 
  private:
+  void require_same_key() const;
+
   const ledger::Run& run_;
   const Options& options_;
   const Plan& plan_;

@@ -401,6 +401,18 @@ def others(server):
     check('without it the run completes', slow.status() == 'completed' and admin.rows(INDEXES.format(table='words')) == before)
     slow.again()
 
+    # Another key, made meanwhile.
+    slow = Slow(server, many(60))
+    slow.interrupt(server)
+    admin.rows('ALTER TABLE words ADD CONSTRAINT other PRIMARY KEY (code)')
+    error = slow.session.error('CALL portage.run(%s)', slow.run)
+    check('another key than the run began with is refused', error is not None and error.pgcode == 'PZ009' and
+          'words_pkey' in error.diag.message_detail and slow.status() == 'paused', (told(error), slow.status()))
+    admin.rows('ALTER TABLE words DROP CONSTRAINT other')
+    slow.session.rows('CALL portage.run(%s)', slow.run)
+    check('without it the run completes', slow.status() == 'completed' and admin.rows(INDEXES.format(table='words')) == before)
+    slow.again()
+
     # Taken back by itself.
     slow = Slow(server, bad, max_rejects=1, on_failure='rollback')
     error = slow.pending.wait().error
