@@ -1,6 +1,6 @@
 // Multi-insert into a table of our own, as COPY does it: heap tuples a thousand at a time, then their index
 // entries. No privileges or triggers are looked at, and constraints only on request: only for the extension's
-// own tables.
+// own tables. And rows as values, by the names of their columns.
 #pragma once
 
 #include "bridge/scope.hpp"

@@ -135,6 +135,19 @@ Expression compile_raw(Node* tree) {
   return expression;
 }
 
+/// Any mention of such a word counts, but for calls.
+bool names_a_moment(std::string_view sql) {
+  auto in_word = [&](size_t i) {
+    return i < sql.size() && (isalnum(static_cast<unsigned char>(sql[i])) || sql[i] == '_');
+  };
+  for (std::string_view word : {"now", "today", "tomorrow", "yesterday"})
+    for (size_t i = 0; i + word.size() <= sql.size(); i++)
+      if (pg_strncasecmp(sql.data() + i, word.data(), word.size()) == 0 && !in_word(i + word.size()) &&
+          (i == 0 || !in_word(i - 1)) && !sql.substr(i + word.size()).starts_with('('))
+        return true;
+  return false;
+}
+
 std::vector<std::string> variable_names(TupleDesc shape) {
   std::vector<std::string> names;
   for (int i = 0; i < shape->natts; i++) {
@@ -183,6 +196,7 @@ Expression compile_expression(const std::string& sql, const Variables& variables
       return compile_raw(static_cast<Node*>(copyObjectImpl(tree)));
     });
     for (int i = -1; (i = bms_next_member(request.used, i)) >= 0;) used.push_back(i);
+    expression.names_a_moment = names_a_moment(sql);
     return expression;
   } catch (const Error& error) {
     Error placed = at_place(error, place, sql);

@@ -12,7 +12,8 @@ struct Expression {
   Oid type = InvalidOid;
   bool by_value = false;
   int16 length = 0;
-  bool immutable = false;  ///< the same variables give the same value for ever
+  bool immutable = false;       ///< the same variables give the same value for ever
+  bool names_a_moment = false;  ///< 'now' and the like stand in it for the moment of the compilation
 };
 
 /// The row that an expression sees: its columns are the variables.

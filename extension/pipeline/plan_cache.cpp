@@ -33,18 +33,12 @@ void watch() {
   watching = true;
 }
 
-/// 'now' and the like are moments of the compilation. Any mention of such a word counts, but for calls.
-bool names_a_moment(std::string_view definition) {
-  auto in_word = [&](size_t i) {
-    return i < definition.size() &&
-           (isalnum(static_cast<unsigned char>(definition[i])) || definition[i] == '_');
+bool names_a_moment(const Plan::Body& body) {
+  auto any = [](const auto& all) {
+    return std::any_of(all.begin(), all.end(), [](const auto& one) { return one.expression.names_a_moment; });
   };
-  for (std::string_view word : {"now", "today", "tomorrow", "yesterday"})
-    for (size_t i = 0; i + word.size() <= definition.size(); i++)
-      if (pg_strncasecmp(definition.data() + i, word.data(), word.size()) == 0 && !in_word(i + word.size()) &&
-          (i == 0 || !in_word(i - 1)) && !definition.substr(i + word.size()).starts_with('('))
-        return true;
-  return false;
+  return any(body.columns) || any(body.rules) || any(body.merges) || body.legacy_expression.names_a_moment ||
+         body.where.names_a_moment || body.newer.names_a_moment;
 }
 
 void forget() {
@@ -76,7 +70,7 @@ std::unique_ptr<Plan> take_plan(const StoredPipeline& pipeline) {
 void keep_plan(std::unique_ptr<Plan> plan) {
   const Plan::Body& body = plan->body();
   MemoryContext memory = body.memory.get();
-  if (body.changes_before != changes || names_a_moment(body.pipeline.definition) ||
+  if (body.changes_before != changes || names_a_moment(body) ||
       MemoryContextMemAllocated(memory, true) > most_bytes)
     return;
   Plan* next = plan.release();
