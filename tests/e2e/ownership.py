@@ -12,11 +12,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, told, until  # noqa: E402
+from sessions import GATES, Gate, Session, told, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 ITEMS = 3000
-GATE = 4711
 
 
 def prepare(admin):
@@ -24,9 +23,8 @@ def prepare(admin):
     admin.rows('CREATE TABLE source (id integer PRIMARY KEY, name text)')
     admin.rows(f"INSERT INTO source SELECT n, 'name ' || n FROM generate_series(1, {ITEMS}) n")
     admin.rows('CREATE TABLE target (scope text, id integer, name text, PRIMARY KEY (scope, id))')
-    admin.rows('CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN '
-               f"IF NEW.id = 1500 AND NEW.scope LIKE 'gate%%' THEN PERFORM pg_advisory_xact_lock_shared({GATE}); END IF; RETURN NEW; END $$")
-    admin.rows('CREATE TRIGGER gate BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION gate()')
+    admin.rows(GATES)
+    admin.rows("CREATE TRIGGER gate BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION gates.keep('id')")
     admin.rows("""SELECT portage.create_pipeline('copy', 'target', '{"format": "rows", "legacy_id": "id",
         "columns": {"scope": "$scope", "id": "id", "name": "name"}}')""")
 
@@ -140,15 +138,19 @@ def begin_rollback(admin, session, run):
     return session.pid
 
 
+def at_the_gate(admin, gate, scope):
+    """A started run that stands in its 51st batch: of one item each, as such a one has no time limit."""
+    run = open_run(admin, scope, 1, 1450, 1550)
+    admin.rows('SELECT portage.start(%s)', run)
+    check(f'{scope}: it is in a batch', gate.somebody_waits())
+    return run
+
+
 def within_a_batch(server, admin, wish):
     """Nobody can take over what is in the sleeper's hands; an operator's wish waits for it."""
     name = f'stopped within a batch, then {wish}'
-    run = open_run(admin, f'gate {wish}', 1, 1450, 1550)  # a batch of one item has no time limit
-    with Session(server) as keeper, Session(server) as other:
-        keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
-        admin.rows('SELECT portage.start(%s)', run)
-        check(f'{name}: it is in a batch', until(lambda: admin.value(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", GATE)))
+    with Gate(server, 1500) as gate, Session(server) as other:
+        run = at_the_gate(admin, gate, name)
         pid = owner(admin, run)
         stop(pid)
         lease_runs_out(admin, run)
@@ -159,7 +161,7 @@ def within_a_batch(server, admin, wish):
         pending = None
         if wish != 'nothing':
             pending = other.begin(f'SELECT portage.{wish}(%s)', run)
-            time.sleep(1)
+            until(lambda: pending.done() or admin.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", other.pid))
             check(f'{name}: that cannot be done yet', status(admin, run) == 'running', status(admin, run))
         os.kill(pid, signal.SIGCONT)
         check(f'{name}: no error', not pending or pending.wait().error is None, pending and told(pending.error))
@@ -175,46 +177,46 @@ def within_a_batch(server, admin, wish):
 
 
 def wishes(chance, server, admin):
-    """At whatever moment of its beginning a run is met, it does what was asked of it."""
+    """At whatever moment a run is met that begins or works, it does what was asked of it: a gate keeps it from being over."""
     wrong, met = [], set()
     for n in range(40):
         wish, end = (('pause', 'paused'), ('cancel', 'cancelled'))[n % 2]
-        run = open_run(admin, f'wish {n}')
-        admin.rows('SELECT portage.start(%s)', run)
-        time.sleep(chance.random() * 0.06)
-        met.add(status(admin, run))
-        error = admin.error(f'SELECT portage.{wish}(%s)', run)
+        with Gate(server, chance.randrange(1, ITEMS - 100)) as gate:
+            run = open_run(admin, f'wish {n}')
+            admin.rows('SELECT portage.start(%s)', run)
+            if n % 8 < 2:
+                gate.somebody_waits()
+            else:
+                time.sleep(chance.random() * 0.06)
+            met.add(status(admin, run))
+            error = admin.error(f'SELECT portage.{wish}(%s)', run)
         if error is not None:
             wrong.append((n, wish, told(error)))
-        if not until(lambda: status(admin, run) == end and not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run), 5):
+        elif not until(lambda: status(admin, run) == end and not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run)):
             wrong.append((n, wish, status(admin, run)))
         elif admin.value('SELECT read FROM portage.migration_runs WHERE id = %s', run) is not None and books(admin, run):
             wrong.append((n, wish, books(admin, run)))
-    check(f'forty wishes at runs that begin: all are obeyed ({", ".join(sorted(met))})', not wrong, wrong[:5])
+    check(f'forty wishes at runs that begin or work: all are obeyed ({", ".join(sorted(met))})', not wrong and 'running' in met, (wrong[:5], met))
+
+
+def owner_dies(server, admin, scope, wish):
+    """Its run stands at the gate when the owner is asked for something, and then ended."""
+    with Gate(server, 1500) as gate:
+        run = at_the_gate(admin, gate, scope)
+        admin.rows(f'SELECT portage.{wish}(%s)', run)
+        admin.rows('SELECT pg_terminate_backend(%s)', owner(admin, run))
+        until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+    return run
 
 
 def wish_and_death(server, admin):
     """A wish outlives the owner that it was meant for."""
     for wish, end in (('pause', 'paused'), ('cancel', 'cancelled')):
-        run = open_run(admin, f'gate death {wish}')
-        with Session(server) as keeper:
-            keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
-            admin.rows('SELECT portage.start(%s)', run)
-            until(lambda: admin.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", GATE))
-            admin.rows(f'SELECT portage.{wish}(%s)', run)
-            admin.rows('SELECT pg_terminate_backend(%s)', owner(admin, run))
-            until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+        run = owner_dies(server, admin, f'died before {wish}', wish)
         admin.rows('CALL portage.tick()')
         check(f'the owner died before it could {wish}: its successor does', until(lambda: status(admin, run) == end), status(admin, run))
-        check('... and nothing more', admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) == 1400)
-    run = open_run(admin, 'gate go on')
-    with Session(server) as keeper:
-        keeper.rows('SELECT pg_advisory_lock(%s)', GATE)
-        admin.rows('SELECT portage.start(%s)', run)
-        until(lambda: admin.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", GATE))
-        admin.rows('SELECT portage.pause(%s)', run)
-        admin.rows('SELECT pg_terminate_backend(%s)', owner(admin, run))
-        until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+        check('... and nothing more', admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) == 50)
+    run = owner_dies(server, admin, 'died, and called', 'pause')
     admin.rows('CALL portage.run(%s)', run)
     check('who calls run() himself wants it to go on', status(admin, run) == 'completed' and not books(admin, run), status(admin, run))
 
@@ -228,8 +230,9 @@ def main():
         for what in ('import', 'rollback'):
             taken_over(chance, server, admin, what, 'session', 'worker')
             taken_over(chance, server, admin, what, 'worker', 'session')
-        admin.rows("ALTER SYSTEM SET portage.lock_timeout = '20s'")  # from now on batches wait at the gate
+        admin.rows("ALTER SYSTEM SET portage.lock_timeout = '10min'")  # from now on batches wait at the gate
         admin.rows('SELECT pg_reload_conf()')
+        until(lambda: admin.value('SHOW portage.lock_timeout') == '10min')
         for wish in ('nothing', 'pause', 'cancel'):
             within_a_batch(server, admin, wish)
         wishes(chance, server, admin)
