@@ -19,7 +19,7 @@ from crash import weather  # noqa: E402
 from disturbed import (COUNTERS, INVARIANTS, ITEM_ROWS, ITEMS, MAPPINGS, TARGET_ROWS, compare, dataset, furnish,  # noqa: E402
                        open_run, values)
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, ndjson, told, until  # noqa: E402
+from sessions import GATES, PATIENT, Gate, Session, left, ndjson, told, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 TRIALS = int(os.environ.get('PORTAGE_TRIALS', '25'))
@@ -118,14 +118,13 @@ def small_inputs_of(server, pipeline, table, unique):
     return taken_back
 
 
-# The indexes of app.progress beside its unique ones; one of them takes its time.
+# The indexes of app.progress beside its unique ones; one of them has a gate.
 MORE = """
 DROP TRIGGER no_taboo ON app.progress;
-CREATE FUNCTION app.slowly(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-  'BEGIN IF current_setting(''application_name'') LIKE ''%%'' THEN PERFORM pg_sleep(0.0002); END IF; RETURN $1; END';
+CREATE FUNCTION app.gated(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN gates.pass($1); END';
 CREATE INDEX by_lemma ON app.progress (lemma, review_count DESC);
 CREATE INDEX by_course ON app.progress (course_id) WHERE course_id > 10;
-CREATE INDEX slowly ON app.progress (app.slowly(lemma));
+CREATE INDEX gated ON app.progress (app.gated(lemma));
 COMMENT ON INDEX app.by_course IS 'courses';
 COMMENT ON CONSTRAINT ticket_key ON app.progress IS 'once';
 """
@@ -133,7 +132,7 @@ COMMENT ON CONSTRAINT ticket_key ON app.progress IS 'once';
 
 def prepared(server, database, data, **options):
     furnish(server, database, 'ndjson', data)
-    server.psql(MORE, '-d', database)
+    server.psql(GATES + MORE, '-d', database)
     with server.connect(database) as connection:
         return open_run(connection, 'ndjson', data, json.dumps(options))
 
@@ -168,19 +167,21 @@ def killed(server):
     # And now while it builds.
     run = prepared(server, 'building', data, batch_size=1000, initial_load=True)
     for how in ('the backend', 'the server'):
-        with server.connect('building') as watch:
+        with Session(server, dbname='building') as watch, \
+                Gate(server, f'lemma-{chance.randrange(1, 5000)}', dbname='building') as gate:
             session = Session(server, dbname='building')
             pending = session.begin(f'CALL portage.run({run})')
-            building = until(lambda: values(watch, "SELECT 1 FROM pg_stat_progress_create_index WHERE relid = 'app.progress'::regclass")
-                             and values(watch, "SELECT current_step = 'indexing' FROM portage.progress WHERE run_id = {run}", run=run))
-            check(f'{how}: progress tells that indexes are built', building == [(True,)], building)
-            time.sleep(chance.random() * 0.3)
+            gate.wait_for(session)
+            building = watch.rows("SELECT current_step, (SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = 'app.progress'::regclass) "
+                                  'FROM portage.progress WHERE run_id = %s', run)
+            check(f'{how}: progress tells that indexes are built', building == [('indexing', 1)], building)
             if how == 'the backend':
-                values(watch, 'SELECT pg_terminate_backend({pid})', pid=session.pid)
-        if how == 'the server':
-            server.kill9()
-            server.restart()
-        pending.wait(60)
+                watch.rows('SELECT pg_terminate_backend(%s)', session.pid)
+                left(watch, session.pid)
+            else:
+                server.kill9()
+                server.restart()
+        pending.wait()
         with server.connect('building') as watch:
             missing = values(watch, 'SELECT count(*) FROM portage.deferred_indexes WHERE stays IS NULL AND restored_at IS NULL')
             told_of = values(watch, 'SELECT hold_reason FROM portage.progress WHERE run_id = {run}', run=run)
@@ -207,9 +208,8 @@ def values_of(connection, sql):
 OTHERS = """
 CREATE TABLE words (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL UNIQUE, level integer);
 CREATE INDEX by_level ON words (level);
-CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN $1; END';
 SELECT portage.create_pipeline('words', 'words', '{"format": "ndjson", "legacy_id": "id", "match": "code",
-  "columns": {"code": {"sql": "slow(item ->> ''code'')"}, "level": "level"}, "on_conflict": "overwrite"}');
+  "columns": {"code": {"sql": "gates.pass(item ->> ''code'')"}, "level": "level"}, "on_conflict": "overwrite"}');
 SELECT portage.create_pipeline('second', 'words', '{"format": "ndjson", "legacy_id": "id", "columns": {"code": "code"}}');
 GRANT USAGE, CREATE ON SCHEMA public TO owner, stranger;
 ALTER TABLE words OWNER TO owner;
@@ -219,18 +219,25 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON words TO stranger;
 
 
 class Slow:
-    """An initial load of many small batches, at work; its first ones have been committed."""
+    """An initial load of small batches that stands at a gate; its first three batches have been committed."""
 
     def __init__(self, server, items, user='postgres', **options):
+        self.server = server
         self.watch, self.session = Session(server, dbname='others'), Session(server, user, dbname='others')
         self.run = self.session.value("SELECT portage.open_run('words', options => %s)",
                                       json.dumps({'initial_load': True, 'batch_size': 5, **options}))
         self.session.rows('SELECT portage.submit(%s, %s)', self.run, ndjson(items))
-        self.start()
+        self.start('c18')
 
-    def start(self, batches=3):
+    def start(self, at):
+        self.gate = Gate(self.server, at, dbname='others')
         self.pending = self.session.begin('CALL portage.run(%s)', self.run)
-        until(lambda: self.watch.value('SELECT count(*) FROM portage.migration_batches WHERE run_id = %s', self.run) >= batches)
+        self.gate.wait_for(self.session)
+
+    def go_on(self):
+        """To the end of the call."""
+        self.gate.open()
+        return self.pending.wait()
 
     def missing(self):
         return self.watch.value('SELECT count(*) FROM portage.deferred_indexes WHERE run_id = %s AND stays IS NULL AND restored_at IS NULL',
@@ -239,10 +246,11 @@ class Slow:
     def status(self):
         return self.watch.value('SELECT status FROM portage.status(%s)', self.run)
 
-    def interrupt(self, server):
+    def interrupt(self):
         self.watch.value('SELECT pg_terminate_backend(%s)', self.session.pid)
-        self.pending.wait()
-        self.session = Session(server, dbname='others')
+        left(self.watch, self.session.pid)
+        self.go_on()
+        self.session = Session(self.server, dbname='others')
 
     def again(self):
         """Taken back; the indexes are there."""
@@ -278,11 +286,12 @@ def others(server):
               told(error))
     found = reader.value("SELECT portage.plan('second', '{}') #>> '{blockers,0,sqlstate}'")
     check('it is a blocker of theirs', found == 'PZ002', found)
-    check('a reader reads what is committed', reader.value('SELECT count(*) FROM words') >= 15 and not slow.pending.done())
+    check('a reader reads what is committed', reader.value('SELECT count(*) FROM words') == 15 and not slow.pending.done())
     error = reader.error("UPDATE words SET level = 0 WHERE code = 'c1'")
     check('a writer with a limit is refused', error is not None and error.pgcode == '55P03', told(error))
     waiting = writer.begin("INSERT INTO words (code) VALUES ('late')")
-    slow.pending.result()
+    slow.gate.wait_for(writer)
+    slow.go_on().result()
     waiting.result()
     check('a writer without one has its turn at the end', slow.status() == 'completed' and admin.value('SELECT count(*) FROM words') == 101)
     check('the indexes are as they were', admin.rows(INDEXES.format(table='words')) == before)
@@ -292,15 +301,15 @@ def others(server):
     # Paused, and gone on with.
     slow = Slow(server, many(60, repeat='c1'))
     admin.rows('SELECT portage.pause(%s)', slow.run)
-    slow.pending.result()
+    slow.go_on().result()
     reason = admin.value('SELECT hold_reason FROM portage.progress WHERE run_id = %s', slow.run)
     check('paused: progress tells that indexes are missing', slow.status() == 'paused' and slow.missing() == 3 and
           reason == f'paused; SELECT portage.resume({slow.run}) goes on; indexes of the target are missing until then', reason)
     check('paused: nothing is locked', not admin.rows("SELECT 1 FROM pg_locks WHERE relation = 'words'::regclass"))
-    slow.start(6)
+    slow.start('c38')
     error = reader.error("UPDATE words SET level = 0 WHERE code = 'c1'")
     check('gone on with, it is locked again', error is not None and error.pgcode == '55P03', told(error))
-    slow.pending.result()
+    slow.go_on().result()
     rejects = admin.rows('SELECT ordinal, rule, message FROM portage.rejects WHERE run_id = %s', slow.run)
     check('what repeats an item from before the pause is a duplicate', slow.status() == 'completed' and
           rejects == [(60, 'duplicate', 'item 60 has the match key of item 1')], rejects)
@@ -309,7 +318,7 @@ def others(server):
     # Paused, and put back without going on.
     slow = Slow(server, many(60, repeat='c1'))
     admin.rows('SELECT portage.pause(%s)', slow.run)
-    slow.pending.result()
+    slow.go_on().result()
     admin.rows('CALL portage.restore_indexes(%s)', slow.run)
     check('restore_indexes() puts back what a paused run lacks', slow.missing() == 0 and slow.status() == 'paused' and
           admin.rows(INDEXES.format(table='words')) == before)
@@ -320,14 +329,14 @@ def others(server):
     # Cancelled, and failed.
     slow = Slow(server, items)
     admin.rows('SELECT portage.cancel(%s)', slow.run)
-    slow.pending.result()
+    slow.go_on().result()
     check('cancelled, it puts the indexes back', slow.status() == 'cancelled' and slow.missing() == 0 and
           admin.rows(INDEXES.format(table='words')) == before)
     slow.again()
     bad = many(60)
     bad[40]['level'] = bad[45]['level'] = 'no number'
     slow = Slow(server, bad, max_rejects=1)
-    error = slow.pending.wait().error
+    error = slow.go_on().error
     check('failed, it puts the indexes back', error is not None and error.pgcode == 'PZ011' and slow.status() == 'failed' and
           slow.missing() == 0 and admin.rows(INDEXES.format(table='words')) == before,
           (told(error), slow.status(), slow.missing(), admin.value('SELECT error FROM portage.migration_runs WHERE id = %s', slow.run)))
@@ -335,7 +344,7 @@ def others(server):
 
     # Cancelled while nobody worked on it: told, and put back by hand or by the rollback.
     slow = Slow(server, many(60, repeat='c1'))
-    slow.interrupt(server)
+    slow.interrupt()
     admin.rows('SELECT portage.cancel(%s)', slow.run)
     reason = admin.value('SELECT hold_reason FROM portage.progress WHERE run_id = %s', slow.run)
     check('cancelled by hand: what to do is told', reason ==
@@ -355,10 +364,10 @@ def others(server):
 
     # Others have written while the run was interrupted: what its items meet, they meet as in any import.
     slow = Slow(server, many(60))
-    slow.interrupt(server)
+    slow.interrupt()
     admin.rows("INSERT INTO words (code, level) VALUES ('c2', 99), ('c55', 99)")
-    slow.start(5)
-    slow.pending.result()
+    slow.start('c38')
+    slow.go_on().result()
     rows = admin.rows("SELECT w.code, w.level, m.origin FROM words w JOIN portage.legacy_mappings m ON m.target_key = w.id::text "
                       "WHERE w.code IN ('c2', 'c55') ORDER BY 1")
     check('rows of others that came meanwhile are met by the policy', slow.status() == 'completed' and
@@ -370,7 +379,7 @@ def others(server):
 
     # Rows that nobody can make unique but whoever wrote them.
     slow = Slow(server, many(60))
-    slow.interrupt(server)
+    slow.interrupt()
     admin.rows("INSERT INTO words (code) VALUES ('twice'), ('twice')")
     error = slow.session.error('CALL portage.run(%s)', slow.run)
     check('equal rows of others: it is told which, and what to do', error is not None and error.pgcode == '23505' and
@@ -387,7 +396,7 @@ def others(server):
 
     # Rows of others with keys of the run's: nobody can tell which is whose.
     slow = Slow(server, many(60))
-    slow.interrupt(server)
+    slow.interrupt()
     key = admin.value("INSERT INTO words (id, code) OVERRIDING SYSTEM VALUE SELECT min(id), 'stranger' FROM words RETURNING id")
     error = slow.session.error('CALL portage.run(%s)', slow.run)
     check('a key twice: it is told which, and what to do', error is not None and error.pgcode == '23505' and
@@ -403,7 +412,7 @@ def others(server):
 
     # Another key, made meanwhile.
     slow = Slow(server, many(60))
-    slow.interrupt(server)
+    slow.interrupt()
     admin.rows('ALTER TABLE words ADD CONSTRAINT other PRIMARY KEY (code)')
     error = slow.session.error('CALL portage.run(%s)', slow.run)
     check('another key than the run began with is refused', error is not None and error.pgcode == 'PZ009' and
@@ -415,14 +424,14 @@ def others(server):
 
     # Taken back by itself.
     slow = Slow(server, bad, max_rejects=1, on_failure='rollback')
-    error = slow.pending.wait().error
+    error = slow.go_on().error
     check('failed and taken back, it has its indexes', error is not None and error.pgcode == 'PZ011' and slow.status() == 'rolled_back' and
           slow.missing() == 0 and admin.value('SELECT count(*) FROM words') == 0 and admin.rows(INDEXES.format(table='words')) == before,
           (told(error), slow.status(), slow.missing()))
 
     # Dumped in the middle: the copy goes on.
     slow = Slow(server, many(60, repeat='c1'))
-    slow.interrupt(server)
+    slow.interrupt()
     program = os.path.join(server.bindir, 'pg_dump')
     dump = subprocess.run([program, '--no-sync', 'others'], env=server.environment(), check=True, capture_output=True, text=True).stdout
     server.psql('CREATE DATABASE copied')
@@ -434,8 +443,8 @@ def others(server):
               copy.rows(INDEXES.format(table='words')) == before, (found, copy.rows(INDEXES.format(table='words'))))
         copy.rows('CALL portage.rollback(%s)', slow.run)
         check('and is taken back', copy.value('SELECT count(*) FROM words') == 0)
-    slow.start(5)
-    slow.pending.result()
+    slow.start('c38')
+    slow.go_on().result()
     slow.again()
 
     # Somebody is writing it when the run begins: waited for, and looked at again.
@@ -444,6 +453,7 @@ def others(server):
         writer.rows("INSERT INTO words (code) VALUES ('early')")
         slow = Slow.__new__(Slow)
         slow.watch, slow.session = admin, Session(server, dbname='others')
+        slow.session.rows("SET portage.lock_timeout = '200ms'")
         slow.run = admin.value("SELECT portage.open_run('words', options => '{\"initial_load\": true}')")
         admin.rows('SELECT portage.submit(%s, %s)', slow.run, ndjson(many(5)))
         pending = slow.session.begin('CALL portage.run(%s)', slow.run)
@@ -494,7 +504,7 @@ def others(server):
 
 def main():
     print(f'seed {SEED}', flush=True)
-    with Server(max_wal_size='1GB') as server:
+    with Server(max_wal_size='1GB', **PATIENT) as server:
         place = os.path.join(server.directory, 'elsewhere')
         server.psql("CREATE ROLE owner LOGIN; CREATE ROLE stranger LOGIN;")
         os.mkdir(place)
@@ -502,7 +512,7 @@ def main():
             import shutil
             shutil.chown(place, 'postgres', 'postgres')
         server.psql(f"CREATE TABLESPACE elsewhere LOCATION '{place}'")
-        for database, setup in (('small', SETUP), ('others', OTHERS)):
+        for database, setup in (('small', SETUP), ('others', GATES + OTHERS)):
             server.psql(f'CREATE DATABASE {database}')
             server.psql('CREATE EXTENSION pg_portage;' + setup, '-d', database)
         for part in (small_inputs, others, killed):

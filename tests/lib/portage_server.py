@@ -25,6 +25,9 @@ import time
 import psycopg2
 import psycopg2.extensions
 
+# Seconds. Nothing here takes so long, however slow and busy the machine: what has not come by then does not come.
+PATIENCE = 180
+
 _STAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'stage.sh')
 _ROOT = os.geteuid() == 0
 
@@ -112,10 +115,10 @@ class Server:
             conf.write("%s = '%s'\n" % (name, str(value).replace("'", "''")))
 
     def start(self):
-        self._as_server('pg_ctl', '-D', self.data, '-l', self.log, '-w', '-t', '120', '-s', 'start')
+        self._as_server('pg_ctl', '-D', self.data, '-l', self.log, '-w', '-t', str(PATIENCE), '-s', 'start')
 
     def stop(self, mode='fast'):
-        self._as_server('pg_ctl', '-D', self.data, '-m', mode, '-w', '-t', '120', '-s', 'stop')
+        self._as_server('pg_ctl', '-D', self.data, '-m', mode, '-w', '-t', str(PATIENCE), '-s', 'stop')
 
     def running(self):
         return self._as_server('pg_ctl', '-D', self.data, 'status', check=False) == 0
@@ -146,6 +149,22 @@ class Server:
         for name in ('data/postmaster.pid', '.s.PGSQL.5432', '.s.PGSQL.5432.lock'):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.directory, name))
+
+    def kill9_backend(self, pid):
+        """One process of it, if it is still there: the server ends every session and recovers. Back when it has."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        # Who connects before the postmaster has noticed would be thrown out again.
+        while os.path.exists('/proc/%d' % pid):
+            time.sleep(0.01)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.connect().close()
+            except psycopg2.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
     def remove(self):
         if os.path.isdir(self.directory):

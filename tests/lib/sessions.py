@@ -21,10 +21,7 @@ import time
 
 import psycopg2
 
-from portage_server import check
-
-# Seconds. Nothing here takes so long, however slow and busy the machine: what has not come by then does not come.
-PATIENCE = 180
+from portage_server import PATIENCE, check
 
 
 class Session:
@@ -107,6 +104,11 @@ def until(condition):
     return None
 
 
+def left(session, pid):
+    """Waits until a process has gone, with all that it had locked: who is terminated says so before."""
+    return until(lambda: session.value('SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s', pid))
+
+
 def ended(threads):
     """Waits for all of them; one that does not end is a failed check."""
     for thread in threads:
@@ -119,8 +121,12 @@ def ended(threads):
 GATES = """
 CREATE SCHEMA gates;
 CREATE TABLE gates.closed (at text);
+CREATE FUNCTION gates.pass(what text) RETURNS text LANGUAGE plpgsql AS $$BEGIN
+  IF EXISTS (SELECT FROM gates.closed WHERE at = what) THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF;
+  RETURN what;
+END$$;
 CREATE FUNCTION gates.keep() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-  IF EXISTS (SELECT FROM gates.closed WHERE at = to_jsonb(NEW) ->> TG_ARGV[0]) THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF;
+  PERFORM gates.pass(to_jsonb(NEW) ->> TG_ARGV[0]);
   RETURN NEW;
 END$$;
 GRANT USAGE ON SCHEMA gates TO PUBLIC;
@@ -130,7 +136,7 @@ PATIENT = {'portage.lock_timeout': '10min', 'portage.lease_duration': '1h'}
 
 
 class Gate:
-    """While it is closed, who writes the row `at` waits in the trigger. One per database at a time."""
+    """While it is closed, who writes the row `at` waits in the trigger, or in a call of gates.pass(). One per database."""
 
     def __init__(self, server, at, dbname='postgres'):
         self.keeper = Session(server, dbname=dbname)
