@@ -17,6 +17,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
+from sessions import ended, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 ITEMS = 12000
@@ -55,7 +56,8 @@ def furnish(server, database, workers):
                            'AS IDENTITY PRIMARY KEY, code text NOT NULL UNIQUE, v text, parent bigint'
                            + (')' if workers > 1 else ' REFERENCES app.trees)') + '; CREATE INDEX ON app.trees (parent)')
         values(connection, "SELECT portage.create_pipeline('trees', 'app.trees', %s)", json.dumps(DEFINITION))
-        values(connection, "CALL portage.import('trees', payload => %s)", payload(lambda n: True))
+        # Who has to wait for its parent, and so the keys, depend on where batches end.
+        values(connection, "CALL portage.import('trees', payload => %s, options => '{\"batch_size\": 1000}')", payload(lambda n: True))
         values(connection, "UPDATE app.trees SET v = 'changed since' WHERE id % 97 = 0")
         state = values(connection, ROWS), values(connection, MAPPINGS)
         (run,), = values(connection, "SELECT portage.open_run('trees', options => %s)",
@@ -67,7 +69,7 @@ def furnish(server, database, workers):
 class Work(threading.Thread):
     def __init__(self, server, database, sql):
         super().__init__(daemon=True)
-        self.connection, self.sql, self.error = connect(server, database), sql, None
+        self.connection, self.sql, self.error = server.connect(database), sql, None
         self.pid = self.connection.get_backend_pid()
         self.start()
 
@@ -80,57 +82,55 @@ class Work(threading.Thread):
             self.connection.close()
 
 
-def connect(server, database):
-    """The server may be recovering, or about to find that it must."""
-    for _ in range(600):
-        with contextlib.suppress(psycopg2.OperationalError):
-            connection = server.connect(database)
-            time.sleep(0.1)
-            values(connection, 'SELECT')
-            return connection
-        time.sleep(0.05)
-    return server.connect(database)
+# What a call cannot get past while somebody has done this, {n} being a leaf: its deletion waits for the row's lock, its
+# return for who is about to insert such a row.
+DELETING = "SELECT FROM app.trees WHERE code = 'c{n}' FOR UPDATE"
+RETURNING = "INSERT INTO app.trees (code) VALUES ('c{n}')"
 
 
-def weather(chance, server, database, sql, progress, done):
+def leaves(connection, there):
+    """The leaves to be deleted that are still there, or those that are gone."""
+    found = dict(values(connection, "SELECT substr(code, 2)::integer, v FROM app.trees"))
+    return [n for n in range(ITEMS // 3 + 1, ITEMS + 1) if not kept(n) and (found.get(n) == f'value {n}' if there else n not in found)]
+
+
+def weather(chance, server, database, sql, progress, done, in_the_way):
     """Calls `sql` through kills until `done`; gives how many of them hit it at work, and its last error."""
     hits, error = 0, None
     for how in ('server', 'backend', 'backend', 'server'):
-        with connect(server, database) as watch:
+        with server.connect(database) as watch, server.connect(database) as keeper:
+            values(keeper, 'BEGIN')
+            values(keeper, in_the_way.format(n=chance.choice(leaves(watch, in_the_way is DELETING))))
             goal = values(watch, progress)[0][0] + chance.randrange(1, 3)
             work = Work(server, database, sql)
-            while work.is_alive() and values(watch, progress)[0][0] < goal:
-                time.sleep(0.001)
+            until(lambda: values(watch, progress)[0][0] >= goal or values(
+                watch, 'SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))', keeper.get_backend_pid())[0][0])
             time.sleep(chance.random() * 0.02)
-        if not work.is_alive():
-            break
-        if how == 'server':
-            server.kill9()
-            work.join(60)
-            server.restart()
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(work.pid, signal.SIGKILL)
-            work.join(60)
+            if how == 'server':
+                server.kill9()
+                server.restart()
+            else:
+                server.kill9_backend(work.pid)
+            ended([work])
         hits += work.error is not None
     for _ in range(5):
-        with connect(server, database) as watch:
+        with server.connect(database) as watch:
             if values(watch, done)[0][0]:
                 return hits, None
         work = Work(server, database, sql)
-        work.join(300)
+        ended([work])
         error = work.error
     return hits, error
 
 
 def scenario(chance, server, name, workers):
-    calm_run, before = furnish(server, 'calm', workers)
+    calm_run, _ = furnish(server, 'calm', workers)
     with server.connect('calm') as calm:
         values(calm, f'CALL portage.run({calm_run})')
-    run, _ = furnish(server, 'stormy', workers)
+    run, before = furnish(server, 'stormy', workers)
     hits, error = weather(chance, server, 'stormy', f'CALL portage.run({run})', DELETED,
-                          f"SELECT status = 'completed' FROM portage.migration_runs WHERE id = {run}")
-    check(f'{name}: it was killed at work', hits > 0, hits)
+                          f"SELECT status = 'completed' FROM portage.migration_runs WHERE id = {run}", DELETING)
+    check(f'{name}: it was killed at work', hits == 4, hits)
     check(f'{name}: called again, the run finishes', error is None, error)
     with server.connect('calm') as calm, server.connect('stormy') as stormy:
         fates = dict(values(calm, "SELECT coalesce(reason, status), count(*) FROM portage.missing_items GROUP BY 1"))
@@ -152,7 +152,8 @@ def scenario(chance, server, name, workers):
         check(f'{name}: both runs are verified', not found, found)
     hits, error = weather(chance, server, 'stormy', f'CALL portage.rollback({run})',
                           "SELECT count(*) FROM portage.migration_batches WHERE kind = 'rollback'",
-                          f"SELECT status = 'rolled_back' FROM portage.migration_runs WHERE id = {run}")
+                          f"SELECT status = 'rolled_back' FROM portage.migration_runs WHERE id = {run}", RETURNING)
+    check(f'{name}: the rollback was killed at work', hits == 4, hits)
     check(f'{name}: called again, the rollback finishes', error is None, error)
     with server.connect('stormy') as stormy:
         for what, sql, was in (('rows', ROWS, before[0]), ('mappings', MAPPINGS, before[1])):
