@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, ndjson, told, until  # noqa: E402
+from sessions import GATES, PATIENT, Gate, Session, ndjson, told  # noqa: E402
 
 SETUP = """
 CREATE EXTENSION pg_portage;
@@ -32,8 +32,8 @@ CREATE FUNCTION app.becomes(role text) RETURNS boolean LANGUAGE plpgsql AS $$
   BEGIN EXECUTE format('SET ROLE %I', role); RETURN true; END $$;
 """
 
-# Holds the verification up; the page before it has ended, as each check is one of its own.
-SLOW = '{"slow": "SELECT count(*) = 1 FROM pg_sleep(%s)", "after": "SELECT true"}'
+# Holds the verification up while the gate is closed; the page before it has ended, as each check is one of its own.
+GATED = '{"gated": "SELECT gates.pass(\'check\') = \'check\'", "after": "SELECT true"}'
 
 
 def pipeline(session, name, checks, **more):
@@ -93,20 +93,22 @@ def roles(server):
 def beside(server):
     admin = Session(server)
     admin.rows('TRUNCATE app.goods')
-    pipeline(admin, 'slow', SLOW % 2)
+    pipeline(admin, 'slow', GATED)
     run, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", goods(1, 500))[0]
 
-    def asleep(session):
-        return until(lambda: admin.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND query ~ 'verify' AND wait_event = "
-                                         "'PgSleep'", session.pid))
+    def verifying(session, sql, run):
+        """Stands at the gate."""
+        gate = Gate(server, 'check')
+        pending = session.begin(sql, run)
+        gate.wait_for(session)
+        return gate, pending
 
     def checks_of(number):
         return admin.value('SELECT count(*) FROM portage.data_integrity_checks WHERE run_id = %s', number)
 
     with Session(server) as other:
-        pending = other.begin('CALL portage.verify_run(%s)', run)
-        asleep(other)
-        age, = admin.rows('SELECT xact_start - query_start > interval \'1 ms\' FROM pg_stat_activity WHERE pid = %s', other.pid)[0]
+        gate, pending = verifying(other, 'CALL portage.verify_run(%s)', run)
+        age, = admin.rows('SELECT xact_start > query_start FROM pg_stat_activity WHERE pid = %s', other.pid)[0]
         check('pages are transactions of their own', age)
         locks = admin.value("SELECT count(*) FROM pg_locks WHERE pid = %s AND relation IN ('app.goods'::regclass, "
                             "'portage.item_rows'::regclass, 'portage.item_packs'::regclass, 'portage.mapping_rows'::regclass, 'portage.mapping_packs'::regclass)",
@@ -114,15 +116,16 @@ def beside(server):
         check('... that keep no locks', locks == 0, locks)
         # an incremental run of the same pipeline takes some of the rows over meanwhile
         later, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", ndjson([{'id': n, 'v': -n} for n in range(1, 200)]))[0]
+        gate.open()
         pending.result()
         check('a later run beside it raises no alarm', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
         notices = ''.join(other.connection.notices)
-        check('NOTICEs tell each check, and the verdict', 'check balance: passed' in notices and 'check slow: passed' in notices and
+        check('NOTICEs tell each check, and the verdict', 'check balance: passed' in notices and 'check gated: passed' in notices and
               f'run {run} is verified' in notices, notices)
         before = checks_of(later)
-        pending = other.begin('CALL portage.verify_run(%s)', later)
-        asleep(other)
+        gate, pending = verifying(other, 'CALL portage.verify_run(%s)', later)
         check('a rollback beside it is not held up', admin.error('CALL portage.rollback(%s)', later) is None)
+        gate.open()
         pending.wait()
         check('... and ends the verification, without a verdict', told(pending.error).startswith('PZ006') and
               'changed while it was verified' in told(pending.error) and checks_of(later) == before and
@@ -130,22 +133,22 @@ def beside(server):
         admin.rows('CALL portage.verify_run(%s)', later)
         check('what was taken back is verified as such', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', later))
 
-        pending = other.begin('SELECT portage.verify(%s)', run)  # the function: one transaction, the same care
-        asleep(other)
+        gate, pending = verifying(other, 'SELECT portage.verify(%s)', run)  # the function: one transaction, the same care
         admin.rows('CALL portage.rollback(%s)', run)
+        gate.open()
         pending.wait()
         check('the function notices it, too', told(pending.error).startswith('PZ006'), told(pending.error))
 
         run, = admin.rows("SELECT run_id FROM portage.migrate('slow', %s)", goods(1, 50))[0]
-        pending = other.begin('CALL portage.verify_run(%s)', run)
-        asleep(other)
+        gate, pending = verifying(other, 'CALL portage.verify_run(%s)', run)
         admin.rows('SELECT pg_cancel_backend(%s)', other.pid)
+        gate.open()
         pending.wait()
         check('a cancel ends it, and is no result of a check', told(pending.error).startswith('57014') and checks_of(run) == 0,
               told(pending.error))
-        pending = other.begin('CALL portage.verify_run(%s)', run)
-        asleep(other)
+        gate, pending = verifying(other, 'CALL portage.verify_run(%s)', run)
         admin.rows("SELECT portage.drop_pipeline('slow', true)")
+        gate.open()
         pending.wait()
         check('a run that was erased meanwhile has no verdict', told(pending.error).startswith('PZ006') and
               'was erased' in told(pending.error) and checks_of(run) == 0, told(pending.error))
@@ -164,14 +167,14 @@ def refusals(server):
     check('a dry run wrote nothing to be verified', told(admin.error('SELECT portage.verify(%s)', run)).startswith('PZ006'))
     admin.rows('UPDATE portage.migration_runs SET dry_run = false WHERE id = %s', run)
     # a run that somebody works on
-    admin.rows("CREATE FUNCTION app.slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END'; "
-               'CREATE TRIGGER slowly BEFORE INSERT ON app.goods FOR EACH ROW EXECUTE FUNCTION app.slowly()')
+    admin.rows("CREATE TRIGGER gate BEFORE INSERT ON app.goods FOR EACH ROW EXECUTE FUNCTION gates.keep('id')")
     run = admin.value("SELECT portage.open_run('plain', '', '{\"batch_size\": 2}')")
     admin.rows('SELECT portage.submit(%s, %s)', run, goods(3001, 3011))
-    with Session(server) as other:
+    with Session(server) as other, Gate(server, 3005) as gate:
         pending = other.begin('CALL portage.run(%s)', run)
-        until(lambda: admin.value('SELECT count(*) FROM portage.migration_batches WHERE run_id = %s', run))
+        gate.wait_for(other)
         check('a run that is being worked on is refused', told(admin.error('SELECT portage.verify(%s)', run)).startswith('PZ007'))
+        gate.open()
         pending.result()
     admin.rows("SELECT portage.verify(%s, 'source')", run)
     check('... until it has ended', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
@@ -181,10 +184,10 @@ def broken_off(server):
     """Verification inside a run that is cancelled: the session lives on, and so does the run."""
     admin = Session(server)
     admin.rows('TRUNCATE app.goods')
-    pipeline(admin, 'broken_off', SLOW % 3)
-    with Session(server) as other:
+    pipeline(admin, 'broken_off', GATED)
+    with Session(server) as other, Gate(server, 'check') as gate:
         pending = other.begin('CALL portage.import(%s, payload => %s)', 'broken_off', goods(1, 50))
-        until(lambda: admin.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'", other.pid))
+        gate.wait_for(other)
         admin.rows('SELECT pg_cancel_backend(%s)', other.pid)
         error = None
         try:
@@ -195,13 +198,14 @@ def broken_off(server):
         check('... and its session goes on', other.error('SELECT 1') is None)
         run, status = admin.rows("SELECT run_id, status FROM portage.last_run('broken_off')")[0]
         check('... and its run waits for who goes on with it', status == 'verifying', status)
+        gate.open()
         other.rows('CALL portage.run(%s)', run)
         check('... and is verified then', admin.value('SELECT verified FROM portage.migration_runs WHERE id = %s', run))
 
 
 def main():
-    with Server() as server:
-        server.psql(SETUP)
+    with Server(**PATIENT) as server:
+        server.psql(SETUP + GATES)
         roles(server)
         beside(server)
         broken_off(server)
