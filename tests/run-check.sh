@@ -5,14 +5,19 @@
 # afterwards, together with any server that a test left behind. Logs stay in build/check/.
 #
 # A suite is a function suite_NAME that calls `count PASSED FAILED`. What does not count, fails: a test script that
-# dies before its counts, one that is not executable, a suite without tests, one that runs out of its budget.
+# dies before its counts, one that is not executable, a suite without tests, one that does not come to its end.
+# Test scripts run side by side, as many as there are cores, so each must be safe beside any other: no port, path or
+# name of its own that another could have, nothing that concerns the whole machine.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 umask 022
 
-# Seconds. The sum stays under 25 minutes.
-declare -A budget=([build]=600 [unit]=300 [regress]=150 [e2e]=1300 [docs]=170 [long]=43200)
+# Seconds that a suite takes on two idle cores; their sum stays under 25 minutes. They are printed, not enforced: what is
+# killed is what has taken three times as long, and six times where there is one core.
+declare -A budget=([build]=400 [unit]=200 [regress]=100 [e2e]=700 [docs]=60 [long]=43200)
+cores=$(nproc)
+limit() { echo $((budget[$1] * (cores > 1 ? 3 : 6))); }
 
 # No suite may meet somebody's real server.
 for name in $(compgen -e PG | grep -v -x -e PG_CONFIG -e PG_COLOR); do unset "$name"; done
@@ -24,17 +29,25 @@ export PORTAGE_STAGE=$work/stage TMPDIR=$work/tmp
 mkdir "$PORTAGE_STAGE" "$TMPDIR"
 chmod 1777 "$TMPDIR"
 logs=$root/build/check
+times=$root/build/check-times # seconds and script, of all checks so far
 rm -rf "$logs"
 mkdir -p "$logs" || exit 1
 export root work logs
 
-child=
+# Ends what runs in the background here. It passes that on to its own, and is waited for.
+end_jobs() {
+  local pids
+  pids=$(jobs -p)
+  [ -z "$pids" ] || { kill -TERM $pids && wait $pids; } 2>/dev/null
+}
 clean_up() {
   trap - EXIT
-  [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null
-  local pidfile
+  end_jobs
+  local pidfile postmaster
   while read -r pidfile; do
-    kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null && sleep 1 # an immediate shutdown
+    postmaster=$(head -n 1 "$pidfile")
+    kill -QUIT "$postmaster" 2>/dev/null # an immediate shutdown
+    for _ in {1..100}; do kill -0 "$postmaster" 2>/dev/null && sleep 0.1 || break; done
   done < <(find "$work" -name postmaster.pid 2>/dev/null)
   rm -rf "$work"
 }
@@ -51,10 +64,8 @@ limited() {
   else
     timeout -k 20 "$seconds" "$@" >"$log" 2>&1 </dev/null &
   fi
-  child=$!
-  wait "$child"
+  wait $!
   status=$?
-  child=
   [ "$status" != 124 ] || echo "out of time: more than $seconds s" >>"$log"
   return "$status"
 }
@@ -74,12 +85,12 @@ fail() {
 show() { [ -z "$1" ] || [ -n "${V:-}" ] || tail -n 200 "$1" | sed 's/^/    | /'; }
 
 build() {
-  limited "${budget[build]}" "$logs/build.log" bash tests/lib/stage.sh make "$PORTAGE_STAGE"
+  limited "$(limit build)" "$logs/build.log" bash tests/lib/stage.sh make "$PORTAGE_STAGE"
 }
 
 suite_unit() {
   local log=$logs/unit.log
-  limited "${budget[unit]}" "$log" bash -c '
+  limited "$(limit unit)" "$log" bash -c '
     cmake -S . -B build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo \
       -DCMAKE_COMPILE_WARNING_AS_ERROR=$([ "${CI:-}" = true ] && echo ON || echo OFF) &&
     cmake --build build/cmake -j "$(nproc)" &&
@@ -118,7 +129,7 @@ suite_regress() {
   major=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
   while read -r setting; do options+=(-o "$setting"); done < <(portage_stage_settings)
   # pg_virtualenv would take the first free port, as would another check at the same moment: begin at random instead.
-  PGPORT=$((20000 + RANDOM % 10000)) limited "${budget[regress]}" "$log" \
+  PGPORT=$((20000 + RANDOM % 10000)) limited "$(limit regress)" "$log" \
     pg_virtualenv -t -v "$major" -c '--locale C.UTF-8 -e UTF8' "${options[@]}" bash -c '
       cd "$work/regress-out" && "$(dirname "$("$PG_CONFIG" --pgxs)")/../test/regress/pg_regress" \
         --inputdir="$work/regress" --outputdir=. --bindir="$("$PG_CONFIG" --bindir)" \
@@ -136,33 +147,62 @@ suite_regress() {
   [ $((ok + bad)) = "$(wc -w <<<"$tests")" ] || fail "only $((ok + bad)) of $(wc -w <<<"$tests") regression tests ran"
 }
 
-# scripts SUITE FILE...: each prints its own "N passed, N failed" as its last line.
-scripts() {
-  local suite=$1 script log status last begun=$SECONDS start
-  shift
+# Those of the scripts that took longest the last time come first, so that no long one is left for the end. Of what has
+# not run here before nobody knows: before all others, by size.
+longest_first() {
+  local script seconds
   for script in "$@"; do
     [ -f "$script" ] || continue
-    log=$logs/$suite-$(basename "$script").log
-    [ -x "$script" ] || { fail "$script is not executable"; continue; }
-    start=$SECONDS
-    limited $((budget[$suite] - (SECONDS - begun) > 1 ? budget[$suite] - (SECONDS - begun) : 1)) "$log" "$script"
-    status=$?
-    last=$(tail -n 1 "$log")
+    seconds=$(awk -v script="$script" '$2 == script { last = $1 } END { print last }' "$times" 2>/dev/null)
+    echo "${seconds:-100000} $(stat -c %s "$script") $script"
+  done | sort -k1,1nr -k2,2nr | cut -d ' ' -f 3-
+}
+
+# one_script SUITE FILE DEADLINE: in a process of its own. It prints its own "N passed, N failed" as its last line; what
+# is to be said about it goes out in one piece, and its counts into a file.
+one_script() {
+  trap - EXIT
+  trap 'end_jobs; exit 143' TERM
+  local suite=$1 script=$2 log=$logs/$1-$(basename "$2").log status last start=$SECONDS suite_passed=0 suite_failed=0
+  limited $(($3 > SECONDS ? $3 - SECONDS : 1)) "$log" "$script"
+  status=$?
+  last=$(tail -n 1 "$log")
+  echo "$((SECONDS - start)) $script" >>"$times"
+  {
+    flock 9
     if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
       count "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
       echo "  $script: $last, $((SECONDS - start)) s"
       sed -n 's/^SKIPPED/    &/p' "$log"
-      [ "$status" = 0 ] && [ "${BASH_REMATCH[2]}" = 0 ] || show "$log"
-      [ "$status" = 0 ] || [ "${BASH_REMATCH[2]}" != 0 ] || fail "$script ended with $status"
+      [ "$status" = 0 ] && [ "$suite_failed" = 0 ] || show "$log"
+      [ "$status" = 0 ] || [ "$suite_failed" != 0 ] || fail "$script ended with $status"
     else
       fail "$script ended with $status and without counts" "$log"
     fi
+    echo "$suite_passed $suite_failed" >>"$work/$suite.counts"
+  } 9>>"$work/output.lock"
+}
+
+# scripts SUITE FILE...: as many at once as there are cores; with V=1 one by one, since all output comes as it is written.
+scripts() {
+  local suite=$1 script passed failed deadline=$((SECONDS + $(limit "$1"))) most=$((cores < 4 ? cores : 4)) begun=0
+  [ -z "${V:-}" ] || most=1
+  shift
+  : >"$work/$suite.counts"
+  for script in $(longest_first "$@"); do
+    [ -x "$script" ] || { fail "$script is not executable"; continue; }
+    [ "$begun" -lt "$most" ] || wait -n
+    one_script "$suite" "$script" "$deadline" &
+    begun=$((begun + 1))
   done
+  wait
+  while read -r passed failed; do count "$passed" "$failed"; done <"$work/$suite.counts"
+  [ "$(wc -l <"$work/$suite.counts")" = "$begun" ] || fail "not every script of $suite was heard of"
 }
 
 suite_e2e() { scripts e2e tests/e2e/*.sh tests/e2e/*.py; }
 suite_docs() { scripts docs tests/docs/*.sh tests/docs/*.py; }
-suite_long() { scripts long tests/long/*.sh tests/long/*.py; }
+suite_long() { cores=1 scripts long tests/long/*.sh tests/long/*.py; } # one by one: they measure
 
 start=$SECONDS
 build || { echo "the build failed"; tail -n 100 "$logs/build.log"; echo "0 passed, 1 failed" | tee "$logs/summary"; exit 1; }

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import GATES, Gate, Session, told, until  # noqa: E402
+from sessions import GATES, Gate, Session, left, told, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 ITEMS = 3000
@@ -93,8 +93,9 @@ def taken_over(chance, server, admin, what, who, by):
         if who == 'session':
             pending = sleeper.begin('CALL portage.rollback(%s)' if rolling_back else 'CALL portage.run(%s)', run)
         elif rolling_back:
-            admin.rows("SELECT pg_terminate_backend(%s)", begin_rollback(admin, sleeper, run))
-            until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+            pid = begin_rollback(admin, sleeper, run)
+            admin.rows('SELECT pg_terminate_backend(%s)', pid)
+            left(admin, pid)
             admin.rows('CALL portage.tick()')
         else:
             admin.rows('SELECT portage.start(%s)', run)
@@ -116,7 +117,7 @@ def taken_over(chance, server, admin, what, who, by):
             error = pending.wait().error
             check(f'{name}: the stale owner is told', error is not None and error.pgcode == 'PZ013', told(error))
         else:
-            until(lambda: not admin.value('SELECT count(*) FROM pg_stat_activity WHERE pid = %s', pid))
+            left(admin, pid)
             with open(server.log, encoding='utf-8') as log:
                 check(f'{name}: the stale owner is told', any(
                     line.startswith(f'{pid} PZ013 ') and f'run {run} has been taken over' in line for line in log))
@@ -204,8 +205,9 @@ def owner_dies(server, admin, scope, wish):
     with Gate(server, 1500) as gate:
         run = at_the_gate(admin, gate, scope)
         admin.rows(f'SELECT portage.{wish}(%s)', run)
-        admin.rows('SELECT pg_terminate_backend(%s)', owner(admin, run))
-        until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+        pid = owner(admin, run)
+        admin.rows('SELECT pg_terminate_backend(%s)', pid)
+        left(admin, pid)
     return run
 
 
