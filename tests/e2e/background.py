@@ -2,28 +2,26 @@
 """Runs that look after themselves: background workers, pause, resume, cancel and retry, locks that others hold, and what
 tick(), wait() and other workers do for a run that waits. Real processes, real signals."""
 
+import contextlib
 import os
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
 from portage_server import Server, check, finish
-from sessions import Session, until
+from sessions import GATES, PATIENT, Gate, Session, left, until
 
 ITEMS = 60000
 
 
-def prepare(session, *, slow=False):
+def prepare(session):
     session.rows('CREATE EXTENSION pg_portage')
+    session.rows(GATES)
     session.rows('CREATE TABLE source (id bigint PRIMARY KEY, name text NOT NULL)')
     session.rows(f"INSERT INTO source SELECT g, 'name ' || g FROM generate_series(1, {ITEMS}) g")
     session.rows('CREATE TABLE target (id bigint PRIMARY KEY, name text NOT NULL)')
     session.rows("""SELECT portage.create_pipeline('copy', 'target',
         '{"format": "rows", "legacy_id": "id", "columns": {"id": "id", "name": "name"}}')""")
-    if slow:
-        session.rows('CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS '
-                     '$$ BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END $$')
-        session.rows('CREATE TRIGGER dawdle BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION dawdle()')
+    session.rows("CREATE TRIGGER gate BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION gates.keep('id')")
 
 
 def open_run(session, options='{}', scope=''):
@@ -71,8 +69,10 @@ def test_start(server):
         admin.rows('BEGIN')
         admin.rows('SELECT portage.start(%s)', run)
         admin.rows('ROLLBACK')
-        time.sleep(0.5)
-        check('a start that is rolled back starts nothing', status(admin, run) == 'pending')
+        later = open_run(admin, '{"dry_run": true, "limit": 1}', 'later')
+        admin.rows('SELECT portage.start(%s)', later)
+        check('a start that is rolled back starts nothing, though a later one has been', admin.value('CALL portage.wait(%s)', later) ==
+              'completed' and status(admin, run) == 'pending')
         error = admin.error('CALL portage.wait(%s)', run)
         check('waiting for what was not started is an error', error is not None and error.pgcode == 'PZ006')
         admin.rows('SELECT portage.start(%s)', run)
@@ -122,25 +122,35 @@ def test_roles(server):
                 check('and the run is as it was', status(other, run) == 'pending')
 
 
+@contextlib.contextmanager
+def patient(admin):
+    """Whoever connects meanwhile stays at a gate."""
+    for setting, value in PATIENT.items():
+        admin.rows(f"ALTER DATABASE postgres SET {setting} = '{value}'")
+    yield
+    admin.rows('ALTER DATABASE postgres RESET ALL')
+
+
 def test_control(server):
-    with Session(server) as admin:
-        admin.rows('CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS '
-                   '$$ BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END $$')
-        admin.rows('CREATE TRIGGER dawdle BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION dawdle()')
-        run = open_run(admin)
-        admin.rows('SELECT portage.start(%s)', run)
-        check('it begins', until(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > 0))
-        admin.rows('SELECT portage.pause(%s)', run)
+    def read():
+        return admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run)
+
+    with Session(server) as admin, patient(admin):
+        run = open_run(admin, '{"batch_size": 1000}')
+        with Gate(server, 2500) as gate:
+            admin.rows('SELECT portage.start(%s)', run)
+            check('it begins', gate.somebody_waits() and read() == 2000, read())
+            admin.rows('SELECT portage.pause(%s)', run)
         check('pause takes effect', until(lambda: status(admin, run) == 'paused'))
-        read = admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run)
-        check('in the middle', 0 < read < ITEMS)
+        check('in the middle', read() == 3000, read())
         check('and its process has gone', owner(admin, run) is None)
         check('progress names the way on', f'portage.resume({run})' in hold_reason(admin, run))
         error = admin.error('SELECT portage.pause(%s)', run)
         check('what is paused cannot be paused', error is not None and error.pgcode == 'PZ006')
-        admin.rows('SELECT portage.resume(%s)', run)
-        check('resume goes on', until(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > read))
-        admin.rows('SELECT portage.cancel(%s)', run)
+        with Gate(server, 4500) as gate:
+            admin.rows('SELECT portage.resume(%s)', run)
+            check('resume goes on', gate.somebody_waits() and read() == 4000, read())
+            admin.rows('SELECT portage.cancel(%s)', run)
         check('cancel takes effect', until(lambda: status(admin, run) == 'cancelled'))
         events = admin.value("SELECT array_agg(event_type ORDER BY seq) FROM portage.migration_events WHERE run_id = %s AND "
                              "event_type <> 'stage_changed'", run)
@@ -148,14 +158,14 @@ def test_control(server):
               events == ['run_created', 'queued', 'migration_started', 'paused', 'resumed', 'resumed', 'cancelled'])
         take_back(admin, run)
 
-        run = open_run(admin)
+        run = open_run(admin, '{"batch_size": 1000}')
         with Session(server) as runner:
-            pending = runner.begin('CALL portage.run(%s)', run)
-            until(lambda: (admin.value('SELECT read FROM portage.progress WHERE run_id = %s', run) or 0) > 0)
-            admin.rows('SELECT portage.pause(%s)', run)
+            with Gate(server, 2500) as gate:
+                pending = runner.begin('CALL portage.run(%s)', run)
+                gate.wait_for(runner)
+                admin.rows('SELECT portage.pause(%s)', run)
             pending.result()
             check('a run in a session pauses, too, and the session is free', status(admin, run) == 'paused')
-            admin.rows('DROP TRIGGER dawdle ON target')
             runner.rows('CALL portage.run(%s)', run)
         check('and goes on there', status(admin, run) == 'completed' and balanced(admin, run))
         take_back(admin, run)
@@ -242,15 +252,17 @@ def test_exclusive(server):
 
 
 def test_killed_worker(server):
-    with Session(server) as admin:
+    with Session(server) as admin, Session(server) as locker:
         run = open_run(admin)
+        locker.rows('BEGIN')
+        locker.rows('LOCK TABLE target IN SHARE MODE')
         admin.rows('SELECT portage.start(%s)', run)
-        until(lambda: owner(admin, run) is not None)
+        check('a worker is at work', until(lambda: 'lock' in hold_reason(admin, run)))
         pid = owner(admin, run)
         admin.rows('SELECT pg_terminate_backend(%s)', pid)
-        until(lambda: not admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
-        if status(admin, run) != 'completed':
-            check('a run without its worker waits for one', 'background worker' in hold_reason(admin, run))
+        left(admin, pid)
+        check('a run without its worker waits for one', 'background worker' in hold_reason(admin, run), hold_reason(admin, run))
+        locker.rows('COMMIT')
         admin.rows('CALL portage.tick()')
         check('tick sends another', admin.value('CALL portage.wait(%s)', run) == 'completed' and balanced(admin, run))
         take_back(admin, run)
@@ -259,7 +271,7 @@ def test_killed_worker(server):
 def test_archive(server):
     """WAL piles up behind an archiver that fails: the run holds, and goes on when it works again."""
     with Session(server) as admin:
-        prepare(admin, slow=True)
+        prepare(admin)
         for _ in range(5):
             admin.rows('CREATE TABLE wal ()')
             admin.rows('DROP TABLE wal')
@@ -285,7 +297,7 @@ def test_slots(server):
             admin.rows('SELECT portage.start(%s)', run)
         admin.rows('COMMIT')
         check('those without a slot say so', any('CALL portage.run' in hold_reason(admin, run) for run in runs))
-        check('each has its turn', until(lambda: all(status(admin, run) == 'completed' for run in runs), 60))
+        check('each has its turn', until(lambda: all(status(admin, run) == 'completed' for run in runs)))
 
 
 with Server(fsync='off') as server:
