@@ -99,7 +99,7 @@ def test(disk):
         def call():
             """Works until the run ends or says that it holds; what the CALL raised."""
             pending = loader.begin('CALL portage.run(%s)', run)
-            until(lambda: pending.done() or held(), 120)
+            until(lambda: pending.done() or held())
             return pending
 
         def state():
@@ -129,7 +129,7 @@ def test(disk):
         os.unlink(ballast)
         if pending.done():
             pending = call()
-        check('with space the run goes on', pending.wait(120).error is None, told(pending.error))
+        check('with space the run goes on', pending.wait().error is None, told(pending.error))
         found = admin.rows("SELECT status, read, inserted, updated, open_rejects FROM portage.progress WHERE run_id = %s", run)[0]
         check('and everything lands', found == ('completed', ITEMS, ITEMS - EXISTING, EXISTING, 0), found)
         check('the books balance at the end', not books(admin, run), books(admin, run))

@@ -7,7 +7,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-from portage_server import Server, check, finish  # noqa: E402
+from portage_server import PATIENCE, Server, check, finish  # noqa: E402
 from sessions import Session, told, until  # noqa: E402
 
 ITEMS = 3000
@@ -54,8 +54,8 @@ def status(admin, group):
     return admin.value('SELECT status FROM portage.groups WHERE group_id = %s', group)
 
 
-def wait(admin, group, timeout='60 s'):
-    return admin.value('CALL portage.wait_group(%s, %s)', group, timeout)
+def wait(admin, group):
+    return admin.value('CALL portage.wait_group(%s, %s)', group, f'{PATIENCE} s')
 
 
 def run_of(admin, group, name):
@@ -171,7 +171,7 @@ def test_control(admin):
     admin.rows('SELECT portage.pause(%s)', run_of(admin, group, 'a'))
     check('a paused member', until(lambda: states(admin, group)['a'] == 'paused'), states(admin, group))
     check('does not hold up what does not wait for it', until(lambda: states(admin, group)['d'] == 'completed'), states(admin, group))
-    check('... but the group', until(lambda: wait(admin, group, '5 s') == 'running' and states(admin, group)['e'] == 'pending'))
+    check('... but the group', status(admin, group) == 'running' and states(admin, group)['e'] == 'pending', states(admin, group))
     admin.rows('SELECT portage.resume_group(%s)', group)
     check('resume_group goes on with it', worker_of(admin, group, 'a') is not None)
     admin.rows('SELECT portage.cancel_group(%s)', group)
@@ -202,7 +202,7 @@ def test_disasters(server):
         def ticks():
             admin.rows('CALL portage.tick()')
             return status(admin, group) != 'running'
-        check('tick() gets it going again', until(ticks, 60), states(admin, group))
+        check('tick() gets it going again', until(ticks), states(admin, group))
         all_in(admin, group, CHAIN)
         take_back(admin, group, CHAIN)
         # The member is complete, and whoever should have moved the group on is not there.

@@ -71,7 +71,7 @@ def archive(server, admin):
           signal(admin, 'archive_backlog', max_archive_backlog=-1)[:2] == (found[0], 'off'))
     admin.rows("ALTER SYSTEM SET archive_command = '/bin/true'")
     admin.rows('SELECT pg_reload_conf()')
-    found = until(lambda: (lambda f: f[0] == 0 and f)(signal(admin, 'archive_backlog', max_archive_backlog=5)), 60)
+    found = until(lambda: (lambda f: f[0] == 0 and f)(signal(admin, 'archive_backlog', max_archive_backlog=5)))
     check('when the archiver works it is over', found == (0, 'ok', '0 WAL files wait for the archiver'), found)
 
 
@@ -143,7 +143,7 @@ def blocked(server, admin):
                                 'WHERE run_id = %s ORDER BY resource DESC', slow.run)
             return found[0] == 3 and len(locks) == 2 and len(locks[0][2]) == 3 and (found, locks)
 
-        found, locks = until(seen, 30) or (signal(stranger, 'blocked_sessions'), [])
+        found, locks = until(seen) or (signal(stranger, 'blocked_sessions'), [])
         check('sessions that wait behind a run are counted, those behind others are not',
               found == (3, 'halve', '3 sessions wait for locks of running migrations (limit 2)'), found)
         check('also by who may see nothing of the run', stranger.value('SELECT count(*) FROM portage.locks') == 0)
@@ -170,7 +170,7 @@ def autovacuum(server, admin):
 
     admin.rows('DELETE FROM parted WHERE id % 2 = 0')
     admin.rows('ALTER TABLE parted_low SET (autovacuum_enabled = on)')
-    check('autovacuum has come', until(working, 60))
+    check('autovacuum has come', until(working))
     check('it counts only where a run writes', signal(admin, 'autovacuum') == (0, 'ok', 'autovacuum does not work on the target'))
     with Slow(server, admin, 'parted'):
         found = signal(admin, 'autovacuum')

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
 from saboteur import Damage, Saboteur  # noqa: E402
-from sessions import Session, ndjson, until  # noqa: E402
+from sessions import GATES, PATIENT, Gate, Session, ndjson  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 ROUNDS = int(os.environ.get('PORTAGE_ROUNDS', '60'))
@@ -216,12 +216,12 @@ def no_false_alarms(world, server):
     no_alarm(world, world.loose, 'migrate()')
     check('rows that a later run explains are counted', '"later_run": 10' in world.verify(world.first)['row_hash'][2])
 
-    server.psql("""CREATE TABLE app.things (id int PRIMARY KEY, v int, note text);
+    server.psql(GATES + """CREATE TABLE app.things (id int PRIMARY KEY, v int, note text);
       CREATE FUNCTION app.sometimes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NEW.note = 'cancel' THEN UPDATE portage.migration_runs SET requested = 'cancel' WHERE status = 'running'; END IF;
-        IF NEW.note = 'slow' THEN PERFORM pg_sleep(0.3); END IF;
         NEW.note := NEW.note || ', seen'; RETURN NEW; END $$;
-      CREATE TRIGGER sometimes BEFORE INSERT OR UPDATE ON app.things FOR EACH ROW EXECUTE FUNCTION app.sometimes();""")
+      CREATE TRIGGER sometimes BEFORE INSERT OR UPDATE ON app.things FOR EACH ROW EXECUTE FUNCTION app.sometimes();
+      CREATE TRIGGER gate BEFORE INSERT ON app.things FOR EACH ROW EXECUTE FUNCTION gates.keep('id');""")
     for form in ('ndjson', 'csv', 'json', 'rows'):
         value('SELECT portage.create_pipeline(%s, %s, %s)', form, 'app.things', '{"format": "%s", "legacy_id": "id", '
               '"columns": {"id": "id", "v": "v", "note": "note"}, "on_conflict": "overwrite"}' % form)
@@ -259,12 +259,12 @@ def no_false_alarms(world, server):
 
     # killed, and resumed
     run = value("SELECT portage.open_run('ndjson', 's7', '{\"batch_size\": 5}')")
-    value('SELECT portage.submit(%s, %s)', run, ndjson(things(501, 540, 'slow')))
-    with Session(server) as other:
+    value('SELECT portage.submit(%s, %s)', run, ndjson(things(501, 540)))
+    with Session(server) as other, Gate(server, 513) as gate:
         pending = other.begin('CALL portage.run(%s)', run)
-        until(lambda: value('SELECT count(*) FROM portage.migration_batches WHERE run_id = %s', run) >= 2)
+        gate.wait_for(other)
         server.kill9()
-        pending.thread.join(30)
+        pending.wait()
     server.restart()
     world.session = Session(server)
     no_alarm(world, run, 'a run that was killed')
@@ -318,7 +318,7 @@ def no_false_alarms(world, server):
 
 def main():
     print(f'seed {SEED} (PORTAGE_SEED={SEED} repeats it)', flush=True)
-    with Server() as server:
+    with Server(**PATIENT) as server:
         world = World(server)
         for run in (world.first, world.second):
             no_alarm(world, run, 'before any sabotage')

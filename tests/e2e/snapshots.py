@@ -12,7 +12,7 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, ndjson, told  # noqa: E402
+from sessions import Session, ended, ndjson, told  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED') or random.randrange(1 << 32))
 
@@ -176,7 +176,7 @@ CASES = [
          ddl="CREATE TABLE notes (note text PRIMARY KEY);" + TABLE.replace(
              'note text', 'note text REFERENCES notes DEFERRABLE INITIALLY DEFERRED'), long=None),
     Case('timeout', WORDS, [
-        "SET statement_timeout = 300", ([item(1), item(2)], {}), 'RESET statement_timeout', ([item(1)], {})], long=None,
+        "SET statement_timeout = 5000", ([item(1), item(2)], {}), 'RESET statement_timeout', ([item(1)], {})], long=None,
          ddl=TABLE + """
         CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
           IF NEW.w = 2 THEN PERFORM pg_sleep(60); END IF; RETURN NEW; END $$;
@@ -318,8 +318,7 @@ def side_by_side(server, dbname):
         threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        ended(threads)
         check('side by side: nothing is refused but the same scope at once', not strange, str(strange[:3]))
         runs = admin.rows("SELECT status, count(*) FROM portage.migration_runs WHERE pipeline = 'crowd' GROUP BY 1")
         check('side by side: every call has its run', runs == [('completed', 200 - len(refused))], f'{runs}, {len(refused)} refused')

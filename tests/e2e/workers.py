@@ -178,12 +178,12 @@ def run_by_hand(place, run, helpers):
     work = [session.begin('CALL portage.work(%s)', run) for session in joined]
     done = until(lambda: place.admin.value(
         'SELECT count(*) FILTER (WHERE done) >= 5 AND count(*) FILTER (WHERE NOT done AND end_ordinal IS NOT NULL) = 1 '
-        'FROM portage.migration_ranges WHERE run_id = %s', run), 60)
+        'FROM portage.migration_ranges WHERE run_id = %s', run))
     keeper.rows('COMMIT')
     keeper.close()
-    pending.wait(120)
+    pending.wait()
     for one in work:
-        one.wait(120)
+        one.wait()
     errors = [told(one.error) for one in [pending, *work] if one.error] + ([] if done else ['the helpers did not do their part'])
     for session in [owner, *joined]:
         session.close()

@@ -13,7 +13,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, ndjson  # noqa: E402
+from sessions import Session, ended, ndjson, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED') or random.randrange(1 << 32))
 KEYS, WRITERS, PRESENT = 4000, 4, 2000
@@ -73,11 +73,11 @@ def migrate(server, admin, policy, workers):
     writers = [Writer(server, name, number, stop) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
+    until(lambda: all(len(writer.added) > 50 for writer in writers))
     with Session(server) as session:
         error = session.error('CALL portage.run(%s)', run)
     stop.set()
-    for writer in writers:
-        writer.join(30)
+    ended(writers)
     check(f'{name}: the run does not fail', error is None, str(error))
     check(f'{name}: no writer fails', all(writer.error is None for writer in writers),
           str([str(writer.error) for writer in writers]))

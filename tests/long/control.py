@@ -34,7 +34,7 @@ class Operator:
         """Asks, and measures until it is so."""
         self.admin.rows(f'SELECT portage.{wish}(%s)', run)
         start = time.monotonic()
-        reached = until(there, 120)
+        reached = until(there)
         self.took.setdefault(wish, []).append(1000 * (time.monotonic() - start))
         check(f'{wish} takes effect', reached, self.status(run))
 
