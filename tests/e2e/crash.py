@@ -8,7 +8,6 @@ The moments follow from a seed, which is printed; PORTAGE_SEED repeats them (as 
 import contextlib
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -16,8 +15,9 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
 from disturbed import (COUNTERS, INVARIANTS, ITEM_ROWS, ITEMS, MAPPINGS, TARGET_ROWS, UNDO, compare,  # noqa: E402
-                       connect_again, dataset, furnish, open_run, options_of, values)
+                       connect_again, dataset, furnish, open_run, options_of, values, word_ahead)
 from portage_server import Server, check, finish  # noqa: E402
+from sessions import PATIENT, Gate, Session, ended, left, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 
@@ -43,38 +43,31 @@ class Work(threading.Thread):
 
 def disturb(server, database, work, how):
     if how == 'kill -9 of the backend':
-        with server.connect(database) as bystander:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(work.pid, signal.SIGKILL)
-            # The server ends every session, then recovers; unless the backend had just gone by itself.
-            with contextlib.suppress(psycopg2.OperationalError):
-                for _ in range(500):
-                    values(bystander, 'SELECT pg_sleep(0.01)')
+        server.kill9_backend(work.pid)
     elif how == 'kill -9 of the server':
         server.kill9()
+        server.restart()
     else:
         function = 'pg_terminate_backend' if how == 'a terminated session' else 'pg_cancel_backend'
-        with server.connect(database) as connection:
-            values(connection, 'SELECT {function}({pid})', function=function, pid=work.pid)
-    work.join(60)
-    if how == 'kill -9 of the server':
-        server.restart()
+        with Session(server, dbname=database) as session:
+            session.rows(f'SELECT {function}(%s)', work.pid)
+            left(session, work.pid)  # after a cancel, too: the session ends with its statement
+    ended([work])
 
 
-def weather(chance, server, database, run, disturbances):
-    """Works the run off through the disturbances; gives those that hit it at work."""
+def weather(chance, server, database, run, data, disturbances):
+    """Works the run off through the disturbances, a gate in its way each time; gives those that hit it at work."""
     hits = []
     for how in disturbances:
         with connect_again(server, database) as watch:
             batches = 'SELECT count(*) FROM portage.migration_batches WHERE run_id = {run}'
             goal = values(watch, batches, run=run)[0][0] + chance.randrange(1, 8)
-            work = Work(server, database, run)
-            while work.is_alive() and values(watch, batches, run=run)[0][0] < goal:
-                time.sleep(0.001)
-            time.sleep(chance.random() * 0.03)
-        if not work.is_alive():
-            break
-        disturb(server, database, work, how)
+            with Gate(server, word_ahead(chance, data, watch, run), dbname=database):
+                work = Work(server, database, run)
+                until(lambda: values(watch, batches, run=run)[0][0] >= goal or values(
+                    watch, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {pid}", pid=work.pid) == [(True,)])
+                time.sleep(chance.random() * 0.03)
+                disturb(server, database, work, how)
         if work.error is not None:
             hits.append((how, str(work.error).splitlines()[0]))
     for _ in range(3):
@@ -82,7 +75,7 @@ def weather(chance, server, database, run, disturbances):
             if values(watch, 'SELECT status FROM portage.migration_runs WHERE id = {run}', run=run)[0][0] == 'completed':
                 return hits, None
         work = Work(server, database, run)
-        work.join(60)
+        ended([work])
         if work.error is None:
             break
     return hits, work.error
@@ -100,8 +93,8 @@ def scenario(chance, server, name, disturbances):
     with server.connect(f'calm_{name}') as connection, connection.cursor() as cursor:
         cursor.execute(f'CALL portage.run({calm_run})')
     run = prepare(server, f'stormy_{name}', name, data, 60)
-    hits, error = weather(chance, server, f'stormy_{name}', run, disturbances)
-    check(f'{name}: it was disturbed at work', len(hits) >= 3, hits)
+    hits, error = weather(chance, server, f'stormy_{name}', run, data, disturbances)
+    check(f'{name}: it was disturbed at work', len(hits) == len(disturbances), hits)
     check(f'{name}: called again, the run finishes', error is None, error)
     with server.connect(f'calm_{name}') as calm, server.connect(f'stormy_{name}') as stormy:
         counters = values(calm, COUNTERS, run=calm_run)
@@ -128,7 +121,7 @@ def main():
     chance = random.Random(SEED)
     kinds = ['kill -9 of the backend', 'kill -9 of the server', 'kill -9 of the backend', 'a terminated session',
              'a cancelled statement', 'kill -9 of the backend']
-    with Server(max_wal_size='1GB', checkpoint_timeout='30s') as server:
+    with Server(max_wal_size='1GB', checkpoint_timeout='30s', **PATIENT) as server:
         for name in ('ndjson', 'json', 'csv', 'query', 'overwrite', 'skip'):
             disturbances = kinds[:]
             chance.shuffle(disturbances)

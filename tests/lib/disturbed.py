@@ -8,7 +8,8 @@ import time
 import psycopg2
 
 from defects import TARGET, Dataset
-from portage_server import check
+from portage_server import PATIENCE, check
+from sessions import GATES
 
 ITEMS, DEFECTS = 6000, 120
 
@@ -33,7 +34,7 @@ SELECT n, CASE WHEN n % 401 <> 0 THEN 'v-' || n END, 'word ' || CASE WHEN n % 50
        CASE WHEN n % 809 = 0 THEN 'many' ELSE (n % 90)::text END, CASE WHEN n % 907 = 0 THEN 999 ELSE 1 + n % 50 END
   FROM generate_series(1, {items}) AS n;
 SELECT portage.create_pipeline('query', 'app.progress', '{{"format": "rows", "legacy_id": "id", "match": ["user_id", "word_id"],
-  "columns": {{"user_id": "$scope", "word_id": "word", "lemma": "lemma", "review_count": "reviews", "correct_count": {{"value": 0}},
+  "columns": {{"user_id": "$scope", "word_id": {{"sql": "gates.pass(item ->> ''word'')"}}, "lemma": "lemma", "review_count": "reviews", "correct_count": {{"value": 0}},
                "streak": {{"value": 1}}, "course_id": "course"}}}}');
 """
 
@@ -92,16 +93,32 @@ def values(connection, sql, **names):
         return cursor.fetchall()
 
 
+def definition(data):
+    """Of a pipeline in which an item waits at the gate of its word."""
+    found = json.loads(data.definition())
+    found['columns']['word_id'] = {'sql': "gates.pass(item ->> 'word_id')"}
+    return json.dumps(found)
+
+
+def word_ahead(chance, data, connection, run):
+    """That of an item a little ahead of what has been read, without a defect, so that it is sure to come to its gate."""
+    read = values(connection, 'SELECT coalesce(max(last_ordinal), 0) FROM portage.migration_batches WHERE run_id = {run}', run=run)[0][0]
+    good = [n for n in range(read + 61, read + 500)
+            if (n not in data.plan if data else all(n % bad for bad in (401, 503, 607, 701, 809, 907)))]
+    return f'word {chance.choice(good)}'
+
+
 def furnish(server, database, scenario, data):
     """A database with everything in it but a run; `data` is a Dataset, or None where the source is a query."""
     server.psql(f'CREATE DATABASE {database}')
     with server.connect(database) as connection, connection.cursor() as cursor:
         cursor.execute('CREATE EXTENSION pg_portage')
+        cursor.execute(GATES)
         cursor.execute(TARGET)
         if scenario == 'query':
             cursor.execute(SOURCE.format(items=ITEMS))
         else:
-            cursor.execute("SELECT portage.create_pipeline(%s, 'app.progress', %s)", (scenario, data.definition()))
+            cursor.execute("SELECT portage.create_pipeline(%s, 'app.progress', %s)", (scenario, definition(data)))
         if scenario == 'workers':  # neither triggers nor deferred judgements: several workers cannot have them
             cursor.execute('DROP TRIGGER no_taboo ON app.progress; ALTER TABLE app.progress DROP CONSTRAINT ticket_key')
         if scenario in ('overwrite', 'skip', 'workers'):
@@ -143,7 +160,7 @@ def gone(error):
 
 def connect_again(server, database):
     """After a crash the server is back in a moment."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             connection = server.connect(database)
