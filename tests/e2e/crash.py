@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
-from disturbed import (COUNTERS, INVARIANTS, ITEM_ROWS, ITEMS, MAPPINGS, TARGET_ROWS, UNDO, compare,  # noqa: E402
+from disturbed import (COUNTERS, INVARIANTS, ITEM_ROWS, ITEMS, MAPPINGS, READ, TARGET_ROWS, UNDO, compare,  # noqa: E402
                        connect_again, dataset, furnish, open_run, options_of, values, word_ahead)
 from portage_server import Server, check, finish  # noqa: E402
 from sessions import PATIENT, Gate, Session, ended, left, until  # noqa: E402
@@ -62,7 +62,7 @@ def weather(chance, server, database, run, data, disturbances):
         with connect_again(server, database) as watch:
             batches = 'SELECT count(*) FROM portage.migration_batches WHERE run_id = {run}'
             goal = values(watch, batches, run=run)[0][0] + chance.randrange(1, 8)
-            with Gate(server, word_ahead(chance, data, watch, run), dbname=database):
+            with Gate(server, word_ahead(chance, data, values(watch, READ, run=run)[0][0]), dbname=database):
                 work = Work(server, database, run)
                 until(lambda: values(watch, batches, run=run)[0][0] >= goal or values(
                     watch, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {pid}", pid=work.pid) == [(True,)])

@@ -11,9 +11,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-import psycopg2  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, ndjson, told, until  # noqa: E402
+from sessions import GATES, PATIENT, Gate, Session, ndjson, told, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED') or random.randrange(1 << 32))
 AUTHORS, BOOKS, NODES, CHAIN = 3000, 9000, 10000, 1500
@@ -21,7 +20,7 @@ AUTHORS, BOOKS, NODES, CHAIN = 3000, 9000, 10000, 1500
 SETUP = """
 CREATE EXTENSION pg_portage;
 CREATE SCHEMA app;
-"""
+""" + GATES
 SHELF = """
 CREATE TABLE app.author_{n} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
 CREATE TABLE app.book_{n} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE,
@@ -141,31 +140,28 @@ def killed(server, rng):
     wanted = {f'n{one["n"]}': None if one['parent'] is None else f'n{one["parent"]}' for one in nodes}
     rng.shuffle(nodes)
     admin.rows(TREE.format(name='killed'))
+    admin.rows("CREATE TRIGGER gate BEFORE INSERT ON app.killed FOR EACH ROW EXECUTE FUNCTION gates.keep('name')")
     run = submit(admin, 'killed', nodes, {'batch_size': 100})
     stages, kills = set(), 0
     while kills < 12:
-        session = Session(server)
-        pending = session.begin('CALL portage.run(%s)', run)
-        until(pending.done, rng.uniform(0.05, 0.4))
-        if pending.done():
+        left = set(wanted) - {name for name, in admin.rows('SELECT name FROM app.killed')}
+        if not left:
             break
-        stages.add(admin.value('SELECT current_step FROM portage.migration_runs WHERE id = %s', run))
-        kills += 1
-        if kills % 3 == 0:
-            server.kill9()
-            server.restart()
-            admin = Session(server)
-        else:
-            os.kill(session.pid, 9)
-            until(pending.done)
-            end = time.monotonic() + 30
-            while time.monotonic() < end:
-                try:
-                    admin = Session(server)
-                    break
-                except psycopg2.Error:
-                    time.sleep(0.1)
-    error = admin.error('CALL portage.run(%s)', run) if not pending.done() or pending.error else None
+        with Gate(server, rng.choice(sorted(left))) as gate:  # what the run cannot get past, wherever it comes to by the kill
+            session = Session(server)
+            pending = session.begin('CALL portage.run(%s)', run)
+            moment = time.monotonic() + rng.uniform(0.05, 0.4)
+            until(lambda: time.monotonic() > moment or gate.stands(session))
+            stages.add(admin.value('SELECT current_step FROM portage.migration_runs WHERE id = %s', run))
+            kills += 1
+            if kills % 3 == 0:
+                server.kill9()
+                server.restart()
+            else:
+                server.kill9_backend(session.pid)
+            check(f'kill {kills} met it at work', pending.wait().error is not None)
+        admin = Session(server)
+    error = admin.error('CALL portage.run(%s)', run)
     print(f'        killed {kills} times, in {sorted(map(str, stages))}')
     check('killed: the run completes', counters(admin, run) == ('completed', 4000, 4000, 0, 0, 0),
           str(counters(admin, run)) + ' ' + told(error))
@@ -195,7 +191,7 @@ def rivals(server):
 
 
 print(f'seed {SEED}')
-with Server(max_worker_processes=16) as server:
+with Server(max_worker_processes=16, **PATIENT) as server:
     random_numbers = random.Random(SEED)
     admin = Session(server)
     admin.rows(SETUP)

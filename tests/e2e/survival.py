@@ -19,9 +19,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
-from disturbed import (COUNTERS, INVARIANTS, ITEM_ROWS, ITEMS, MAPPINGS, TARGET_ROWS, UNDO, compare,  # noqa: E402
-                       connect_again, dataset, furnish, gone, open_run, options_of, values)
-from portage_server import Server, check, finish  # noqa: E402
+from disturbed import (COUNTERS, INVARIANTS, ITEM_ROWS, ITEMS, MAPPINGS, READ, TARGET_ROWS, UNDO, compare,  # noqa: E402
+                       connect_again, dataset, furnish, gone, open_run, options_of, values, word_ahead)
+from portage_server import PATIENCE, Server, check, finish  # noqa: E402
+from sessions import Gate, Session, until  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', random.SystemRandom().randrange(1 << 32)))
 KILLS = int(os.environ.get('PORTAGE_KILLS', '20'))
@@ -52,7 +53,7 @@ class Place:
         self.connection = None
 
     def look(self, sql, **names):
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while True:
             try:
                 if self.connection is None:
@@ -90,8 +91,8 @@ class Call(threading.Thread):
 class Storm:
     """One run from its start to its rollback, disturbed."""
 
-    def __init__(self, chance, place, run):
-        self.chance, self.place, self.run = chance, place, run
+    def __init__(self, chance, place, run, data):
+        self.chance, self.place, self.run, self.data = chance, place, run, data
         self.kills, self.rollback = 0, None
 
     def look(self, sql):
@@ -103,11 +104,11 @@ class Storm:
     def batches(self, kind):
         return self.look(f"SELECT count(*) FROM portage.migration_batches WHERE run_id = {{run}} AND kind = '{kind}'")[0][0]
 
-    def go_on(self, statuses, until):
+    def go_on(self, statuses, reached):
         """Lets the run go on until something is true; False if its status is none of these any more, or never becomes so."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if until():
+            if reached():
                 return True
             if self.status() not in statuses:
                 return False
@@ -133,11 +134,31 @@ class Storm:
     def name(self):
         return f'{self.place.scenario}, {"launcher" if self.place.preloaded else "tick"}, run {self.run}'
 
+    def waits(self):
+        return self.look("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+
+    @contextlib.contextmanager
+    def in_the_way(self, phase):
+        """What the phase cannot get past meanwhile: it must not be over before the kill."""
+        if phase == 'import':
+            keeper = Gate(self.place.server, word_ahead(self.chance, self.data, self.look(READ)[0][0]), dbname=self.place.database)
+        elif phase == 'verification':
+            keeper = Gate(self.place.server, 'verified', dbname=self.place.database)
+        else:
+            keeper = Session(self.place.server, dbname=self.place.database)
+            landed = keeper.rows('SELECT p.id FROM app.progress p JOIN portage.legacy_mappings m ON m.target_key = p.id::text '
+                                 'WHERE m.run_id = %s', self.run)
+            keeper.rows('BEGIN')
+            if landed:
+                keeper.rows('SELECT FROM app.progress WHERE id = %s FOR UPDATE', self.chance.choice(landed)[0])
+        with keeper:
+            yield
+
     def moment(self, phase):
         """Waits for a random moment of a phase; False if the phase is over."""
         if phase == 'import':
             goal = self.batches('import') + self.chance.randrange(0, 8)
-            there = self.go_on(('queued', 'pending', 'running'), lambda: self.batches('import') >= goal)
+            there = self.go_on(('queued', 'pending', 'running'), lambda: self.batches('import') >= goal or self.waits())
             pause = 0.03
         elif phase == 'verification':
             there = self.go_on(('queued', 'pending', 'running', 'verifying'), lambda: self.status() == 'verifying')
@@ -145,7 +166,7 @@ class Storm:
         else:
             goal = self.batches('rollback') + self.chance.randrange(0, 6)
             self.roll_back()
-            there = self.go_on(('rolling_back',), lambda: self.batches('rollback') >= goal)
+            there = self.go_on(('rolling_back',), lambda: self.batches('rollback') >= goal or self.waits())
             pause = 0.03
         time.sleep(self.chance.random() * pause)
         return there
@@ -159,15 +180,20 @@ class Storm:
             pids = self.look(WORKERS)
             if not pids:  # between two of them
                 return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.chance.choice(pids)[0], signal.SIGKILL if 'SIGKILL' in how else signal.SIGTERM)
+            pid = self.chance.choice(pids)[0]
+            if 'SIGKILL' in how:
+                server.kill9_backend(pid)
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
         self.kills += 1
 
     def rage(self, phase, hows):
         for how in hows:
-            if not self.moment(phase):
-                break
-            self.kill(how)
+            with self.in_the_way(phase):
+                if not self.moment(phase):
+                    break
+                self.kill(how)
 
     def roll_back(self):
         """In a session, which may be killed before it has begun."""
@@ -183,10 +209,7 @@ class Storm:
 
     def quiet(self):
         """Nobody works here any more."""
-        end = time.monotonic() + 30
-        while self.look("SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'portage worker'") \
-                and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: not self.look("SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'portage worker'"))
 
 
 def results(look, queries):
@@ -223,7 +246,7 @@ def storm(chance, place, data, kills):
     connection = connect_again(place.server, place.database)
     before = values(connection, EXACT_ROWS)
     run = open_run(connection, place.scenario, data, options_of(place.scenario, 60, **SCENARIOS[place.scenario]))
-    it = Storm(chance, place, run)
+    it = Storm(chance, place, run, data)
     hows = [HOW[n % len(HOW)] for n in range(kills)]
     chance.shuffle(hows)
     verifying, rolling_back = max(kills // 4, 1), max(kills // 4, 1)

@@ -24,6 +24,8 @@ SELECT '', 'word ' || n, CASE WHEN n % 9 = 0 THEN 'lemma-' || n % 5003 ELSE 'old
   FROM (SELECT n, 1 + n * 7 % 90 AS reviews FROM generate_series(3, {items}, 3) AS n) AS numbers;
 """
 
+CHECKS = {'gated': "SELECT gates.pass('verified') = 'verified'"}
+
 # A table of the old world, with the same defects as far as a table can have them.
 SOURCE = """
 CREATE SCHEMA legacy;
@@ -35,7 +37,8 @@ SELECT n, CASE WHEN n % 401 <> 0 THEN 'v-' || n END, 'word ' || CASE WHEN n % 50
   FROM generate_series(1, {items}) AS n;
 SELECT portage.create_pipeline('query', 'app.progress', '{{"format": "rows", "legacy_id": "id", "match": ["user_id", "word_id"],
   "columns": {{"user_id": "$scope", "word_id": {{"sql": "gates.pass(item ->> ''word'')"}}, "lemma": "lemma", "review_count": "reviews", "correct_count": {{"value": 0}},
-               "streak": {{"value": 1}}, "course_id": "course"}}}}');
+               "streak": {{"value": 1}}, "course_id": "course"}},
+  "checks": {{"gated": "SELECT gates.pass(''verified'') = ''verified''"}}}}');
 """
 
 TARGET_ROWS = """SELECT user_id, word_id, lemma, review_count, correct_count, streak, accuracy, last_reviewed_at::text,
@@ -94,15 +97,17 @@ def values(connection, sql, **names):
 
 
 def definition(data):
-    """Of a pipeline in which an item waits at the gate of its word."""
-    found = json.loads(data.definition())
+    """Of a pipeline in which an item waits at the gate of its word, and the verification at "verified"."""
+    found = json.loads(data.definition(checks=CHECKS))
     found['columns']['word_id'] = {'sql': "gates.pass(item ->> 'word_id')"}
     return json.dumps(found)
 
 
-def word_ahead(chance, data, connection, run):
+READ = 'SELECT coalesce(max(last_ordinal), 0) FROM portage.migration_batches WHERE run_id = {run}'
+
+
+def word_ahead(chance, data, read):
     """That of an item a little ahead of what has been read, without a defect, so that it is sure to come to its gate."""
-    read = values(connection, 'SELECT coalesce(max(last_ordinal), 0) FROM portage.migration_batches WHERE run_id = {run}', run=run)[0][0]
     good = [n for n in range(read + 61, read + 500)
             if (n not in data.plan if data else all(n % bad for bad in (401, 503, 607, 701, 809, 907)))]
     return f'word {chance.choice(good)}'

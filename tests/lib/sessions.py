@@ -146,8 +146,10 @@ class Gate:
 
     def wait_for(self, session):
         """Until the session stands before the gate, or waits for any other lock."""
-        return until(lambda: self.keeper.value(
-            "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", session.pid))
+        return until(lambda: self.stands(session))
+
+    def stands(self, session):
+        return self.keeper.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", session.pid)
 
     def somebody_waits(self):
         return until(lambda: self.keeper.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"))
