@@ -12,6 +12,7 @@ import os
 import random
 import re
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
@@ -231,20 +232,23 @@ def interrupted(server, rng, form, policy, number, how):
     run = place.open(items, {**options, 'workers': 3})
     times = 0
     while times < 5:
-        session = Session(server)
+        session, keeper = Session(server), Session(server)
+        # The item that finds this row waits for it, whoever works on it: the run is not over before it is met.
+        keeper.rows('BEGIN')
+        keeper.rows(f"SELECT FROM app.{place.name} WHERE code = 'c0' FOR UPDATE")
         pending = session.begin('CALL portage.run(%s)', run)
-        until(pending.done, rng.uniform(0.1, 1.5))
-        if pending.done():
-            break
+        time.sleep(rng.uniform(0.1, 1.5))
+        until(lambda: place.admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
         times += 1
         if how == 'killed':
             server.kill9()
             server.restart()
             place.admin = Session(server)
         else:
-            place.admin.error('SELECT portage.pause(%s)', run)
-        until(pending.done)
+            place.admin.rows('SELECT portage.pause(%s)', run)
+        pending.wait()
         session.close()
+        keeper.close()
     if place.admin.value('SELECT status FROM portage.migration_runs WHERE id = %s', run) != 'completed':
         place.admin.rows('CALL portage.run(%s)', run)
     outcome = place.outcome(run)
