@@ -44,7 +44,7 @@ def prepare(admin):
     admin.rows('CREATE TABLE strangers (n integer) WITH (parallel_workers = 8)')
     admin.rows('INSERT INTO strangers SELECT generate_series(1, 100000)')
     admin.rows('CREATE FUNCTION linger(n integer) RETURNS boolean LANGUAGE plpgsql PARALLEL SAFE COST 10000 AS '
-               '$$ BEGIN PERFORM pg_sleep(0.01); RETURN true; END $$')
+               '$$ BEGIN PERFORM pg_sleep(3600); RETURN true; END $$')
     admin.rows('CREATE TABLE source (id bigint PRIMARY KEY, name text NOT NULL)')
     admin.rows(f"INSERT INTO source SELECT g, 'name ' || g FROM generate_series(1, {ITEMS}) g")
     admin.rows('CREATE TABLE target (owner text, id bigint, name text NOT NULL, PRIMARY KEY (owner, id))')
@@ -73,8 +73,17 @@ def completed(session, run):
         'SELECT inserted FROM portage.migration_runs WHERE id = %s', run) == ITEMS
 
 
+def launcher_looks(admin, times):
+    """Waits until the launcher, where there is one, has looked so often what there is to do."""
+    looked = "SELECT query_start FROM pg_stat_activity WHERE backend_type = 'portage launcher' AND datname = current_database()"
+    if admin.value('SHOW shared_preload_libraries') == 'pg_portage':
+        for _ in range(times + 1):  # the first one may have begun before
+            last = admin.value(looked)
+            until(lambda: admin.value(looked) != last)
+
+
 def waits(what, admin, run):
-    time.sleep(2.5)  # time enough for two looks of the launcher
+    launcher_looks(admin, 2)
     status, reason = state(admin, run)
     check(f'{what}: the run waits', status == 'queued', status)
     check(f'{what}: and names the way out', f'CALL portage.run({run})' in (reason or ''), reason)
@@ -123,7 +132,7 @@ def unreachable_roles(server, admin):
     with open(server.log, encoding='utf-8') as file:
         file.seek(0, os.SEEK_END)
         rows = admin.rows('SELECT id, xmin::text FROM portage.migration_runs WHERE status = %s ORDER BY id', 'queued')
-        time.sleep(3)
+        launcher_looks(admin, 3)
         lines = [line for line in file.read().splitlines() if 'FATAL' in line or 'ERROR' in line]
         check('the launcher does not try again and again what cannot be', not lines, lines[:3])
         expected = sorted(run for role, run in runs.items() if role != 'shut' or server.version < 17)
@@ -149,7 +158,7 @@ def without_launcher(server, admin):
     waits('without preload', admin, run)
     with Session(server) as waiter:
         pending = waiter.begin('CALL portage.wait(%s)', run)
-        time.sleep(0.5)
+        until(lambda: admin.value("SELECT state = 'active' FROM pg_stat_activity WHERE pid = %s", waiter.pid))
         check('wait() waits', not pending.done() and state(admin, run)[0] == 'queued')
         strangers.leave()
         check('wait() in another session has it worked off when a slot is free', pending.result() == [('completed',)])
@@ -172,10 +181,9 @@ def without_launcher(server, admin):
     strangers = Strangers(server, 3)
     run = start(admin, 'by tick')
     admin.rows('CALL portage.tick()')
-    time.sleep(1)
     check('tick() finds no slot', state(admin, run)[0] == 'queued')
     strangers.leave()
-    time.sleep(1)
+    time.sleep(1)  # what does not happen shows in no state
     check('without a launcher nobody picks it up by himself', state(admin, run)[0] == 'queued')
     admin.rows('CALL portage.tick()')
     check('tick() has it worked off when a slot is free', completed(admin, run))

@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
-from sessions import Session, ndjson, told, until  # noqa: E402
+from sessions import PATIENT, Session, ndjson, told, until  # noqa: E402
 
 ITEMS = 300
 GATE = 4711
@@ -193,7 +193,7 @@ def permanent(server, admin):
     check('a permanent error: mended, retry() goes on to the end', found[0] == 'completed' and found[7:9] == (ITEMS, ITEMS), found)
 
 
-with Server(deadlock_timeout='2s', **{'portage.lock_timeout': '20s'}) as the_server, Session(the_server) as superuser:
+with Server(deadlock_timeout='2s', **PATIENT) as the_server, Session(the_server) as superuser:
     superuser.rows('CREATE EXTENSION pg_portage')
     superuser.rows(TABLES)
     superuser.rows("""SELECT portage.create_pipeline('p', 'target', '{"format": "ndjson", "legacy_id": "id",
