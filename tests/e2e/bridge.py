@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
+from sessions import until  # noqa: E402
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 FAILURES = 100000
@@ -203,6 +203,18 @@ def scopes(s):
     check('an error that PL/pgSQL catches restores them, too', s.value(state) == before, s.value(state))
 
 
+def once_in_the_loop(cursor, function, session):
+    """Does something to the session when it has begun its loop."""
+    pid = session.connection.get_backend_pid()
+
+    def looping():
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND query ~ 'loop'", (pid,))
+        return cursor.fetchone()[0]
+
+    until(looping)
+    cursor.execute(f'SELECT {function}(%s)', (pid,))
+
+
 def interrupts(server, s):
     for inside in ('SELECT loop()', "SELECT through('SELECT loop()')"):
         s.cursor.execute("SET statement_timeout = '200ms'")
@@ -211,8 +223,7 @@ def interrupts(server, s):
         s.cursor.execute('RESET statement_timeout')
         check('the destructors ran', s.all_destroyed())
         with server.connect() as other, other.cursor() as cursor:
-            stop = threading.Thread(target=lambda: (time.sleep(0.3), cursor.execute(
-                'SELECT pg_cancel_backend(%s)', (s.connection.get_backend_pid(),))))
+            stop = threading.Thread(target=once_in_the_loop, args=(cursor, 'pg_cancel_backend', s))
             stop.start()
             error = s.error(inside)
             stop.join()
@@ -221,8 +232,7 @@ def interrupts(server, s):
         check('the destructors ran', s.all_destroyed())
     victim = Session(server)
     with server.connect() as other, other.cursor() as cursor:
-        stop = threading.Thread(target=lambda: (time.sleep(0.3), cursor.execute(
-            'SELECT pg_terminate_backend(%s)', (victim.connection.get_backend_pid(),))))
+        stop = threading.Thread(target=once_in_the_loop, args=(cursor, 'pg_terminate_backend', victim))
         stop.start()
         error = victim.error('SELECT loop()')
         stop.join()

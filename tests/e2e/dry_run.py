@@ -7,11 +7,11 @@ predicts all that no trigger and no deferred constraint decides."""
 import os
 import random
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from defects import TARGET, Dataset  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
+from sessions import GATES, PATIENT, Gate, Session, left  # noqa: E402
 
 SEED = int(os.environ.get('PORTAGE_SEED', '20240229'))
 OUTCOMES = ('SELECT ordinal, status, legacy_id, rule, sqlstate, column_name, message '
@@ -94,8 +94,8 @@ def prepare(connection, data, generator, definition):
 def main():
     print(f'seed {SEED}')
     generator = random.Random(SEED)
-    with Server() as server, server.connect() as connection:
-        server.psql('CREATE EXTENSION pg_portage;' + TARGET)
+    with Server(**PATIENT) as server, server.connect() as connection:
+        server.psql('CREATE EXTENSION pg_portage;' + TARGET + GATES)
         for form, items, policy in (('ndjson', 100000, 'overwrite'), ('csv', 20000, 'skip')):
             data = Dataset(form, items, SEED, server.directory, items // 100)
             with connection.cursor() as cursor:
@@ -156,23 +156,14 @@ def interrupted(server, connection):
         cursor.execute("SELECT portage.open_run('ndjson', 'berta', '{\"dry_run\": true, \"batch_size\": 500}')")
         run = cursor.fetchone()[0]
         cursor.execute('SELECT portage.attach_file(%s, %s)', (run, data.path))
-    worker = server.connect()
-    worker.autocommit = True
-    pid = value(worker, 'SELECT pg_backend_pid()')
-    import threading
-
-    def work():
-        try:
-            with worker.cursor() as cursor:
-                cursor.execute('CALL portage.run(%s)', (run,))
-        except Exception:  # noqa: BLE001 - it is to be killed
-            pass
-    thread = threading.Thread(target=work)
-    thread.start()
-    while value(connection, 'SELECT count(*) < 10 FROM portage.migration_batches WHERE run_id = %s', run):
-        time.sleep(0.02)
-    value(connection, 'SELECT pg_terminate_backend(%s)', pid)
-    thread.join()
+        cursor.execute("CREATE TRIGGER gate BEFORE INSERT ON app.progress FOR EACH ROW EXECUTE FUNCTION gates.keep('word_id')")
+    good = next(n for n in range(10250, 10750) if n not in data.plan)
+    with Session(server) as worker, Session(server) as other, Gate(server, f'word {good}') as gate:
+        pending = worker.begin('CALL portage.run(%s)', run)
+        gate.wait_for(worker)
+        other.rows('SELECT pg_terminate_backend(%s)', worker.pid)
+        left(other, worker.pid)
+        pending.wait()
     check('a dry run that was killed is resumable',
           value(connection, 'SELECT status FROM portage.status(%s)', run) == 'running' and
           value(connection, 'SELECT count(*) > 0 FROM portage.predictions WHERE run_id = %s', run))

@@ -6,28 +6,27 @@ import json
 import os
 import select
 import sys
-import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from portage_server import Server, check, finish  # noqa: E402
+from sessions import GATES, PATIENT, Gate, Session, until  # noqa: E402
 
 ITEMS = 60000
 
 
-def heard(connection, wait=0.5):
-    """The payloads that have arrived."""
-    while select.select([connection], [], [], wait)[0]:
-        connection.poll()
-        if not connection.notifies or not select.select([connection], [], [], 0.1)[0]:
-            break
-    payloads = [json.loads(n.payload) for n in connection.notifies if n.channel == 'portage']
-    connection.notifies.clear()
+def heard(listener, teller):
+    """The payloads that have been sent so far: all that come before one of our own."""
+    teller.rows("NOTIFY portage, '{}'")
+    until(lambda: select.select([listener], [], [], 1)[0] and listener.poll() is None and any(n.payload == '{}' for n in listener.notifies))
+    payloads = [json.loads(n.payload) for n in listener.notifies if n.channel == 'portage' and n.payload != '{}']
+    listener.notifies.clear()
     return payloads
 
 
 def main():
-    with Server() as server, server.connect() as listener, server.connect() as worker:
-        server.psql("CREATE EXTENSION pg_portage; CREATE TABLE t (id int PRIMARY KEY, v text)")
+    with Server(**PATIENT) as server, server.connect() as listener, Session(server) as runner:
+        server.psql('CREATE EXTENSION pg_portage; CREATE TABLE t (id int PRIMARY KEY, v text);' + GATES +
+                    "CREATE TRIGGER gate BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION gates.keep('id')")
         server.psql("SELECT portage.create_pipeline('t', 't', "
                     "'{\"format\": \"ndjson\", \"legacy_id\": \"id\", \"columns\": {\"id\": \"id\", \"v\": \"v\"}}')")
         path = os.path.join(server.directory, 'items.ndjson')
@@ -36,22 +35,16 @@ def main():
         os.chmod(path, 0o644)
         cursor = listener.cursor()
         cursor.execute('LISTEN portage')
-        names, over = set(), threading.Event()
-
-        def watch():
-            with server.connect() as watcher, watcher.cursor() as eye:
-                while not over.is_set():
-                    eye.execute("SELECT application_name FROM pg_stat_activity WHERE query LIKE 'CALL portage%'")
-                    names.update(name for name, in eye.fetchall())
-        watching = threading.Thread(target=watch)
-        watching.start()
-        with worker.cursor() as run:
-            run.execute("SET application_name = 'mine'; SET portage.progress_interval = 0")
-            run.execute("CALL portage.import('t', file => %s, options => '{\"batch_size\": 2000}')", (path,))
-            number = run.fetchone()[0]
-            over.set()
-            watching.join()
-            told = heard(listener)
+        teller = Session(server)
+        runner.rows("SET application_name = 'mine'; SET portage.progress_interval = 0")
+        with Gate(server, ITEMS // 2) as gate:
+            pending = runner.begin("CALL portage.import('t', file => %s, options => '{\"batch_size\": 2000}')", path)
+            gate.wait_for(runner)
+            name = teller.value('SELECT application_name FROM pg_stat_activity WHERE pid = %s', runner.pid)
+        number = pending.result()[0][0]
+        check('application_name shows the run', name.startswith(f'portage run {number}: '), name)
+        with runner.connection.cursor() as run:
+            told = heard(listener, teller)
             check('each tells the run, its state and what is done',
                   all(set(t) == {'run', 'seq', 'status', 'done', 'total'} and t['run'] == number for t in told), told)
             running = [t for t in told if t['status'] == 'running']
@@ -64,20 +57,19 @@ def main():
             run.execute('SELECT max(seq) FROM portage.migration_events WHERE run_id = %s', (number,))
             check('with the number of the latest event', told[-1]['seq'] == run.fetchone()[0], told[-1])
             check('numbers of events never go back', [t['seq'] for t in told] == sorted(t['seq'] for t in told))
-            check('application_name shows the run', any(n.startswith('portage run %d: ' % number) for n in names), names)
             run.execute('SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()')
             check('and is as before when it is over', run.fetchone()[0] == 'mine')
             run.execute("SELECT portage.migrate('t', '{\"id\": -1}')")
-            check('migrate() is silent', not heard(listener))
+            check('migrate() is silent', not heard(listener, teller))
             try:
                 run.execute("CALL portage.import('t', payload => '{\"id\": \"x\"}', options => '{\"max_rejects\": 0}')")
             except Exception:  # noqa: BLE001 - it is to fail
                 pass
-            told = heard(listener)
+            told = heard(listener, teller)
             check('a run that fails says so', told and told[-1]['status'] == 'failed', told)
             run.execute('SET portage.progress_interval = 3600000')
             run.execute("CALL portage.import('t', file => %s, options => '{\"batch_size\": 2000}')", (path,))
-            told = heard(listener)
+            told = heard(listener, teller)
             check('the interval throttles all but the end', [t['status'] for t in told] == ['completed'], told)
     finish()
 
