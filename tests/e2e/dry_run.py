@@ -9,6 +9,7 @@ import random
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import disturbed  # noqa: E402
 from defects import TARGET, Dataset  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
 from sessions import GATES, PATIENT, Gate, Session, left  # noqa: E402
@@ -153,10 +154,10 @@ def interrupted(server, connection):
     data = Dataset('ndjson', 30000, SEED + 1, server.directory, 300)
     with connection.cursor() as cursor:
         cursor.execute('TRUNCATE app.progress')
+        cursor.execute("SELECT portage.replace_pipeline('ndjson', %s)", (disturbed.definition(data),))
         cursor.execute("SELECT portage.open_run('ndjson', 'berta', '{\"dry_run\": true, \"batch_size\": 500}')")
         run = cursor.fetchone()[0]
         cursor.execute('SELECT portage.attach_file(%s, %s)', (run, data.path))
-        cursor.execute("CREATE TRIGGER gate BEFORE INSERT ON app.progress FOR EACH ROW EXECUTE FUNCTION gates.keep('word_id')")
     good = next(n for n in range(10250, 10750) if n not in data.plan)
     with Session(server) as worker, Session(server) as other, Gate(server, f'word {good}') as gate:
         pending = worker.begin('CALL portage.run(%s)', run)

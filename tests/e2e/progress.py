@@ -16,8 +16,13 @@ ITEMS = 60000
 
 def heard(listener, teller):
     """The payloads that have been sent so far: all that come before one of our own."""
+    def ours():
+        if select.select([listener], [], [], 1)[0]:
+            listener.poll()
+        return any(n.payload == '{}' for n in listener.notifies)
+
     teller.rows("NOTIFY portage, '{}'")
-    until(lambda: select.select([listener], [], [], 1)[0] and listener.poll() is None and any(n.payload == '{}' for n in listener.notifies))
+    until(ours)
     payloads = [json.loads(n.payload) for n in listener.notifies if n.channel == 'portage' and n.payload != '{}']
     listener.notifies.clear()
     return payloads
