@@ -68,24 +68,20 @@ SELECT count(*) FROM sums;
 
 -- 4. Interrupted while it is verified, it goes on there.
 SELECT portage.create_pipeline('slow', 'sums', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "amount": "amount"},
-  "checks": {"slow": "SELECT pg_sleep(current_setting(''verified.nap'')::float8) IS NOT NULL"}}') > 0 AS created;
-SET verified.nap = '60';
-SET statement_timeout = '1s';
+  "checks": {"slow": "SELECT NOT current_setting(''verified.cancel'')::boolean OR pg_cancel_backend(pg_backend_pid()) AND pg_sleep(60) IS NULL"}}') > 0 AS created;
+SET verified.cancel = on;
 CALL portage.import('slow', payload => '{"id": 8, "amount": 8}');
-RESET statement_timeout;
 SELECT run_id AS run FROM portage.last_run('slow') \gset
 SELECT status, is_running, current_step, replace(hold_reason, run_id::text, 'N') FROM portage.status(:run);
 SELECT step_number, description, status FROM portage.migration_steps WHERE run_id = :run;
-SET verified.nap = '0';
+SET verified.cancel = off;
 CALL portage.run(:run);
 SELECT status, verified FROM portage.migration_runs WHERE id = :run;
 SELECT step_number, description, status FROM portage.migration_steps WHERE run_id = :run;
 SELECT pg_temp.books(:run);
 -- Or is cancelled there.
-SET verified.nap = '60';
-SET statement_timeout = '1s';
+SET verified.cancel = on;
 CALL portage.import('slow', payload => '{"id": 9, "amount": 9}');
-RESET statement_timeout;
 SELECT portage.cancel(run_id) FROM portage.last_run('slow');
 SELECT status, inserted FROM portage.last_run('slow');
 -- What is gone with its pipeline is gone with its checks.
