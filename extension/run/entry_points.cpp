@@ -176,6 +176,7 @@ void run_here(int64_t id, bool show_progress) {
   ledger::Run run = run_to_change(id);
   // What a run that was left had been asked for is over; a server that takes no writes is told of below.
   if (show_progress && !run.owner_alive && !XactReadOnly) ledger::make_request(id, ledger::Request::none);
+  if (!show_progress && run.status == "paused") refuse_transition(id, run.status, "running");
   if (run.status == "rolling_back" || run.paused_from == "rolling_back") {
     undo::Rollback rollback = undo::Rollback::resumed(run, role_of(run));
     rollback.begin();

@@ -50,6 +50,9 @@ void Worker::begin() {
   run = *ledger::find_run(run.id);  // as it is now that nobody else can take it
   check_blockers();
   refuse_rivals(job_);
+  // An operator was faster than the worker that is just taking the run up: it stays paused until somebody
+  // resumes it.
+  if (!called_ && run.status == "paused") refuse_transition(run.id, run.status, "running");
   bool interrupted = run.status == "running" || run.status == "verifying";
   if (interrupted && run.owner_alive && !run.owner_is_me)
     throw Error(codes::run_in_progress, "a migration is in progress")

@@ -49,8 +49,8 @@ class Worker {
   /// parts are sealed, which the caller undoes.
   Validation validation(int32_t session);
 
-  /// Shows progress by NOTICE while it works.
-  void show_progress(bool on) { teller_.show_notices(on); }
+  /// Shows progress by NOTICE while it works, to whoever has called it; a background worker nobody has.
+  void show_progress(bool on) { teller_.show_notices(called_ = on); }
 
  private:
   void seal_parts();
@@ -72,6 +72,7 @@ class Worker {
   Job job_;
   std::unique_ptr<Importer> importer_;
   Teller teller_;
+  bool called_ = true;
 };
 
 }  // namespace portage::run
