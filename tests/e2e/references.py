@@ -147,10 +147,10 @@ def killed(server, rng):
     stages, kills = set(), 0
     while kills < 12:
         left = set(wanted) - {name for name, in admin.rows('SELECT name FROM app.killed')}
-        # The run cannot get past the gate of a node that it lacks, wherever it comes to by the kill; and it comes to one
-        # that stands before its parent only when it settles what was parked.
+        # The run cannot get past the gate of a node that it lacks, wherever it comes to by the kill. To the root it comes
+        # when it reads it, to a node that stands before its parent when it settles what was parked.
         at_the_end = kills >= 8
-        with Gate(server, rng.choice(sorted(left & early if at_the_end else left))) as gate:
+        with Gate(server, 'n0' if kills == 0 else rng.choice(sorted(left & early if at_the_end else left))) as gate:
             session = Session(server)
             pending = session.begin('CALL portage.run(%s)', run)
             moment = time.monotonic() + rng.uniform(0.05, 0.4)
