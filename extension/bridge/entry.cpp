@@ -4,7 +4,7 @@
 namespace portage::bridge {
 namespace {
 
-/// The plain slot: an ErrorData whose strings live in the caller's memory context.
+/// The plain slot: an ErrorData whose strings live until the next error. ThrowErrorData copies them.
 struct Slot {
   ErrorData data;
   MemoryContext context;
@@ -16,6 +16,21 @@ char* keep(Slot& slot, const std::string& text) noexcept {
       MemoryContextAllocExtended(slot.context, text.size() + 1, MCXT_ALLOC_NO_OOM | MCXT_ALLOC_HUGE));
   if (copy) memcpy(copy, text.c_str(), text.size() + 1);
   return copy;
+}
+
+/// The place of an error, which PostgreSQL does not copy: it takes it for a literal, and whoever catches the
+/// error keeps the pointer for as long as he likes. So it stays for ever; there are only so many places.
+const char* as_literal(const std::string& text) noexcept {
+  static constinit std::unordered_set<std::string>* literals = nullptr;
+  constexpr size_t most = 10000;  // more than PostgreSQL has functions that raise errors
+  try {
+    if (!literals) literals = new std::unordered_set<std::string>;
+    auto known = literals->find(text);
+    if (known != literals->end()) return known->c_str();
+    return text.empty() || literals->size() >= most ? nullptr : literals->insert(text).first->c_str();
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
 }
 
 void keep_report(Slot& slot, const ErrorReport& report) noexcept {
@@ -33,9 +48,9 @@ void keep_report(Slot& slot, const ErrorReport& report) noexcept {
   data.constraint_name = keep(slot, report.constraint_name);
   data.internalquery = keep(slot, report.internalquery);
   data.internalpos = report.internalpos;
-  data.filename = report.filename;
+  data.filename = as_literal(report.filename);
   data.lineno = report.lineno;
-  data.funcname = report.funcname;
+  data.funcname = as_literal(report.funcname);
 }
 
 bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept {
@@ -67,19 +82,20 @@ bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept
 Datum enter(FunctionCallInfo fcinfo, Body body) {
   Slot slot;
   memset(&slot, 0, sizeof slot);
-  slot.context = CurrentMemoryContext;
+  slot.context = error_scratch_raw();
+  MemoryContextReset(slot.context);
+  MemoryContext const context = CurrentMemoryContext;
   sigjmp_buf* const jump = PG_exception_stack;
   ErrorContextCallback* const callbacks = error_context_stack;
   Datum result = 0;
   if (run(fcinfo, body, &result, &slot)) return result;
   PG_exception_stack = jump;
   error_context_stack = callbacks;
-  MemoryContextSwitchTo(slot.context);
+  MemoryContextSwitchTo(context);
   ErrorData& data = slot.data;
   data.elevel = ERROR;
   data.output_to_server = true;
   data.output_to_client = true;
-  data.assoc_context = slot.context;
   if (!data.message) data.message = const_cast<char*>("out of memory while reporting an error");
   if (!data.filename) data.filename = __FILE__;
   if (!data.funcname) data.funcname = __func__;

@@ -22,12 +22,44 @@ std::string Error::sqlstate() const { return sqlstate_text(report_->sqlerrcode);
 
 static std::string or_empty(const char* text) { return text ? text : ""; }
 
-ErrorReport take_error_in_flight() {
-  // CopyErrorData allocates in the current context; copied on at once and freed, so that 100,000 failing
-  // calls in one statement leave nothing behind.
-  ErrorData* data = CopyErrorData();
+MemoryContext error_scratch_raw() {
+  static constinit MemoryContext scratch = nullptr;
+  if (!scratch) scratch = AllocSetContextCreate(TopMemoryContext, "portage error", ALLOCSET_SMALL_SIZES);
+  return scratch;
+}
+
+/// Null if there is no memory for the copy, an error that must not leave a C++ frame by a jump.
+static ErrorData* copy_raw() {
+  MemoryContext const context = CurrentMemoryContext;
+  uint32 const holdoff = InterruptHoldoffCount;  // see guarded()
+  uint32 const cancel_holdoff = QueryCancelHoldoffCount;
+  ErrorData* volatile data = nullptr;
+  PG_TRY();
+  {
+    error_context_stack = nullptr;
+    MemoryContextSwitchTo(error_scratch_raw());
+    data = CopyErrorData();
+  }
+  PG_CATCH();
+  { data = nullptr; }
+  PG_END_TRY();
+  MemoryContextSwitchTo(context);
+  InterruptHoldoffCount = holdoff;
+  QueryCancelHoldoffCount = cancel_holdoff;
   FlushErrorState();
+  return data;
+}
+
+ErrorReport take_error_in_flight() {
   ErrorReport report;
+  // What CopyErrorData allocates, FreeErrorData does not free everywhere: it goes as a whole, so that 100,000
+  // failing calls in one statement leave nothing behind.
+  const ErrorData* data = copy_raw();
+  if (!data) {
+    report.sqlerrcode = ERRCODE_OUT_OF_MEMORY;
+    report.message = "out of memory while an error was being copied";
+    return report;
+  }
   report.sqlerrcode = data->sqlerrcode;
   report.message = or_empty(data->message);
   report.detail = or_empty(data->detail);
@@ -42,10 +74,10 @@ ErrorReport take_error_in_flight() {
   report.internalquery = or_empty(data->internalquery);
   report.internalpos = data->internalpos;
   report.cursorpos = data->cursorpos;
-  report.filename = data->filename;
+  report.filename = or_empty(data->filename);
   report.lineno = data->lineno;
-  report.funcname = data->funcname;
-  FreeErrorData(data);
+  report.funcname = or_empty(data->funcname);
+  MemoryContextReset(error_scratch_raw());
   return report;
 }
 

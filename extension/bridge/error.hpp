@@ -7,7 +7,8 @@
 
 namespace portage::bridge {
 
-/// Every field of PostgreSQL's ErrorData that has a meaning beyond the frame that raised it.
+/// Every field of PostgreSQL's ErrorData that has a meaning beyond the frame that raised it. All of them are
+/// copies: what an ErrorData points to, the place in the source included, goes with its memory context.
 struct ErrorReport {
   int sqlerrcode = ERRCODE_INTERNAL_ERROR;
   std::string message, detail, detail_log, hint, context;
@@ -15,9 +16,8 @@ struct ErrorReport {
   std::string internalquery;
   int internalpos = 0;
   int cursorpos = 0;               // never passed on: it points into a text that only the catcher knows
-  const char* filename = nullptr;  // static storage: __FILE__ of the raising source
+  std::string filename, funcname;  // of the source that raised it; our own errors have none
   int lineno = 0;
-  const char* funcname = nullptr;  // static storage: __func__
 };
 
 /// An error on its way out. Cheap to copy; the report is shared.
@@ -50,8 +50,12 @@ class Error : public std::exception {
 std::string sqlstate_text(int sqlerrcode);
 int sqlstate_code(std::string_view five_characters);
 
-/// Copies the error in flight out of Postgres and clears it. Memory context must not be ErrorContext.
+/// Copies the error in flight out of Postgres and clears it. 53200 in its place if there is no memory for
+/// that.
 ErrorReport take_error_in_flight();
+
+/// Raw code: the memory through which errors are copied. What one leaves there, the next one finds gone.
+MemoryContext error_scratch_raw();
 
 /// printf-style message; never raises.
 std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)));

@@ -33,9 +33,7 @@ std::string_view rule_of(int code) {
 /// A row that a policy of the target forbids is that row's fault, though the SQLSTATE is that of a missing
 /// right. Told apart by the function that raised it: the message is translated.
 bool breaks_row_policy(const Error& error) {
-  const char* raised_by = error.report().funcname;
-  return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && raised_by &&
-         strcmp(raised_by, "ExecWithCheckOptions") == 0;
+  return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && error.report().funcname == "ExecWithCheckOptions";
 }
 
 }  // namespace
