@@ -3,6 +3,7 @@
 #include "settings.hpp"
 
 #include "bridge/background.hpp"
+#include "bridge/discretion.hpp"
 
 extern "C" {
 #include "utils/varlena.h"
@@ -22,6 +23,7 @@ constinit int cron_history = 7;
 constinit int writer = automatic;
 constinit char* admin_role = nullptr;
 constinit char* scope = nullptr;
+constinit bool scope_required = false;
 constinit char* databases = nullptr;
 
 constinit int max_replication_lag = 60000;
@@ -35,6 +37,7 @@ constinit int max_xmin_age = 50000000;
 
 void _PG_init(void) {
   using namespace portage::settings;
+  portage::bridge::watch_messages();
   DefineCustomIntVariable("portage.batch_target", "How long a batch should take.",
                           "The size of a batch is chosen so that it commits about this often.", &batch_target,
                           500, 10, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
@@ -65,6 +68,10 @@ void _PG_init(void) {
       "Empty: superusers only.", &admin_role, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("portage.scope", "If set, this session sees and opens runs of this scope only.",
                              nullptr, &scope, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("portage.scope_required",
+                           "A session without portage.scope sees and opens no runs at all.",
+                           "For roles of connection pools: ALTER ROLE ... SET portage.scope_required = on.",
+                           &scope_required, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("portage.max_replication_lag", "Runs are held while a standby lags more.",
                           "-1: however much it lags.", &max_replication_lag, 60000, -1, INT_MAX, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);

@@ -15,7 +15,8 @@ extern int cron_history;       ///< portage.cron_history, days; -1: for ever
 extern int writer;             ///< portage.writer, one of Writers
 extern char* admin_role;       ///< portage.admin_role, "" if none
 extern char* databases;        ///< portage.databases, null unless preloaded
-extern char* scope;            ///< portage.scope, "" if not limited
+extern char* scope;            ///< portage.scope; what "" means: ledger/scope.hpp
+extern bool scope_required;    ///< portage.scope_required
 
 // Thresholds of the health signals (run/health.hpp); -1 or false: the signal is switched off.
 extern int max_replication_lag;    ///< portage.max_replication_lag, milliseconds

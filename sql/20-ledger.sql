@@ -74,7 +74,9 @@ CREATE INDEX migration_runs_active ON portage.migration_runs (id)
 CREATE INDEX migration_runs_group ON portage.migration_runs (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX migration_runs_parked ON portage.migration_runs (id) WHERE open_parked > 0;
 COMMENT ON TABLE portage.migration_runs IS 'one execution of a pipeline; the counters are sums over its batches, written when it ends and by replays';
-COMMENT ON COLUMN portage.migration_runs.role_name IS 'the role as which sources and target are accessed, whoever resumes the run';
+COMMENT ON COLUMN portage.migration_runs.role_oid IS 'the role as which sources and target are accessed, whoever resumes the run';
+COMMENT ON COLUMN portage.migration_runs.role_name IS 'what the role was called when the run was opened';
+COMMENT ON COLUMN portage.migration_runs.session_role_oid IS 'the role as which background workers connect for the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
 COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped what the run had kept for later: it cannot be taken back any more';
 COMMENT ON COLUMN portage.migration_runs.purged_at IS 'when retention erased what is known of the run''s items; infinity: it has begun to';

@@ -43,7 +43,7 @@ CREATE PROCEDURE portage.run_in_background(run bigint)
 COMMENT ON PROCEDURE portage.run_in_background(bigint) IS
   'what a background worker does: works the run off if it still waits for that, and puts down why if it cannot';
 
-CREATE FUNCTION portage.next_waiting_run(OUT run bigint, OUT role oid)
+CREATE FUNCTION portage.next_waiting_run() RETURNS bigint
   AS 'MODULE_PATHNAME', 'portage_next_waiting_run' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION portage.next_waiting_run() IS
-  'takes the next run of this session user that waits for a background worker; null: there is none';
+  'takes the next run of the current role that waits for a background worker of this session user; null: there is none';

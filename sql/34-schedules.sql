@@ -30,8 +30,9 @@ CREATE TABLE portage.schedule_rows (
 COMMENT ON TABLE portage.schedule_rows IS 'when a pipeline''s source is imported for a scope; read it through schedules';
 COMMENT ON COLUMN portage.schedule_rows.timezone IS 'in which the cron expression and the blackout windows are meant';
 COMMENT ON COLUMN portage.schedule_rows.options IS 'as given to schedule()';
-COMMENT ON COLUMN portage.schedule_rows.role_name IS 'the role of its runs';
-COMMENT ON COLUMN portage.schedule_rows.session_role IS 'as whom background workers connect for them';
+COMMENT ON COLUMN portage.schedule_rows.role_oid IS 'the role of its runs';
+COMMENT ON COLUMN portage.schedule_rows.role_name IS 'what the role was called when it scheduled them';
+COMMENT ON COLUMN portage.schedule_rows.session_role_oid IS 'as whom background workers connect for them';
 COMMENT ON COLUMN portage.schedule_rows.next_due_at IS 'the next time that the expression means';
 COMMENT ON COLUMN portage.schedule_rows.next_run_at IS 'when that is begun: later than next_due_at by a blackout window';
 COMMENT ON COLUMN portage.schedule_rows.begun_at IS 'when, by the clock of tick(), the last due time was begun';
@@ -44,13 +45,14 @@ SELECT pg_catalog.pg_extension_config_dump('portage.schedule_rows_id_seq', '');
 ALTER TABLE portage.schedule_rows ENABLE ROW LEVEL SECURITY;
 
 CREATE VIEW portage.schedules WITH (security_barrier) AS
-  SELECT p.name AS pipeline, s.scope, s.cron, s.timezone, s.options, s.role_name AS owner, s.next_run_at, s.next_due_at,
+  SELECT p.name AS pipeline, portage.role_name(p.owner, p.owner_name) AS pipeline_owner, s.scope, s.cron, s.timezone, s.options,
+         portage.role_name(s.role_oid, s.role_name) AS owner, s.next_run_at, s.next_due_at,
          s.last_due_at, s.last_run, r.status AS last_status, s.attempts, s.retry_at,
          coalesce(s.last_error, r.error) AS last_error, s.skipped_running,
          s.skipped_missed, s.skipped_late, s.created_at
     FROM portage.schedule_rows s JOIN portage.pipelines p ON p.id = s.pipeline_id
     LEFT JOIN portage.migration_runs r ON r.id = s.last_run
-   WHERE portage.run_visible(s.pipeline_id, s.scope, s.role_name);
+   WHERE portage.run_visible(s.pipeline_id, s.scope, s.role_oid);
 COMMENT ON VIEW portage.schedules IS
   'the schedules that the caller may see: when each runs next, what became of its last due time, and how many were passed over';
 GRANT SELECT ON portage.schedules TO PUBLIC;

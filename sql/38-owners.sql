@@ -16,13 +16,13 @@ COMMENT ON FUNCTION portage.owner_alive(integer, timestamptz, timestamptz) IS
 -- A range counts only while its run has an owner: a session that was interrupted lives on, and works on nothing.
 CREATE VIEW portage.locks WITH (security_barrier) AS
   WITH owned AS (
-    SELECT r.id AS run_id, r.pipeline_id, r.pipeline_version, r.pipeline, r.scope, r.role_name, r.owner_pid,
-           r.owner_lease,
+    SELECT r.id AS run_id, r.pipeline_id, r.pipeline_version, r.pipeline, r.scope,
+           portage.role_name(r.role_oid, r.role_name) AS role_name, r.owner_pid, r.owner_lease,
            (SELECT max(e.created_at) FROM portage.migration_events e WHERE e.run_id = r.id
                AND e.event_type IN ('migration_started', 'retried', 'resumed', 'rollback_started')) AS acquired_at
       FROM portage.migration_runs r
      WHERE r.status IN ('running', 'verifying', 'rolling_back')
-       AND portage.run_visible(r.pipeline_id, r.scope, r.role_name)
+       AND portage.run_visible(r.pipeline_id, r.scope, r.role_oid)
        AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
   ), held AS (
     SELECT 'pipeline ' || o.pipeline || CASE WHEN o.scope <> '' THEN ', scope ' || o.scope ELSE '' END AS resource,

@@ -77,7 +77,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
     CROSS JOIN LATERAL (SELECT extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds) t
     LEFT JOIN LATERAL (SELECT b.read AS size FROM portage.migration_batches b WHERE b.run_id = r.id ORDER BY b.id DESC LIMIT 1) b
       ON o.alive
-   WHERE portage.run_visible(r.pipeline_id, r.scope, r.role_name);
+   WHERE portage.run_visible(r.pipeline_id, r.scope, r.role_oid);
 COMMENT ON VIEW portage.progress IS 'the runs that the caller may see: state, counters, rate, and what is left';
 GRANT SELECT ON portage.progress TO PUBLIC;
 
@@ -89,7 +89,8 @@ COMMENT ON FUNCTION portage.status(bigint) IS 'the state of a run; null if there
 CREATE FUNCTION portage.last_run(pipeline text, scope text DEFAULT '') RETURNS portage.run_info
   LANGUAGE sql VOLATILE
   BEGIN ATOMIC SELECT ROW(p.*)::portage.run_info FROM portage.progress p
-         WHERE p.pipeline = $1 AND p.scope = $2 ORDER BY p.run_id DESC LIMIT 1; END;
+         WHERE p.run_id = (SELECT max(r.id) FROM portage.migration_runs r
+                            WHERE r.pipeline_id = portage.pipeline_id($1) AND r.scope = $2); END;
 COMMENT ON FUNCTION portage.last_run(text, text) IS 'the state of the newest run of a pipeline and scope';
 
 CREATE FUNCTION portage.status(pipeline text, scope text) RETURNS portage.run_info
@@ -125,20 +126,20 @@ CREATE FUNCTION portage.mapping_scope(pipeline text, scope text) RETURNS text
   LANGUAGE sql STABLE
   BEGIN ATOMIC SELECT CASE WHEN v.definition ->> 'scoped' = 'false' THEN '' ELSE $2 END
           FROM portage.pipelines p JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = p.current_version
-         WHERE p.name = $1 AND portage.in_scope($2); END;
+         WHERE p.id = portage.pipeline_id($1) AND portage.in_scope($2); END;
 COMMENT ON FUNCTION portage.mapping_scope(text, text) IS 'the scope of the mappings of a pipeline, whose scopes may share them; null if the caller is kept out of the scope';
 
 CREATE FUNCTION portage.lookup(pipeline text, legacy_id text, scope text DEFAULT '') RETURNS text
   LANGUAGE sql STABLE
   BEGIN ATOMIC SELECT m.target_key FROM portage.legacy_mappings m
-         WHERE m.pipeline_id = (SELECT p.id FROM portage.pipelines p WHERE p.name = $1)
+         WHERE m.pipeline_id = (SELECT portage.pipeline_id($1))
            AND m.scope = portage.mapping_scope($1, $3) AND m.legacy_id = $2; END;
 COMMENT ON FUNCTION portage.lookup(text, text, text) IS 'the key of the target row that a legacy id became; null if none';
 
 CREATE FUNCTION portage.lookup_legacy(pipeline text, target_key text, scope text DEFAULT '') RETURNS SETOF text
   LANGUAGE sql STABLE
   BEGIN ATOMIC SELECT m.legacy_id FROM portage.legacy_mappings m
-         WHERE m.pipeline_id = (SELECT p.id FROM portage.pipelines p WHERE p.name = $1)
+         WHERE m.pipeline_id = (SELECT portage.pipeline_id($1))
            AND m.scope = portage.mapping_scope($1, $3) AND m.target_key = $2 ORDER BY m.ordinal; END;
 COMMENT ON FUNCTION portage.lookup_legacy(text, text, text) IS
   'the legacy ids that became the row with that key; looks through all mappings of pipeline and scope';

@@ -48,7 +48,7 @@ COMMENT ON VIEW portage.history IS 'the runs that have ended: when, with what re
 GRANT SELECT ON portage.history TO PUBLIC;
 
 CREATE VIEW portage.statistics WITH (security_barrier) AS
-  SELECT p.name AS pipeline, p.current_version AS version, coalesce(r.runs, '{}') AS runs, r.items, r.success_rate, r.error_rate,
+  SELECT p.name AS pipeline, portage.role_name(p.owner, p.owner_name) AS owner, p.current_version AS version, coalesce(r.runs, '{}') AS runs, r.items, r.success_rate, r.error_rate,
          t.items_per_second, t.p50_batch_ms, t.p95_batch_ms, m.mapped, coalesce(r.open_conflicts, 0) AS open_conflicts,
          coalesce(r.open_rejects, 0) AS open_rejects, r.last_run, r.last_run_at,
          (s.bytes * r.items / nullif(s.items, 0))::bigint AS ledger_bytes
@@ -62,15 +62,15 @@ CREATE VIEW portage.statistics WITH (security_barrier) AS
        FROM (SELECT g.status, count(*) AS count, sum(g.read) AS read, sum(g.inserted + g.updated + g.unchanged) AS landed,
                     sum(g.invalid + g.failed) AS rejected, sum(g.open_conflicts) AS open_conflicts, sum(g.open_rejects) FILTER (WHERE g.status <> 'rolled_back') AS open_rejects,
                     max(g.id) AS last_run, max(g.started_at) AS last_run_at
-               FROM portage.migration_runs g WHERE g.pipeline_id = p.id AND NOT g.dry_run GROUP BY g.status) k) r
+               FROM portage.migration_runs g WHERE g.pipeline_id = p.id AND NOT g.dry_run AND portage.in_scope(g.scope) GROUP BY g.status) k) r
    CROSS JOIN LATERAL (
      SELECT round((sum(b.read) / nullif(sum(extract(epoch FROM b.finished_at - b.started_at)), 0))::numeric, 0) AS items_per_second,
             round((percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM b.finished_at - b.started_at) * 1000))::numeric, 1) AS p50_batch_ms,
             round((percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM b.finished_at - b.started_at) * 1000))::numeric, 1) AS p95_batch_ms
        FROM portage.migration_batches b JOIN portage.migration_runs g ON g.id = b.run_id
-      WHERE g.pipeline_id = p.id AND b.kind = 'import' AND NOT g.dry_run) t
-   CROSS JOIN LATERAL (SELECT (SELECT count(*) FROM portage.mapping_rows l WHERE l.pipeline_id = p.id) +
-                             (SELECT coalesce(sum(l.entries), 0)::bigint FROM portage.mapping_packs l WHERE l.pipeline_id = p.id) AS mapped) m
+      WHERE g.pipeline_id = p.id AND b.kind = 'import' AND NOT g.dry_run AND portage.in_scope(g.scope)) t
+   CROSS JOIN LATERAL (SELECT (SELECT count(*) FROM portage.mapping_rows l WHERE l.pipeline_id = p.id AND portage.in_scope(l.scope)) +
+                             (SELECT coalesce(sum(l.entries), 0)::bigint FROM portage.mapping_packs l WHERE l.pipeline_id = p.id AND portage.in_scope(l.scope)) AS mapped) m
    CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.item_packs') +
                       pg_total_relation_size('portage.mapping_rows') + pg_total_relation_size('portage.mapping_packs') +
                       pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') +
@@ -103,7 +103,7 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
        (5, p.hold_reason LIKE 'indexes of the target are missing%', 'indexes', 'indexes of the target are missing since an initial load',
         format('CALL portage.restore_indexes(%s);', p.run_id)),
        (5, p.dry_run AND p.status = 'completed', 'dry_run', 'nothing was written: import for real',
-        format('CALL portage.import(%L, ..., scope => %L);', p.pipeline, p.scope)),
+        format('CALL portage.import(%L, ..., scope => %L);', portage.pipeline_name(r.pipeline_id), p.scope)),
        (6, j.rejects > 0 AND NOT p.dry_run AND p.status IN ('completed', 'failed', 'cancelled'), 'rejects',
         format('items that did not land: %s; mend what is wrong, then replay them', j.rejects), format('CALL portage.replay_run(%s);', p.run_id)),
        (7, j.conflicts > 0, 'conflicts', format('rows that were left as they are, because they differ: %s', j.conflicts),
@@ -114,7 +114,7 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
         format('SELECT name, expected, actual, details FROM portage.data_integrity_checks WHERE run_id = %s AND NOT passed;', p.run_id)),
        (9, EXISTS (SELECT FROM portage.data_integrity_checks c WHERE c.run_id = p.run_id AND c.name = 'unchanged_rows' AND NOT c.passed),
         'rows_gone', 'unchanged items have no row any more: an import that compares each item with its row brings them back',
-        format('CALL portage.import(%L, ..., scope => %L, options => ''{"incremental": false}'');', p.pipeline, p.scope)),
+        format('CALL portage.import(%L, ..., scope => %L, options => ''{"incremental": false}'');', portage.pipeline_name(r.pipeline_id), p.scope)),
        (10, r.verified IS NULL AND p.status = 'completed' AND NOT p.dry_run, 'verify', 'the run has not been verified',
         format('SELECT * FROM portage.verify(%s);', p.run_id)),
        (11, p.status = 'completed' AND p.inserted >= 10000, 'analyze', 'the planner does not know the new rows yet',
@@ -132,7 +132,7 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
   BEGIN ATOMIC
     SELECT jsonb_build_object(
       'run', p.run_id, 'pipeline', p.pipeline, 'pipeline_version', r.pipeline_version, 'scope', p.scope, 'name', r.name,
-      'metadata', r.metadata, 'options', r.options, 'requested_by', r.requested_by, 'role', r.role_name,
+      'metadata', r.metadata, 'options', r.options, 'requested_by', r.requested_by, 'role', portage.role_name(r.role_oid, r.role_name),
       'writer', CASE WHEN r.writer IS NOT NULL THEN jsonb_build_object('name', r.writer, 'reason', r.writer_reason) END,
       'indexes', (SELECT jsonb_agg(jsonb_build_object('name', x.index_name, 'stays', x.stays, 'restored_at', x.restored_at) ORDER BY x.position)
                     FROM portage.deferred_indexes x WHERE x.run_id = p.run_id),
@@ -170,7 +170,8 @@ CREATE FUNCTION portage.report(run bigint DEFAULT NULL) RETURNS jsonb
       'recommendations', (SELECT coalesce(jsonb_agg(to_jsonb(n)), '[]') FROM portage.recommendations(p.run_id) AS n))
       FROM portage.progress p JOIN portage.migration_runs r ON r.id = p.run_id
      CROSS JOIN LATERAL (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS d (deleted)
-     WHERE p.run_id = coalesce($1, (SELECT max(l.id) FROM portage.migration_runs l WHERE l.role_name = current_user));
+     WHERE p.run_id = coalesce($1, (SELECT max(l.id) FROM portage.migration_runs l
+                                    WHERE l.role_oid = (SELECT u.oid FROM pg_catalog.pg_roles u WHERE u.rolname = current_user)));
   END;
 COMMENT ON FUNCTION portage.report(bigint) IS
   'the whole story of a run: result, parts, steps, rejects by kind with an example, checks, undo, resources, recommendations';

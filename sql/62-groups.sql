@@ -20,7 +20,8 @@ COMMENT ON COLUMN portage.run_groups.status IS 'running until nothing is left to
 COMMENT ON COLUMN portage.run_groups.workers IS 'how many members are worked on at a time';
 COMMENT ON COLUMN portage.run_groups.background IS 'background workers do it; else work_group()';
 COMMENT ON COLUMN portage.run_groups.options IS 'of each of its runs';
-COMMENT ON COLUMN portage.run_groups.role_name IS 'the role of its runs';
+COMMENT ON COLUMN portage.run_groups.role_oid IS 'the role of its runs';
+COMMENT ON COLUMN portage.run_groups.role_name IS 'what the role was called when it opened them';
 COMMENT ON COLUMN portage.run_groups.error IS 'why parked items could not be settled at its end; what a member failed with is in its run';
 
 CREATE TABLE portage.group_members (
@@ -108,7 +109,7 @@ COMMENT ON FUNCTION portage.group_status(bigint) IS
   'the members of a group in their order: where each stands, its counts, and why it was skipped or failed';
 
 CREATE VIEW portage.groups WITH (security_barrier) AS
-  SELECT g.id AS group_id, g.status, g.scope, g.workers, g.role_name AS owner, count(s.run_id) AS members,
+  SELECT g.id AS group_id, g.status, g.scope, g.workers, portage.role_name(g.role_oid, g.role_name) AS owner, count(s.run_id) AS members,
          count(*) FILTER (WHERE s.status = 'completed') AS completed, count(*) FILTER (WHERE s.status = 'skipped') AS skipped_members,
          sum(s.read)::bigint AS read, sum(s.inserted)::bigint AS inserted, sum(s.updated)::bigint AS updated,
          sum(s.unchanged)::bigint AS unchanged, sum(s.skipped)::bigint AS skipped, sum(s.conflicted)::bigint AS conflicted,

@@ -39,8 +39,11 @@ BackgroundWorker described(const char* type, const char* function, int restart_s
 
 bool register_raw(const Errand* errand) {
   BackgroundWorker worker = described("portage worker", "portage_worker_main", BGW_NEVER_RESTART);
-  snprintf(worker.bgw_name, sizeof worker.bgw_name, "portage worker for run %lld",
-           static_cast<long long>(errand->run));
+  if (errand->run)
+    snprintf(worker.bgw_name, sizeof worker.bgw_name, "portage worker for run %lld",
+             static_cast<long long>(errand->run));
+  else
+    strlcpy(worker.bgw_name, "portage worker for a heartbeat", sizeof worker.bgw_name);
   static_assert(sizeof *errand <= sizeof worker.bgw_extra);
   memcpy(worker.bgw_extra, errand, sizeof *errand);
   return RegisterDynamicBackgroundWorker(&worker, nullptr);
@@ -118,8 +121,11 @@ bool execute_at_top_raw(const char* sql, MemoryContext memory) {
   return done;
 }
 
-bool become_raw(Oid session_role, Oid role, MemoryContext memory) {
-  if (session_role == role) return execute_at_top_raw("RESET ROLE", memory);
+/// As new as after connecting, as the role of the errand: nothing of what a run has left in this process, a
+/// setting, a prepared statement, a lock, meets the next one.
+bool begin_anew_raw(Oid session_role, Oid role, MemoryContext memory) {
+  if (!execute_at_top_raw("DISCARD ALL", memory)) return false;
+  if (session_role == role) return true;
   StartTransactionCommand();
   const char* name = GetUserNameFromId(role, true);
   char* sql =
@@ -130,8 +136,8 @@ bool become_raw(Oid session_role, Oid role, MemoryContext memory) {
   return done;
 }
 
-/// The next run that waits for a worker of this session user; 0 if there is none.
-int64 next_run_raw(Oid* role) {
+/// The next run of this role that waits for such a worker; 0 if there is none.
+int64 next_run_raw() {
   volatile int64 run = 0;
   PG_TRY();
   {
@@ -139,14 +145,10 @@ int64 next_run_raw(Oid* role) {
     StartTransactionCommand();
     SPI_connect();
     PushActiveSnapshot(GetTransactionSnapshot());
-    if (SPI_execute("SELECT run, role FROM portage.next_waiting_run()", false, 1) == SPI_OK_SELECT &&
-        SPI_processed == 1) {
+    if (SPI_execute("SELECT portage.next_waiting_run()", false, 1) == SPI_OK_SELECT && SPI_processed == 1) {
       bool null;
       Datum found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-      if (!null) {
-        run = DatumGetInt64(found);
-        *role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
-      }
+      if (!null) run = DatumGetInt64(found);
     }
     SPI_finish();
     PopActiveSnapshot();
@@ -193,22 +195,25 @@ void portage_worker_main(Datum) {
   pqsignal(SIGTERM, die);
   BackgroundWorkerUnblockSignals();
   BackgroundWorkerInitializeConnectionByOid(errand.database, errand.session_role, worker_connection_flags);
+  // Limits are for requests. Who asked for this run was let, and what it does is that run's scope.
+  SetConfigOption("portage.scope", "", PGC_SUSET, PGC_S_OVERRIDE);
+  SetConfigOption("portage.scope_required", "off", PGC_SUSET, PGC_S_OVERRIDE);
   MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "portage worker", ALLOCSET_DEFAULT_SIZES);
   MemoryContextSwitchTo(memory);
   char sql[100];
   int64 run = errand.run;
-  Oid role = errand.role;
-  while (run != 0 && become_raw(errand.session_role, role, memory)) {
+  bool able;
+  while ((able = begin_anew_raw(errand.session_role, errand.role, memory)) && run != 0) {
     snprintf(sql, sizeof sql,
              errand.joins ? "CALL portage.work(%lld)" : "CALL portage.run_in_background(%lld)",
              static_cast<long long>(run));
     execute_at_top_raw(sql, memory);
-    if (errand.joins) break;
+    if (errand.joins) proc_exit(0);
     execute_at_top_raw("CALL portage.move_groups_on()", memory);
-    execute_at_top_raw("RESET ROLE", memory);
-    run = next_run_raw(&role);
+    run = next_run_raw();
   }
-  if (!errand.joins) execute_at_top_raw("CALL portage.tick()", memory);
+  // Never as the session's role: this process has run the other one's code.
+  if (able) execute_at_top_raw("CALL portage.tick()", memory);
   proc_exit(0);
 }
 

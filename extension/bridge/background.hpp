@@ -10,8 +10,8 @@ namespace portage::bridge {
 struct Errand {
   Oid database;
   Oid session_role;  ///< whom it connects as
-  Oid role;          ///< to whom it does SET ROLE
-  int64 run;
+  Oid role;          ///< to whom it does SET ROLE, where that is another one; it serves no other role
+  int64 run;         ///< 0: none, only what tick() does for the role
   bool joins;  ///< as one of several workers of a run that is being worked on
 };
 

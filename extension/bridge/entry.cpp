@@ -1,6 +1,9 @@
 // See entry.hpp. The catch handlers only copy bytes into a plain slot; nothing is raised inside a catch.
 #include "bridge/entry.hpp"
 
+#include "bridge/deferral.hpp"
+#include "bridge/discretion.hpp"
+
 namespace portage::bridge {
 namespace {
 
@@ -8,6 +11,7 @@ namespace {
 struct Slot {
   ErrorData data;
   MemoryContext context;
+  bool discreet;
 };
 
 char* keep(Slot& slot, const std::string& text) noexcept {
@@ -55,10 +59,13 @@ void keep_report(Slot& slot, const ErrorReport& report) noexcept {
 
 bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept {
   try {
+    CallFromSql call;
     *result = body(fcinfo);
+    call.returns();
     return true;
   } catch (const Error& error) {
     keep_report(*slot, error.report());
+    slot->discreet = error.discreet();
   } catch (const std::bad_alloc&) {
     slot->data.sqlerrcode = ERRCODE_OUT_OF_MEMORY;
     slot->data.message = const_cast<char*>("out of memory");
@@ -66,7 +73,8 @@ bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept
   } catch (const std::exception& error) {
     slot->data.sqlerrcode = ERRCODE_INTERNAL_ERROR;
     char text[512];
-    snprintf(text, sizeof text, "unexpected C++ exception: %s", error.what());
+    slot->discreet = was_discreet();  // it may quote what it could not read
+    snprintf(text, sizeof text, "unexpected C++ exception: %s", slot->discreet ? "***" : error.what());
     slot->data.message =
         static_cast<char*>(MemoryContextAllocExtended(slot->context, strlen(text) + 1, MCXT_ALLOC_NO_OOM));
     if (slot->data.message) memcpy(slot->data.message, text, strlen(text) + 1);
@@ -75,6 +83,11 @@ bool run(FunctionCallInfo fcinfo, Body body, Datum* result, Slot* slot) noexcept
     slot->data.message = const_cast<char*>("unexpected exception of an unknown type");
   }
   return false;
+}
+
+void hide_in_log(void*) {
+  errhidestmt(true);
+  errhidecontext(true);
 }
 
 }  // namespace
@@ -88,7 +101,10 @@ Datum enter(FunctionCallInfo fcinfo, Body body) {
   sigjmp_buf* const jump = PG_exception_stack;
   ErrorContextCallback* const callbacks = error_context_stack;
   Datum result = 0;
-  if (run(fcinfo, body, &result, &slot)) return result;
+  const bool before = forget_discretion();
+  const bool good = run(fcinfo, body, &result, &slot);
+  forget_discretion(before);
+  if (good) return result;
   PG_exception_stack = jump;
   error_context_stack = callbacks;
   MemoryContextSwitchTo(context);
@@ -99,6 +115,12 @@ Datum enter(FunctionCallInfo fcinfo, Body body) {
   if (!data.message) data.message = const_cast<char*>("out of memory while reporting an error");
   if (!data.filename) data.filename = __FILE__;
   if (!data.funcname) data.funcname = __func__;
+  if (slot.discreet) {
+    // The statement, and those around it, may hold a whole payload.
+    ErrorContextCallback callback{callbacks, hide_in_log, nullptr};
+    error_context_stack = &callback;
+    ThrowErrorData(&data);
+  }
   // ThrowErrorData, unlike ReThrowError, decides anew where the report goes: the first raise happened
   // under a guard and never reached the client or the log.
   ThrowErrorData(&data);
@@ -118,6 +140,7 @@ void require_nonatomic(FunctionCallInfo fcinfo, const std::string& name, const s
 void notice(const std::string& message, const std::string& detail, int level) {
   const char* text = message.c_str();
   const char* more = detail.empty() ? nullptr : detail.c_str();
+  Speaking ours;
   // In the server's log without the statement, which may hold a whole payload.
   guarded([=] {
     ereport(level, (errmsg_internal("%s", text), more ? errdetail_internal("%s", more) : 0,

@@ -3,6 +3,8 @@
 
 #include <cstdarg>
 
+#include "bridge/discretion.hpp"
+
 namespace portage::bridge {
 
 std::string sqlstate_text(int code) {
@@ -18,7 +20,27 @@ int sqlstate_code(std::string_view s) {
   return s.size() == 5 ? MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]) : ERRCODE_INTERNAL_ERROR;
 }
 
-std::string Error::sqlstate() const { return sqlstate_text(report_->sqlerrcode); }
+Error::Error(ErrorReport report)
+    : full_(std::make_shared<ErrorReport>(std::move(report))),
+      told_(bridge::discreet() ? std::make_shared<ErrorReport>(withheld(*full_)) : full_),
+      discreet_(bridge::discreet()) {}
+
+Error::Error(int sqlerrcode, std::string message) : discreet_(bridge::discreet()) {
+  auto report = std::make_shared<ErrorReport>();
+  report->sqlerrcode = sqlerrcode;
+  report->message = std::move(message);
+  told_ = full_ = std::move(report);
+}
+
+Error& Error::quote(const std::string& text) {
+  auto quoting = std::make_shared<ErrorReport>(*full_);
+  quoting->detail = text;
+  if (!discreet_) told_ = quoting;
+  full_ = std::move(quoting);
+  return *this;
+}
+
+std::string Error::sqlstate() const { return sqlstate_text(told_->sqlerrcode); }
 
 static std::string or_empty(const char* text) { return text ? text : ""; }
 

@@ -20,30 +20,59 @@ struct ErrorReport {
   int lineno = 0;
 };
 
-/// An error on its way out. Cheap to copy; the report is shared.
+/// An error on its way out. Cheap to copy; its reports are shared. While this backend is discreet
+/// (discretion.hpp) two things are known of what PostgreSQL or users' code has raised: all of it, and what
+/// may be told.
 class Error : public std::exception {
  public:
-  explicit Error(ErrorReport report) : report_(std::make_shared<ErrorReport>(std::move(report))) {}
-  /// Our own error; `sqlerrcode` is an ERRCODE_ macro or one of ours (codes.hpp).
-  Error(int sqlerrcode, std::string message) : report_(std::make_shared<ErrorReport>()) {
-    report_->sqlerrcode = sqlerrcode;
-    report_->message = std::move(message);
+  explicit Error(ErrorReport report);
+  /// Our own error; `sqlerrcode` is an ERRCODE_ macro or one of ours (codes.hpp). Its texts are told as they
+  /// are: values go through quotable(), or into quote().
+  Error(int sqlerrcode, std::string message);
+  Error& detail(std::string text) {
+    return change([&](ErrorReport& report) { report.detail = text; });
   }
-  Error& detail(std::string text) { return report_->detail = std::move(text), *this; }
-  Error& hint(std::string text) { return report_->hint = std::move(text), *this; }
-  Error& column(std::string name) { return report_->column_name = std::move(name), *this; }
-  Error& constraint(std::string name) { return report_->constraint_name = std::move(name), *this; }
-  Error& table(std::string name) { return report_->table_name = std::move(name), *this; }
+  Error& hint(std::string text) {
+    return change([&](ErrorReport& report) { report.hint = text; });
+  }
+  Error& column(std::string name) {
+    return change([&](ErrorReport& report) { report.column_name = name; });
+  }
+  Error& constraint(std::string name) {
+    return change([&](ErrorReport& report) { report.constraint_name = name; });
+  }
+  /// A detail that quotes values: not told while this backend is discreet.
+  Error& quote(const std::string& text);
 
-  const ErrorReport& report() const { return *report_; }
-  int code() const { return report_->sqlerrcode; }
-  const std::string& message() const { return report_->message; }
+  /// What may be told of it to whoever sees what it is about.
+  const ErrorReport& report() const { return *told_; }
+  /// All of it: for what is kept of a single item.
+  const ErrorReport& full() const { return *full_; }
+  /// It came into being while this backend was discreet.
+  bool discreet() const { return discreet_; }
+  int code() const { return told_->sqlerrcode; }
+  const std::string& message() const { return told_->message; }
   /// The five characters of the SQLSTATE.
   std::string sqlstate() const;
-  const char* what() const noexcept override { return report_->message.c_str(); }
+  const char* what() const noexcept override { return told_->message.c_str(); }
+
+  /// Changes both reports, which may be shared with copies that stay as they are.
+  template <class F>
+  Error& change(F&& f) {
+    auto changed = [&](const ErrorReport& report) {
+      auto copy = std::make_shared<ErrorReport>(report);
+      f(*copy);
+      return copy;
+    };
+    bool same = told_ == full_;
+    full_ = changed(*full_);
+    told_ = same ? full_ : changed(*told_);
+    return *this;
+  }
 
  private:
-  std::shared_ptr<ErrorReport> report_;
+  std::shared_ptr<const ErrorReport> full_, told_;
+  bool discreet_;
 };
 
 /// The five characters of an encoded SQLSTATE, and back.

@@ -34,11 +34,11 @@ class InMemory {
   MemoryContext previous_;
 };
 
-/// Acts as another role for a block. `flags`: SECURITY_LOCAL_USERID_CHANGE for plain access,
-/// with SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's. That is added for a role
-/// that could not become the present one by itself: its triggers and functions must leave nothing behind
-/// (deferred triggers, cursors, settings) that would act with the present one's rights when the block is
-/// over.
+/// Acts as a role for a block. `flags`: SECURITY_LOCAL_USERID_CHANGE for plain access, with
+/// SECURITY_RESTRICTED_OPERATION where the code that runs is somebody else's. That is added unless the role
+/// could become, by itself, the present role and whoever the session belongs to: its triggers and functions
+/// must leave nothing behind (deferred triggers, cursors, settings) that would act with more rights than its
+/// own when the block is over. SET ROLE is no such boundary: code may take it back (RESET ROLE).
 class AsUser {
  public:
   explicit AsUser(Oid user, int flags = SECURITY_LOCAL_USERID_CHANGE);
@@ -54,6 +54,11 @@ class AsUser {
   int context_, level_ = 0;
 };
 
+/// Who stands behind the current user: the session's own role where the current user is that one or one that
+/// it has SET to. Else, in a function with rights of its own or in an index's expression, say, the current
+/// user alone: whoever the session belongs to has not asked for what happens there.
+Oid session_of_current_user();
+
 /// Settings that hold for a block, as SET clauses of a function do. Must end before the subtransaction in
 /// which it began does.
 class Settings {
@@ -63,6 +68,9 @@ class Settings {
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
   Settings& set(const char* name, const std::string& value);
+  /// The search_path under which one role's SQL is read in another's session: temporary objects come last,
+  /// wherever they stand in it. Unnamed, they would come first, and they are the session's.
+  Settings& set_path_of_another(const std::string& search_path);
 
  private:
   int level_;

@@ -1,6 +1,8 @@
 // See spi.hpp.
 #include "bridge/spi.hpp"
 
+#include "bridge/deferral.hpp"
+
 extern "C" {
 #include "catalog/pg_type_d.h"
 }
@@ -160,12 +162,14 @@ void commit() {
   MemoryContext context = CurrentMemoryContext;
   guarded([] { SPI_commit(); });
   MemoryContextSwitchTo(context);
+  transaction_is_ours();
 }
 
 void rollback() {
   MemoryContext context = CurrentMemoryContext;
   guarded([] { SPI_rollback(); });
   MemoryContextSwitchTo(context);
+  transaction_is_ours();
 }
 
 Datum input_value(Oid type, int32_t typmod, const std::string& text) {

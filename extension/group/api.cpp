@@ -121,7 +121,7 @@ PORTAGE_FUNCTION(portage_wait_group) {
 PORTAGE_FUNCTION(portage_move_groups_on) {
   bridge::require_nonatomic(fcinfo, "move_groups_on", "", "while it works");
   bridge::Spi spi(true);
-  move_all_on(true);
+  move_all_on(true, run::Heartbeat::all);
   spi.finish();
   return 0;
 }

@@ -123,9 +123,9 @@ void move_on(int64_t id, bool wait) {
   if (ended) finish(id);
 }
 
-void move_all_on(bool wait) {
+void move_all_on(bool wait, run::Heartbeat heartbeat) {
   for (const ledger::Group& group : ledger::groups_in_background()) {
-    if (!acts_for(group)) continue;
+    if (!acts_for(group) || run::leave_to_others(group.role, group.role, heartbeat)) continue;
     try {
       move_on(group.id, wait);
     } catch (const Error& error) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "group/board.hpp"
+#include "run/background.hpp"
 
 namespace portage::group {
 
@@ -14,7 +15,7 @@ bool begin_members(int64_t id, bool wait);
 /// The same, committed, with the group's end where it has come. The caller may commit.
 void move_on(int64_t id, bool wait);
 /// All groups for which the current user may act. What fails is told in the log.
-void move_all_on(bool wait);
+void move_all_on(bool wait, run::Heartbeat);
 
 /// Works everything off in this session, one member after the other; returns when nothing is left to do that
 /// goes on by itself. A group that has failed gets another try.

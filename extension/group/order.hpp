@@ -7,7 +7,8 @@
 
 namespace portage::group {
 
-/// A pipeline of a group, and the pipelines that its definition names.
+/// A pipeline of a group, and the pipelines that its definition names; a name means one pipeline in all of
+/// them.
 struct Node {
   std::string pipeline;
   std::vector<std::string> references, after;

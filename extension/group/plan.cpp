@@ -121,7 +121,7 @@ class GroupPlan {
     Json plan;
     std::optional<Error> error = bridge::attempt([&] {
       bridge::Subtransaction undone;
-      int64_t id = run::open_run(name, scope_, "{}", std::nullopt, std::nullopt, false);
+      int64_t id = run::open_run(selection_.pipelines[i], scope_, "{}", std::nullopt, std::nullopt, false);
       run::attach_source(*ledger::find_run(id));
       plan = Json::parse(run::plan_of(*ledger::find_run(id)));
     });

@@ -2,6 +2,7 @@
 #include "ledger/groups.hpp"
 
 #include "ledger/as_ledger.hpp"
+#include "ledger/known_roles.hpp"
 
 namespace portage::ledger {
 namespace {
@@ -11,11 +12,11 @@ using bridge::Result;
 using bridge::Statement;
 
 constexpr const char* group_columns =
-    "SELECT id, status, scope, role_name::text, workers, background FROM portage.run_groups ";
+    "SELECT id, status, scope, role_oid, role_name::text, workers, background FROM portage.run_groups ";
 
 Group group_of(const Result& rows, size_t i) {
-  return {rows.bigint(i, 1), rows.text(i, 2),    rows.text(i, 3),
-          rows.text(i, 4),   rows.integer(i, 5), rows.boolean(i, 6)};
+  return {rows.bigint(i, 1),   rows.text(i, 2),    rows.text(i, 3),
+          role_in(rows, i, 4), rows.integer(i, 6), rows.boolean(i, 7)};
 }
 
 std::optional<Group> only(const Result& rows) {
@@ -37,6 +38,7 @@ std::vector<int64_t> numbers(std::string_view array) {  // {1,2}
 
 int64_t insert_group(const Group& group, const std::string& options) {
   Oid role = GetUserId();
+  know_role(role);
   AsLedger as;
   static const Statement insert(
       "INSERT INTO portage.run_groups (scope, workers, background, options, role_oid, role_name, "

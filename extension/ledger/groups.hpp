@@ -2,7 +2,7 @@
 // group/, who may do it by the callers.
 #pragma once
 
-#include "bridge/spi.hpp"
+#include "ledger/roles.hpp"
 
 namespace portage::ledger {
 
@@ -10,7 +10,8 @@ namespace portage::ledger {
 struct Group {
   int64_t id = 0;
   std::string status;  ///< running, completed, failed, cancelled, rolling_back, rolled_back
-  std::string scope, role_name;
+  std::string scope;
+  Role role;                ///< of its runs
   int32_t workers = 0;      ///< members that may be worked on at a time
   bool background = false;  ///< background workers are to do it
 };

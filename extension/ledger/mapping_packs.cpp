@@ -3,6 +3,7 @@
 #include "ledger/mapping_packs.hpp"
 
 #include "bridge/codes.hpp"
+#include "bridge/discretion.hpp"
 #include "bridge/index_probe.hpp"
 #include "bridge/table_writer.hpp"
 #include "ledger/arrays.hpp"
@@ -34,7 +35,7 @@ void refuse_damaged(int64_t pipeline_id, std::string_view first_key) {
   throw bridge::Error(ERRCODE_DATA_CORRUPTED, "a pack of mappings is damaged")
       .detail(bridge::format("It is of pipeline %lld and begins with legacy id ",
                              static_cast<long long>(pipeline_id)) +
-              std::string(first_key.substr(std::min<size_t>(2, first_key.size()))) + ".")
+              bridge::quotable(first_key.substr(std::min<size_t>(2, first_key.size()))) + ".")
       .hint("Restore portage.mapping_packs from a backup.");
 }
 

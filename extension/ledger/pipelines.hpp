@@ -3,24 +3,30 @@
 // functions need a connected SPI.
 #pragma once
 
+#include "ledger/roles.hpp"
 #include "pipeline/plan.hpp"
+#include "pipeline/sensitivity.hpp"
 
 namespace portage::ledger {
 
 /// What the caller wants of a pipeline.
 enum class Need : uint8_t { read, run, own };
 
-/// True if the user is a superuser or a member of portage.admin_role.
-bool is_admin(Oid user);
-/// True if the user has the rights of the role or may SET ROLE to it. False for an invalid role.
-bool acts_for(Oid user, Oid role);
-/// The role of that name now, or InvalidOid. Roles are stored as oid and name; the name decides, since after
-/// a restore an oid may mean somebody else.
-Oid role_named(std::string_view name);
-
-/// The current version of the pipeline, for the current user. Throws PZ004 with the nearest names when there
-/// is none that the user may see, 42501 when it may be seen but not used so.
+// In names.cpp.
+/// The current version of the pipeline that the name means to the current user. A bare name: one's own, else
+/// that of a role one is a member of, else one that an administrator granted; `owner/name`: that role's.
+/// 42P09 where a bare name could mean several, PZ004 with the nearest names when there is none that the user
+/// may see, 42501 when it may be seen but not used so.
 StoredPipeline find_pipeline(std::string_view name, Need need);
+/// The same of a pipeline that is known; `name` is for the error.
+StoredPipeline find_pipeline(int64_t id, std::string_view name, Need need);
+/// The id of the pipeline that the name means. 42P09, PZ004.
+int64_t pipeline_named(std::string_view name);
+/// How the current user addresses the pipeline; nothing if there is none (that the user may see).
+std::optional<std::string> name_of_pipeline(int64_t id, bool visible_only);
+
+/// The current version, whoever asks.
+StoredPipeline current_version(int64_t id);
 /// One version, whoever asks. Throws PZ004.
 StoredPipeline pipeline_version(int64_t id, int version);
 /// The table of that oid if it has the name, else the one of that name, else InvalidOid.
@@ -31,14 +37,18 @@ struct NewVersion {
   std::string definition, search_path, timezone;
   Oid target;
   std::string target_schema, target_name;
+  std::map<std::string, int64_t> refers_to;  ///< 0: the pipeline itself
+  Sensitivity sensitivity;
 };
-/// Returns the id. Throws 42710 when the name is taken.
+/// Returns the id. Throws 42710 when the owner has one of that name.
 int64_t insert_pipeline(const std::string& name, Oid owner, const NewVersion&);
 /// Appends a version and makes it the current one. Returns its number.
 int append_version(int64_t id, Oid author, const NewVersion&);
 void delete_pipeline(int64_t id);
-void grant(int64_t id, const std::string& owner, Oid role, const std::string& role_name,
-           const std::string& privilege);
+/// `role`: invalid for public. What an administrator grants again becomes the administrator's.
+void grant(int64_t id, Oid owner, Oid role, const std::string& role_name, const std::string& privilege,
+           Oid grantor, bool by_admin);
+/// A role of that name; where there is none (any more), the grants to those that were called so.
 void revoke(int64_t id, const std::string& role_name, const std::string& privilege);
 
 // In history.cpp.

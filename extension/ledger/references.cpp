@@ -17,24 +17,35 @@ namespace {
 using bridge::Error;
 using bridge::param;
 
-/// For the owner of the referring pipeline: what it may not see, its pipeline cannot show to others.
-StoredPipeline referred(const std::string& pipeline, Oid owner) {
-  bridge::AsUser as(owner);
-  return find_pipeline(pipeline, Need::read);
-}
-
 Error fault(const std::string& place, const std::string& message, const std::string& hint) {
   return Error(codes::invalid_definition, message).detail("at " + place).hint(hint);
 }
 
-/// The same for a definition that names it there: PZ001 if there is none.
+/// For the owner of the referring pipeline: what it may not see, its pipeline cannot show to others. PZ001 if
+/// there is none.
 StoredPipeline named(const std::string& pipeline, Oid owner, const std::string& place) {
   try {
-    return referred(pipeline, owner);
+    bridge::AsUser as(owner);
+    return find_pipeline(pipeline, Need::read);
+  } catch (const Error& error) {
+    if (error.code() != codes::unknown_pipeline && error.code() != ERRCODE_AMBIGUOUS_ALIAS) throw;
+    const bridge::ErrorReport& report = error.report();
+    std::string hint = report.detail + (report.detail.empty() ? "" : " ") + report.hint;
+    throw fault(place, report.message, hint.empty() ? "Create that pipeline first." : hint);
+  }
+}
+
+/// The one that was meant when the definition was stored.
+StoredPipeline referred(const Reference& reference, Oid owner) {
+  try {
+    bridge::AsUser as(owner);
+    return find_pipeline(reference.pipeline_id, reference.pipeline, Need::read);
   } catch (const Error& error) {
     if (error.code() != codes::unknown_pipeline) throw;
-    throw fault(place, error.message(),
-                error.report().hint.empty() ? "Create that pipeline first." : error.report().hint);
+    throw Error(error.code(), error.message())
+        .detail("The one that was meant at " + reference.place +
+                " was dropped, or may not be seen by the owner any more.")
+        .hint("To have another one take its place, give the definition to portage.replace_pipeline() again.");
   }
 }
 
@@ -43,7 +54,7 @@ StoredPipeline named(const std::string& pipeline, Oid owner, const std::string& 
 Translate translator(const Plan& plan, const std::string& scope, formats::Arena& arena) {
   auto spaces = std::make_shared<std::map<std::string, MappingSpace>>();
   for (const Reference& reference : plan.references()) {
-    StoredPipeline pipeline = referred(reference.pipeline, plan.owner());
+    StoredPipeline pipeline = referred(reference, plan.owner());
     bool scoped = parse_definition(pipeline.definition).scoped;
     (*spaces)[reference.pipeline] = {pipeline.id, scoped ? scope : ""};
   }
@@ -56,13 +67,25 @@ Translate translator(const Plan& plan, const std::string& scope, formats::Arena&
   };
 }
 
-void check_references(const Plan& plan, const std::string& own_name) {
+std::map<std::string, int64_t> check_references(const Plan& plan, const StoredPipeline& own) {
+  std::map<std::string, int64_t> ids;
+  auto is_own = [&](const std::string& name) {
+    return name == own.name || name == user_name(own.owner) + "/" + own.name;
+  };
   for (const Reference& reference : plan.references()) {
     std::unique_ptr<Plan> other;
     const Target* target = &plan.target();
     std::vector<int> key = plan.key();
-    if (reference.pipeline != own_name) {
-      other = compile(named(reference.pipeline, plan.owner(), reference.place));
+    ids[reference.pipeline] = 0;
+    if (!is_own(reference.pipeline)) {
+      StoredPipeline found = named(reference.pipeline, plan.owner(), reference.place);
+      if (!OidIsValid(found.owner))
+        throw fault(reference.place,
+                    "the owner of pipeline \"" + reference.pipeline + "\" does not exist any more", "");
+      ids[reference.pipeline] = found.id;
+      // Its target's domains, defaults and constraints are its owner's affair, not the author's.
+      bridge::AsUser as(found.owner);
+      other = compile(found);
       target = &other->target();
       key = other->key();
     }
@@ -79,9 +102,10 @@ void check_references(const Plan& plan, const std::string& own_name) {
         bridge::format("They are of type %s.", bridge::guarded([=] { return format_type_be(from); })));
   }
   for (const std::string& first : plan.definition().after) {
-    if (first == own_name) throw fault("after", "a pipeline cannot come after itself", "");
-    named(first, plan.owner(), "after");
+    if (is_own(first)) throw fault("after", "a pipeline cannot come after itself", "");
+    ids[first] = named(first, plan.owner(), "after").id;
   }
+  return ids;
 }
 
 namespace {
@@ -89,13 +113,11 @@ namespace {
 /// Runs r with parked items, and the pipelines p that these refer to.
 constexpr const char* waiting =
     " FROM portage.migration_runs r JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND "
-    "v.version = "
-    "r.pipeline_version WHERE r.open_parked > 0 AND NOT r.dry_run AND r.cleaned_at IS NULL AND r.status IN "
-    "('completed', 'failed', 'cancelled', 'awaiting_resolution') AND EXISTS (SELECT FROM "
-    "json_each(v.definition -> "
-    "'columns') AS c (name, source) JOIN portage.pipelines p ON p.name = CASE WHEN json_typeof(c.source) = "
-    "'object' THEN "
-    "c.source ->> 'references' END WHERE ";
+    "v.version = r.pipeline_version WHERE r.open_parked > 0 AND NOT r.dry_run AND r.cleaned_at IS NULL AND "
+    "r.status IN ('completed', 'failed', 'cancelled', 'awaiting_resolution') AND EXISTS (SELECT FROM "
+    "json_each(v.definition -> 'columns') AS c (name, source) CROSS JOIN LATERAL (SELECT (v.refers_to ->> "
+    "CASE WHEN json_typeof(c.source) = 'object' THEN c.source ->> 'references' END)::bigint) AS p (id) "
+    "WHERE ";
 
 }  // namespace
 
@@ -113,16 +135,18 @@ std::vector<int64_t> runs_waiting_for(int64_t pipeline_id, const std::optional<s
   return runs;
 }
 
-std::vector<std::pair<int64_t, std::string>> runs_with_news() {
+std::vector<RunWithNews> runs_with_news() {
   AsLedger as;
   static const std::string sql =
-      std::string("SELECT r.id, r.role_name::text") + waiting +
+      std::string("SELECT r.id, r.role_oid, r.role_name::text, r.session_role_oid, r.session_role::text") +
+      waiting +
       "EXISTS (SELECT FROM portage.migration_runs n WHERE n.pipeline_id = p.id AND n.status = 'completed' "
       "AND "
       "n.completed_at > coalesce(r.references_tried_at, r.completed_at))) ORDER BY r.id";
   bridge::Result rows = bridge::execute(sql);
-  std::vector<std::pair<int64_t, std::string>> runs;
-  for (size_t i = 0; i < rows.size(); i++) runs.emplace_back(rows.bigint(i, 1), rows.text(i, 2));
+  std::vector<RunWithNews> runs;
+  for (size_t i = 0; i < rows.size(); i++)
+    runs.push_back({rows.bigint(i, 1), role_in(rows, i, 2), role_in(rows, i, 4)});
   return runs;
 }
 

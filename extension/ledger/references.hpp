@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ledger/items.hpp"
+#include "ledger/roles.hpp"
 #include "pipeline/plan.hpp"
 
 namespace portage::ledger {
@@ -14,8 +15,8 @@ Translate translator(const Plan&, const std::string& scope, formats::Arena&);
 
 /// Checks what a definition refers to, for the pipeline's owner: that it is there, has a key of one column,
 /// and that this fits the referring column; and the pipelines that it comes after. PZ001 with the place of
-/// the fault.
-void check_references(const Plan&, const std::string& own_name);
+/// the fault. Returns the ids of all that it names; 0 for the pipeline itself.
+std::map<std::string, int64_t> check_references(const Plan&, const StoredPipeline& own);
 
 /// The pipelines whose current definition refers to one, itself included; and their runs of a scope (of any,
 /// without one) that have parked items, oldest first.
@@ -23,7 +24,11 @@ std::vector<int64_t> runs_waiting_for(int64_t pipeline_id, const std::optional<s
 
 /// Runs with parked items, with their roles, for which a pipeline that they refer to has completed a run
 /// since they were last tried.
-std::vector<std::pair<int64_t, std::string>> runs_with_news();
+struct RunWithNews {
+  int64_t id;
+  Role role, session_role;
+};
+std::vector<RunWithNews> runs_with_news();
 void note_references_tried(int64_t run_id);
 
 }  // namespace portage::ledger

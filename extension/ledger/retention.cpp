@@ -2,6 +2,7 @@
 #include "ledger/retention.hpp"
 
 #include "ledger/as_ledger.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/runs.hpp"
 
 namespace portage::ledger {
@@ -228,9 +229,11 @@ bool purged(int64_t run_id) {
 }
 
 std::vector<RetainingPipeline> retaining_pipelines(int64_t now) {
+  if (is_foreign()) return {};
   AsLedger as;
   static const Statement select(
-      "SELECT p.id, p.owner_name::text, to_timestamp($1) - (v.definition ->> 'retain')::interval FROM "
+      "SELECT p.id, p.owner, p.owner_name::text, to_timestamp($1) - (v.definition ->> 'retain')::interval "
+      "FROM "
       "portage.pipelines p JOIN portage.pipeline_versions v ON v.pipeline_id = p.id AND v.version = "
       "p.current_version "
       "WHERE v.definition ->> 'retain' IS NOT NULL AND (p.retained_at BETWEEN to_timestamp($1) - interval '1 "
@@ -239,7 +242,7 @@ std::vector<RetainingPipeline> retaining_pipelines(int64_t now) {
   Result rows = select.run(now);
   std::vector<RetainingPipeline> pipelines;
   for (size_t i = 0; i < rows.size(); i++)
-    pipelines.push_back({rows.bigint(i, 1), rows.text(i, 2), DatumGetTimestampTz(rows.datum(i, 3))});
+    pipelines.push_back({rows.bigint(i, 1), role_in(rows, i, 2).oid, DatumGetTimestampTz(rows.datum(i, 4))});
   return pipelines;
 }
 

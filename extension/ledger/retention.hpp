@@ -63,7 +63,7 @@ bool purged(int64_t run_id);
 /// A pipeline whose definition says how long runs are to be known, when it was not looked at within the hour.
 struct RetainingPipeline {
   int64_t id;
-  std::string owner_name;
+  Oid owner;  ///< invalid: it is gone
   TimestampTz ended_before;
 };
 std::vector<RetainingPipeline> retaining_pipelines(int64_t now);

@@ -4,6 +4,7 @@
 #include "bridge/table_writer.hpp"
 #include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/run_index.hpp"
 #include "settings.hpp"
 
@@ -16,10 +17,12 @@ using bridge::Statement;
 
 constexpr const char* run_columns =
     "r.id, r.pipeline_id, r.pipeline, r.pipeline_version, r.scope, r.status, r.options::text, "
-    "r.role_name::text, "
-    "r.session_role::text, r.timezone, r.hash_columns, r.owner_pid, "
+    "r.role_oid, "
+    "r.role_name::text, r.session_role_oid, r.session_role::text, r.timezone, r.hash_columns, r.owner_pid, "
     "alive, alive AND r.owner_pid = pg_backend_pid(), "
-    "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background, coalesce(r.workers, 0)";
+    "r.started_at IS NOT NULL, coalesce(r.paused_from, ''), r.background, coalesce(r.workers, 0), "
+    "(SELECT v.sensitive IS NOT NULL FROM portage.pipeline_versions v WHERE v.pipeline_id = r.pipeline_id "
+    "AND v.version = r.pipeline_version)";
 
 // A process id alone may have been given to somebody else since: the time at which the process began decides.
 constexpr const char* with_life =
@@ -43,17 +46,18 @@ Run run_of(const Result& rows, size_t i) {
   run.scope = rows.text(i, 5);
   run.status = rows.text(i, 6);
   run.options = rows.text(i, 7);
-  run.role_name = rows.text(i, 8);
-  run.session_role = rows.text(i, 9);
-  run.timezone = rows.text(i, 10);
-  run.hash_columns = names_of(rows, i, 11);
-  if (!rows.is_null(i, 12)) run.owner_pid = rows.integer(i, 12);
-  run.owner_alive = rows.boolean(i, 13);
-  run.owner_is_me = rows.boolean(i, 14);
-  run.sealed = rows.boolean(i, 15);
-  run.paused_from = rows.text(i, 16);
-  run.background = rows.boolean(i, 17);
-  run.workers = rows.integer(i, 18);
+  run.role = role_in(rows, i, 8);
+  run.session_role = role_in(rows, i, 10);
+  run.timezone = rows.text(i, 12);
+  run.hash_columns = names_of(rows, i, 13);
+  if (!rows.is_null(i, 14)) run.owner_pid = rows.integer(i, 14);
+  run.owner_alive = rows.boolean(i, 15);
+  run.owner_is_me = rows.boolean(i, 16);
+  run.sealed = rows.boolean(i, 17);
+  run.paused_from = rows.text(i, 18);
+  run.background = rows.boolean(i, 19);
+  run.workers = rows.integer(i, 20);
+  run.discretion = bridge::Discretion(rows.is_null(i, 21) || rows.boolean(i, 21));
   return run;
 }
 
@@ -90,8 +94,10 @@ int64_t next_run_id() {
 
 int64_t insert_run(const NewRun& run) {
   int64_t id = run.id ? run.id : next_run_id();
-  std::string role_name = user_name(run.role_oid()), session_name = user_name(run.session_oid());
-  Oid role = run.role_oid(), session = run.session_oid();
+  std::string role_name = user_name(run.role), session_name = user_name(run.session_role);
+  Oid role = run.role, session = run.session_role;
+  know_role(role);
+  know_role(session);
   AsLedger as;
   static const Statement insert(
       "INSERT INTO portage.migration_runs (pipeline_id, pipeline, pipeline_version, scope, options, "
@@ -118,10 +124,12 @@ std::optional<Run> find_run(int64_t id) {
 }
 
 std::optional<int64_t> latest_run_of_role() {
-  std::string role = user_name(GetUserId());
+  Oid role = GetUserId();
+  if (!is_trusted(role)) return std::nullopt;
   AsLedger as;
-  static const Statement select("SELECT max(id) FROM portage.migration_runs WHERE role_name = $1::name");
-  Result rows = select.run(role);
+  static const Statement select(
+      "SELECT max(id) FROM portage.migration_runs WHERE role_oid = $1 AND portage.in_scope(scope)");
+  Result rows = select({bridge::param_oid(role)});
   if (rows.is_null(0, 1)) return std::nullopt;
   return rows.bigint(0, 1);
 }
@@ -365,15 +373,16 @@ void want_worker(int64_t id) {
   update.run(id);
 }
 
-std::vector<WaitingRun> waiting_runs(const std::optional<std::string>& session_role, int64_t milliseconds) {
+std::vector<WaitingRun> waiting_runs(int64_t milliseconds) {
   AsLedger as;
-  static const std::string sql = std::string("SELECT r.id, r.session_role::text, r.role_name::text ") +
-                                 waiting_run + "AND ($2 IS NULL OR r.session_role = $2::name) ORDER BY r.id";
+  static const std::string sql =
+      std::string("SELECT r.id, r.session_role_oid, r.session_role::text, r.role_oid, r.role_name::text ") +
+      waiting_run + "ORDER BY r.id";
   static const Statement select(sql.c_str());
-  Result rows = select.run(milliseconds, session_role);
+  Result rows = select.run(milliseconds);
   std::vector<WaitingRun> runs;
   for (size_t i = 0; i < rows.size(); i++)
-    runs.push_back({rows.bigint(i, 1), rows.text(i, 2), rows.text(i, 3)});
+    runs.push_back({rows.bigint(i, 1), role_in(rows, i, 2), role_in(rows, i, 4)});
   return runs;
 }
 
@@ -401,13 +410,6 @@ void set_rollback_options(int64_t id, const std::string& drifted, bool cascade) 
       "UPDATE portage.migration_runs SET rollback_options = jsonb_build_object('drifted', $2, 'cascade', $3) "
       "WHERE id = $1");
   update.run(id, drifted, cascade);
-}
-
-std::string user_name(Oid role) {
-  char* name = bridge::guarded([=] { return GetUserNameFromId(role, false); });
-  std::string copy(name);
-  pfree(name);
-  return copy;
 }
 
 std::string session_user_name() { return user_name(GetSessionUserId()); }

@@ -2,21 +2,24 @@
 // (run/access.hpp); which change of state exists by run/states.hpp.
 #pragma once
 
+#include "bridge/discretion.hpp"
 #include "bridge/spi.hpp"
+#include "ledger/roles.hpp"
 
 namespace portage::ledger {
 
 /// What an operator wants of the run's owner.
 enum class Request { none, pause, cancel };
 
-/// A run as it stands in the ledger.
+/// A run as it stands in the ledger. Whoever has that of a pipeline with sensitive paths in hand is discreet.
 struct Run {
   int64_t id = 0;
   int64_t pipeline_id = 0;
   std::string pipeline;
   int version = 0;
   std::string scope, status, options;
-  std::string role_name, session_role;
+  Role role;          ///< as which sources and target are accessed
+  Role session_role;  ///< as whom a background worker connects
   std::string timezone;
   std::vector<std::string> hash_columns;
   std::optional<int32_t> owner_pid;
@@ -26,6 +29,7 @@ struct Run {
   std::string paused_from;  ///< the state to which resume() returns
   bool background = false;  ///< a background worker is to work on it
   int32_t workers = 0;      ///< how many may import side by side; 0: not decided yet
+  bridge::Discretion discretion;
 };
 
 /// What happened to the items of a run or batch, by outcome (Outcome's order, pending excluded), plus the
@@ -43,15 +47,13 @@ struct NewRun {
   int version;
   std::string scope, options, timezone;
   std::optional<std::string> name, metadata;
-  Oid session_role = InvalidOid;  ///< as whom a background worker connects; none: the session user
+  Oid role = InvalidOid;          ///< as whom sources and target are accessed
+  Oid session_role = InvalidOid;  ///< who stands behind the role (bridge::session_of_current_user)
   int64_t id = 0;                 ///< 0: the next one
-
-  Oid role_oid() const { return GetUserId(); }
-  Oid session_oid() const { return OidIsValid(session_role) ? session_role : GetSessionUserId(); }
 };
 
 int64_t next_run_id();
-int64_t insert_run(const NewRun&);  ///< status pending, role the current one
+int64_t insert_run(const NewRun&);  ///< status pending
 std::optional<Run> find_run(int64_t id);
 std::optional<int64_t> latest_run_of_role();  ///< the newest run whose role is the current user
 /// Another run of the pipeline and scope that is active (queued, running, paused, verifying, rolling_back).
@@ -106,18 +108,17 @@ void want_worker(int64_t id);
 /// A run that nobody works on, though a background worker is to.
 struct WaitingRun {
   int64_t id;
-  std::string session_role, role_name;
+  Role session_role, role;
 };
 /// The runs that wait for a worker: queued, or their worker, session or server went away; but for those that
-/// one was asked for less than so many milliseconds ago. Without a session role: of all.
-std::vector<WaitingRun> waiting_runs(const std::optional<std::string>& session_role, int64_t milliseconds);
+/// one was asked for less than so many milliseconds ago.
+std::vector<WaitingRun> waiting_runs(int64_t milliseconds);
 /// Marks such a run as asked for; false if somebody else was faster.
 bool take_waiting_run(int64_t id, int64_t milliseconds);
 /// How a run is being rolled back, or was last: the arguments of rollback() as a JSON object; "" if never.
 std::string rollback_options(int64_t id);
 void set_rollback_options(int64_t id, const std::string& drifted, bool cascade);
 
-std::string user_name(Oid role);
 std::string session_user_name();  ///< whom audit records name
 /// Appends an event; details is a JSON object.
 void add_event(int64_t run_id, const std::string& type, const std::string& details = "{}");

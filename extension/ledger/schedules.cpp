@@ -2,6 +2,7 @@
 #include "ledger/schedules.hpp"
 
 #include "ledger/as_ledger.hpp"
+#include "ledger/known_roles.hpp"
 
 namespace portage::ledger {
 namespace {
@@ -13,8 +14,8 @@ using bridge::Statement;
 #define PORTAGE_EPOCH(column) "pg_catalog.date_part('epoch', " column ")::bigint"
 
 constexpr const char* schedule_columns =
-    "SELECT s.id, s.pipeline_id, p.name, s.scope, s.cron, s.timezone, s.options::text, s.role_name::text, "
-    "s.session_role::text, " PORTAGE_EPOCH("s.next_due_at") ", " PORTAGE_EPOCH("s.next_run_at") ", " PORTAGE_EPOCH(
+    "SELECT s.id, s.pipeline_id, p.name, s.scope, s.cron, s.timezone, s.options::text, s.role_oid, "
+    "s.role_name::text, s.session_role_oid, s.session_role::text, " PORTAGE_EPOCH("s.next_due_at") ", " PORTAGE_EPOCH("s.next_run_at") ", " PORTAGE_EPOCH(
         "s.last_due_at") ", " PORTAGE_EPOCH("s.begun_at") ", " PORTAGE_EPOCH("s.cancel_at") ", s.last_run, s.settled, "
     "s.attempts, " PORTAGE_EPOCH("s.retry_at") ", s.skipped_running, s.skipped_missed, s.skipped_late, s.last_error "
     "FROM portage.schedule_rows s JOIN portage.pipelines p ON p.id = s.pipeline_id ";
@@ -34,26 +35,22 @@ std::optional<Schedule> first_of(const Result& rows) {
   s.cron = rows.text(0, 5);
   s.timezone = rows.text(0, 6);
   s.options = rows.text(0, 7);
-  s.role_name = rows.text(0, 8);
-  s.session_role = rows.text(0, 9);
-  s.next_due = maybe_bigint(rows, 10);
-  s.next_run = maybe_bigint(rows, 11);
-  s.last_due = maybe_bigint(rows, 12);
-  s.begun_at = maybe_bigint(rows, 13);
-  s.cancel_at = maybe_bigint(rows, 14);
-  s.last_run = maybe_bigint(rows, 15);
-  s.settled = rows.boolean(0, 16);
-  s.attempts = rows.integer(0, 17);
-  s.retry_at = maybe_bigint(rows, 18);
-  s.skipped_running = rows.bigint(0, 19);
-  s.skipped_missed = rows.bigint(0, 20);
-  s.skipped_late = rows.bigint(0, 21);
-  s.last_error = rows.maybe_text(0, 22);
+  s.role = role_in(rows, 0, 8);
+  s.session_role = role_in(rows, 0, 10);
+  s.next_due = maybe_bigint(rows, 12);
+  s.next_run = maybe_bigint(rows, 13);
+  s.last_due = maybe_bigint(rows, 14);
+  s.begun_at = maybe_bigint(rows, 15);
+  s.cancel_at = maybe_bigint(rows, 16);
+  s.last_run = maybe_bigint(rows, 17);
+  s.settled = rows.boolean(0, 18);
+  s.attempts = rows.integer(0, 19);
+  s.retry_at = maybe_bigint(rows, 20);
+  s.skipped_running = rows.bigint(0, 21);
+  s.skipped_missed = rows.bigint(0, 22);
+  s.skipped_late = rows.bigint(0, 23);
+  s.last_error = rows.maybe_text(0, 24);
   return s;
-}
-
-std::string name_of(Oid role) {
-  return bridge::guarded([=] { return static_cast<const char*>(GetUserNameFromId(role, false)); });
 }
 
 }  // namespace
@@ -67,8 +64,10 @@ std::optional<Schedule> find_schedule(int64_t pipeline_id, const std::string& sc
 }
 
 int64_t put_schedule(const Schedule& s) {
-  Oid role = GetUserId(), session = GetSessionUserId();
-  std::string role_name = name_of(role), session_role = name_of(session);
+  Oid role = GetUserId(), session = bridge::session_of_current_user();
+  std::string role_name = user_name(role), session_role = user_name(session);
+  know_role(role);
+  know_role(session);
   AsLedger as;
   // The last run stays known, so that the first due time does not pile up behind it.
   static const Statement put(
@@ -100,9 +99,12 @@ void delete_schedule(int64_t id) {
 }
 
 std::vector<ScheduleToSee> schedules_to_see(int64_t now) {
+  if (is_foreign()) return {};
   AsLedger as;
   static const Statement select(
-      "SELECT s.id, s.role_name::text FROM portage.schedule_rows s LEFT JOIN portage.migration_runs r ON "
+      "SELECT s.id, s.role_oid, s.role_name::text, s.session_role_oid, s.session_role::text FROM "
+      "portage.schedule_rows s LEFT JOIN "
+      "portage.migration_runs r ON "
       "r.id = "
       "s.last_run WHERE s.next_run_at <= to_timestamp($1) OR (NOT s.settled AND CASE WHEN r.status IN "
       "('queued', "
@@ -111,7 +113,8 @@ std::vector<ScheduleToSee> schedules_to_see(int64_t now) {
       "NULL ELSE coalesce(s.retry_at <= to_timestamp($1), true) END) ORDER BY s.next_run_at, s.id");
   Result rows = select.run(now);
   std::vector<ScheduleToSee> schedules;
-  for (size_t i = 0; i < rows.size(); i++) schedules.push_back({rows.bigint(i, 1), rows.text(i, 2)});
+  for (size_t i = 0; i < rows.size(); i++)
+    schedules.push_back({rows.bigint(i, 1), role_in(rows, i, 2), role_in(rows, i, 4)});
   return schedules;
 }
 

@@ -2,14 +2,14 @@
 // may do what is decided by the callers (schedule/api.cpp), and so is what is due.
 #pragma once
 
-#include "bridge/spi.hpp"
+#include "ledger/roles.hpp"
 
 namespace portage::ledger {
 
 struct Schedule {
   int64_t id = 0, pipeline_id = 0;
   std::string pipeline, scope, cron, timezone, options;
-  std::string role_name, session_role;
+  Role role, session_role;
   std::optional<int64_t> next_due, next_run;
   std::optional<int64_t> last_due, begun_at, cancel_at, last_run;
   bool settled = true;  ///< nothing is to be done about the last due time
@@ -30,7 +30,7 @@ void delete_schedule(int64_t id);
 /// ended. With their roles.
 struct ScheduleToSee {
   int64_t id;
-  std::string role_name;
+  Role role, session_role;
 };
 std::vector<ScheduleToSee> schedules_to_see(int64_t now);
 /// The schedule, which nobody else changes until the end of the transaction; nothing: somebody else has it,

@@ -45,7 +45,7 @@ std::vector<int32_t> parts_of_known_length(const Run& run, const Likeness& liken
 }
 
 std::vector<SamePart> unchanged_parts(const Run& run, const MappingSpace& space,
-                                      const std::vector<std::string>& references, const Likeness& likeness) {
+                                      const std::vector<int64_t>& references, const Likeness& likeness) {
   AsLedger as;
   // An item that is inserted for the first time leaves all others alone; one that is inserted again, since
   // its row was gone, has the mapping that was before in migration_undo.
@@ -56,7 +56,7 @@ std::vector<SamePart> unchanged_parts(const Run& run, const MappingSpace& space,
       "portage.migration_batches b WHERE b.run_id = n.run_id AND b.kind = 'import' AND b.part = n.read_part) "
       "AS last_batch FROM newest n), family AS (SELECT r.id, r.purged_at IS NOT NULL AS purged FROM "
       "portage.migration_runs r WHERE r.id <> $1 AND NOT r.dry_run AND (r.pipeline_id = $2 AND ($9 = '' OR "
-      "r.scope = $9) OR r.pipeline_id IN (SELECT p.id FROM portage.pipelines p WHERE p.name = ANY ($10)))), "
+      "r.scope = $9) OR r.pipeline_id = ANY ($10))), "
       "since AS (SELECT b.run_id, b.id, b.updated <> 0 OR b.rolled_back <> 0 OR b.deleted <> 0 OR f.purged "
       "AS disturbs FROM family f JOIN portage.migration_batches b ON b.run_id = f.id WHERE b.id >= (SELECT "
       "min(p.last_batch) FROM placed p)), disturbed AS (SELECT greatest((SELECT max(s.id) FROM since s WHERE "
@@ -70,7 +70,7 @@ std::vector<SamePart> unchanged_parts(const Run& run, const MappingSpace& space,
   Result rows = bridge::execute(
       sql, {param(run.id), param(run.pipeline_id), param(run.version), param(run.scope), param(run.timezone),
             param(likeness.place), param(likeness.least_bytes), param(likeness.greatest_bytes),
-            param(space.scope), bridge::param_text_array(references)});
+            param(space.scope), bridge::param_int8_array(references)});
   std::vector<SamePart> same;
   for (size_t i = 0; i < rows.size(); i++)
     same.push_back({rows.integer(i, 1), rows.bigint(i, 2), rows.integer(i, 3)});

@@ -27,7 +27,7 @@ struct SamePart {
 /// Those whose items are still all as that run has left them: each has landed or was found unchanged, and
 /// since then nothing of the pipeline (in this space), nor of those it refers to, was written that had been
 /// mapped already, or taken back.
-std::vector<SamePart> unchanged_parts(const Run&, const MappingSpace&,
-                                      const std::vector<std::string>& references, const Likeness&);
+std::vector<SamePart> unchanged_parts(const Run&, const MappingSpace&, const std::vector<int64_t>& references,
+                                      const Likeness&);
 
 }  // namespace portage::ledger

@@ -2,6 +2,7 @@
 #include "ledger/whole_run.hpp"
 
 #include "bridge/clock.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/rows.hpp"
 
 extern "C" {
@@ -27,7 +28,9 @@ void set_text(TableWriter& row, const char* column, const std::optional<std::str
 
 void write_run(const WholeRun& run) {
   const NewRun& opened = run.opened;
-  std::string session = user_name(opened.session_oid());
+  std::string session = user_name(opened.session_role);
+  know_role(opened.role);
+  know_role(opened.session_role);
   TableWriter row("portage", "migration_runs", Constraints::checked);
   row.begin_row();
   row.set("id", Int64GetDatum(opened.id));
@@ -46,10 +49,10 @@ void write_run(const WholeRun& run) {
   row.set("created_at", TimestampTzGetDatum(run.created_at));
   row.set("started_at", TimestampTzGetDatum(run.started_at));
   row.set("completed_at", TimestampTzGetDatum(run.completed_at));
-  row.set("session_role_oid", ObjectIdGetDatum(opened.session_oid()));
+  row.set("session_role_oid", ObjectIdGetDatum(opened.session_role));
   row.set("session_role", name_datum(session));
-  row.set("role_oid", ObjectIdGetDatum(opened.role_oid()));
-  row.set("role_name", name_datum(user_name(opened.role_oid())));
+  row.set("role_oid", ObjectIdGetDatum(opened.role));
+  row.set("role_name", name_datum(user_name(opened.role)));
   row.set("requested_by", text_datum(session));
   row.set("dry_run", BoolGetDatum(false));
   row.set("timezone", text_datum(opened.timezone));

@@ -4,6 +4,7 @@
 #include "load/loader.hpp"
 
 #include "bridge/codes.hpp"
+#include "bridge/discretion.hpp"
 
 namespace portage::load {
 
@@ -39,7 +40,7 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
                                      static_cast<int64_t>(plan_.source_hash(row.values, row.nulls)))) {
     if (decision->strict)
       refuse_outdated(policy_.run_id, item,
-                      row.found ? "The row with key " + std::string(row.key) + " has changed since."
+                      row.found ? "The row with key " + bridge::quotable(row.key) + " has changed since."
                                 : "The row is gone.");
     item.outcome = Outcome::conflicted;
     return;
@@ -73,17 +74,20 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     add_update(batch, item, mapping, row, false, meeting);
     return;
   }
-  std::string message = format(newer           ? "the row with key %s was migrated by a later run"
-                               : mapping.found ? "the row with key %s was changed since it was migrated"
-                                               : "a row with key %s exists with different content",
-                               std::string(row.key).c_str());
+  auto message = [&](const std::string& key) {
+    return format(newer           ? "the row with key %s was migrated by a later run"
+                  : mapping.found ? "the row with key %s was changed since it was migrated"
+                                  : "a row with key %s exists with different content",
+                  key.c_str());
+  };
   if (policy_.on_conflict == OnConflict::fail)
-    throw Error(codes::conflict_failed, format("item %lld: ", static_cast<long long>(item.ordinal)) + message)
+    throw Error(codes::conflict_failed, format("item %lld: ", static_cast<long long>(item.ordinal)) +
+                                            message(bridge::quotable(row.key)))
         .detail("The pipeline, or the run, says \"on_conflict\": \"fail\".")
         .hint(
             "Nothing of this batch was written. Choose \"skip\" or \"overwrite\", or settle the row by "
             "hand.");
-  keep_out(batch, item, message);
+  keep_out(batch, item, message(std::string(row.key)));
 }
 
 /// Identical content is no conflict: the row is adopted, or its mapping learns the new source hash.

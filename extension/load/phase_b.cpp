@@ -2,6 +2,7 @@
 // which items are at fault. The part of the loader that writes; see loader.hpp.
 #include "load/loader.hpp"
 
+#include "bridge/discretion.hpp"
 #include "bridge/subxact.hpp"
 
 namespace portage::load {
@@ -52,7 +53,7 @@ bool Loader::settle(Batch& batch) {
 bool Loader::judge_single(Batch& batch, Work& work, const Error& error) {
   if (policy_.park) {  // items before it may have written what stands in its way, or take it out of the way
     if (!work.is_update) work.item->target_key = {};
-    park(batch, *work.item, "was refused by the target: " + error.message());
+    park(batch, *work.item, "was refused by the target: " + error.full().message);
     return false;
   }
   if (error.code() == ERRCODE_UNIQUE_VIOLATION && !work.looked_again) {
@@ -132,7 +133,7 @@ void Loader::close_references(Batch& batch, size_t low, size_t high) {
       const TargetColumn& column = plan_.target().column(open->attnum);
       if (other == landed.end())
         throw Error(ERRCODE_FOREIGN_KEY_VIOLATION, "what column \"" + column.name + "\" refers to, \"" +
-                                                       std::string(open->legacy_id) +
+                                                       bridge::quotable(open->legacy_id) +
                                                        "\", does not land with it");
       item.values[open->attnum - 1] =
           bridge::input_value(column.type, column.typmod, std::string(other->second->target_key));

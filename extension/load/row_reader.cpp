@@ -1,6 +1,7 @@
 // See row_reader.hpp.
 #include "load/row_reader.hpp"
 
+#include "bridge/discretion.hpp"
 #include "bridge/spi.hpp"
 
 extern "C" {
@@ -91,7 +92,7 @@ Datum* key_values(Batch& batch, const Plan& plan, std::string_view key) {
     for (size_t i = 0; i < parts.size(); i++) texts.push_back(parts.text(i, 1));
   }
   if (texts.size() != columns.size())
-    throw bridge::Error(ERRCODE_DATA_EXCEPTION, "the recorded key \"" + std::string(key) +
+    throw bridge::Error(ERRCODE_DATA_EXCEPTION, "the recorded key \"" + bridge::quotable(key) +
                                                     "\" does not fit the key of " +
                                                     plan.target().quoted_name());
   bridge::InMemory in(batch.memory.get());

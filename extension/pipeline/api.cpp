@@ -4,8 +4,10 @@
 #include "bridge/entry.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/compiled.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/references.hpp"
+#include "ledger/scope.hpp"
 #include "pipeline/checks.hpp"
 #include "pipeline/source_table.hpp"
 
@@ -42,8 +44,10 @@ void try_retention(const std::string& interval) {
       .hint("For example: \"90 days\".");
 }
 
-/// Compiles the definition against its target, only to see whether it can be; fills in what is pinned.
-void check_and_pin(StoredPipeline& pipeline) {
+/// Compiles the definition against its target, to see whether it can be; fills in what is pinned. As the
+/// pipeline's owner, as everything of it is evaluated: who replaces it may have more rights.
+ledger::NewVersion checked(StoredPipeline& pipeline) {
+  pipeline.refers_to.clear();
   pipeline.search_path = setting("search_path");
   pipeline.timezone = setting("timezone");
   std::string own_timezone;
@@ -53,20 +57,16 @@ void check_and_pin(StoredPipeline& pipeline) {
     // compile() will say so
   }
   if (!own_timezone.empty()) pipeline.timezone = own_timezone;
+  bridge::AsUser as(pipeline.owner);
   std::unique_ptr<Plan> plan = ledger::compile(pipeline);
   try_checks(*plan);
   try_source(*plan);
-  ledger::check_references(*plan, pipeline.name);
+  pipeline.refers_to = ledger::check_references(*plan, pipeline);
   try_retention(plan->definition().retain);
-}
-
-ledger::NewVersion version_of(const StoredPipeline& pipeline) {
-  return {pipeline.definition, pipeline.search_path,   pipeline.timezone,
-          pipeline.target,     pipeline.target_schema, pipeline.target_name};
-}
-
-std::string name_of_role(Oid role) {
-  return bridge::guarded([=] { return static_cast<const char*>(GetUserNameFromId(role, false)); });
+  return {pipeline.definition,    pipeline.search_path,
+          pipeline.timezone,      pipeline.target,
+          pipeline.target_schema, pipeline.target_name,
+          pipeline.refers_to,     sensitivity_of(plan->definition(), plan->target(), plan->key())};
 }
 
 void check_privilege(const std::string& privilege) {
@@ -80,10 +80,19 @@ void check_privilege(const std::string& privilege) {
 
 using namespace portage;
 
-// In C, so that portage.admin_role is ours when it is read: before the library is loaded anybody can set it.
-PORTAGE_FUNCTION(portage_is_admin) {
-  (void)fcinfo;
-  return BoolGetDatum(ledger::is_admin(GetUserId()));
+PORTAGE_FUNCTION(portage_pipeline_id) {
+  bridge::Spi spi;
+  int64_t id = ledger::pipeline_named(text_argument(fcinfo, 0));
+  spi.finish();
+  return Int64GetDatum(id);
+}
+
+PORTAGE_FUNCTION(portage_pipeline_name) {
+  bridge::Spi spi;
+  std::optional<std::string> name = ledger::name_of_pipeline(PG_GETARG_INT64(0), true);
+  spi.finish();
+  fcinfo->isnull = !name;
+  return name ? bridge::text_datum(*name) : 0;
 }
 
 PORTAGE_FUNCTION(portage_create_pipeline) {
@@ -94,6 +103,9 @@ PORTAGE_FUNCTION(portage_create_pipeline) {
   pipeline.owner = GetUserId();
   if (pipeline.name.empty())
     throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a pipeline must not be empty");
+  if (pipeline.name.find('/') != std::string::npos)
+    throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a pipeline must not contain a slash")
+        .detail("owner/name addresses the pipeline of another role.");
   Oid table = pipeline.target;
   struct Names {
     const char* schema;
@@ -108,8 +120,8 @@ PORTAGE_FUNCTION(portage_create_pipeline) {
   pipeline.target_schema = names.schema;
   pipeline.target_name = names.name;
   bridge::Spi spi;
-  check_and_pin(pipeline);
-  int64_t id = ledger::insert_pipeline(pipeline.name, pipeline.owner, version_of(pipeline));
+  ledger::NewVersion version = checked(pipeline);
+  int64_t id = ledger::insert_pipeline(pipeline.name, pipeline.owner, version);
   spi.finish();
   return Int64GetDatum(id);
 }
@@ -117,14 +129,15 @@ PORTAGE_FUNCTION(portage_create_pipeline) {
 PORTAGE_FUNCTION(portage_replace_pipeline) {
   bridge::Spi spi;
   StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
+  if (!OidIsValid(pipeline.owner)) throw ledger::owner_is_gone(*ledger::name_of_pipeline(pipeline.id, false));
   // More than administration: what is written here will be evaluated with the owner's rights.
   if (!ledger::acts_for(GetUserId(), pipeline.owner))
     throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format("must be owner of pipeline \"%s\"", pipeline.name.c_str()))
         .detail("A pipeline's expressions are evaluated as its owner.");
   pipeline.definition = text_argument(fcinfo, 1);
-  check_and_pin(pipeline);
-  ledger::append_version(pipeline.id, GetUserId(), version_of(pipeline));
+  ledger::NewVersion version = checked(pipeline);
+  ledger::append_version(pipeline.id, GetUserId(), version);
   spi.finish();
   return Int64GetDatum(pipeline.id);
 }
@@ -138,6 +151,7 @@ PORTAGE_FUNCTION(portage_drop_pipeline) {
                   format("pipeline \"%s\" has runs", pipeline.name.c_str()))
           .detail("Their items, mappings and before-images would be lost, and with them the way back.")
           .hint("Use drop_pipeline(name, with_history => true) to erase them, too; imported rows stay.");
+    ledger::require_all_scopes("the history of a pipeline");
     ledger::erase_history(pipeline.id);
   }
   ledger::delete_pipeline(pipeline.id);
@@ -150,13 +164,17 @@ PORTAGE_FUNCTION(portage_grant_pipeline) {
   StoredPipeline pipeline = ledger::find_pipeline(text_argument(fcinfo, 0), Need::own);
   std::string role = name_argument(fcinfo, 1), privilege = text_argument(fcinfo, 2);
   check_privilege(privilege);
+  bool admin = ledger::is_admin(GetUserId());
+  if (role == "public" && !admin)
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format("permission denied to grant pipeline \"%s\" to public", pipeline.name.c_str()))
+        .detail("What everybody finds under a name, administrators decide.")
+        .hint("Grant it to roles, or ask a superuser or a member of portage.admin_role.");
   Oid oid = role == "public" ? InvalidOid : ledger::role_named(role);
   if (role != "public" && !OidIsValid(oid))
     throw Error(ERRCODE_UNDEFINED_OBJECT, format("role \"%s\" does not exist", role.c_str()));
-  if (!OidIsValid(pipeline.owner))
-    throw Error(ERRCODE_UNDEFINED_OBJECT,
-                format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
-  ledger::grant(pipeline.id, name_of_role(pipeline.owner), oid, role, privilege);
+  if (!OidIsValid(pipeline.owner)) throw ledger::owner_is_gone(*ledger::name_of_pipeline(pipeline.id, false));
+  ledger::grant(pipeline.id, pipeline.owner, oid, role, privilege, GetUserId(), admin);
   spi.finish();
   return Int64GetDatum(pipeline.id);
 }

@@ -20,9 +20,9 @@ void Batch::add_issue(Item& item, std::string_view rule, std::string_view sqlsta
 }
 
 void Batch::reject(Item& item, Outcome outcome, std::string_view rule, const bridge::Error& error) {
-  const bridge::ErrorReport& report = error.report();
-  add_issue(item, rule, error.sqlstate(), report.column_name, report.message, report.detail,
-            report.constraint_name);
+  // The texts are for the pipeline's owner; the names are shown to others, too.
+  const bridge::ErrorReport &all = error.full(), &told = error.report();
+  add_issue(item, rule, error.sqlstate(), told.column_name, all.message, all.detail, told.constraint_name);
   item.outcome = outcome;
 }
 

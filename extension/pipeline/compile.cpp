@@ -136,9 +136,11 @@ class Compiler {
        : !source.references.empty()          ? body_.referring
                                              : body_.conversions)
           .push_back(&column);
-      if (!source.references.empty())
-        body_.references.push_back(
-            {column.attnum, source.references, "columns." + std::string(column.name) + ".references"});
+      if (source.references.empty()) continue;
+      auto referred = body_.pipeline.refers_to.find(source.references);
+      body_.references.push_back({column.attnum, source.references,
+                                  referred == body_.pipeline.refers_to.end() ? 0 : referred->second,
+                                  "columns." + std::string(column.name) + ".references"});
     }
     judge_early_ = judge;
     if (judge)

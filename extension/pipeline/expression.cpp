@@ -161,13 +161,14 @@ std::vector<std::string> variable_names(TupleDesc shape) {
 }  // namespace
 
 bridge::Error at_place(const Error& error, const std::string& place, const std::string& sql) {
-  bridge::ErrorReport report = error.report();
-  report.detail = report.detail.empty() ? "at " + place : "at " + place + ": " + report.detail;
-  if (report.cursorpos > 0 && !sql.empty()) {
-    report.internalquery = sql;
-    report.internalpos = report.cursorpos;
-  }
-  return Error(std::move(report));
+  Error placed = error;
+  return placed.change([&](bridge::ErrorReport& report) {
+    report.detail = report.detail.empty() ? "at " + place : "at " + place + ": " + report.detail;
+    if (report.cursorpos > 0 && !sql.empty()) {
+      report.internalquery = sql;
+      report.internalpos = report.cursorpos;
+    }
+  });
 }
 
 Expression compile_expression(const std::string& sql, const Variables& variables, const Wanted& wanted,

@@ -37,9 +37,8 @@ void run_pass(Work& work, Stop (*pass)(Work*), bool (*is_fatal)(int), Found foun
 
 /// The error, with the column that it is about.
 inline bridge::Error tagged(const bridge::Error& error, const char* column) {
-  bridge::ErrorReport report = error.report();
-  report.column_name = column;
-  return bridge::Error(std::move(report));
+  bridge::Error of_column = error;
+  return of_column.column(column);
 }
 
 }  // namespace portage

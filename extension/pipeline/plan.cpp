@@ -126,7 +126,7 @@ void Plan::Body::pin_settings(bridge::Settings& settings, bool search_path) cons
       .set("datestyle", "ISO, MDY")
       .set("intervalstyle", "postgres")
       .set("extra_float_digits", "1");
-  if (search_path) settings.set("search_path", pipeline.search_path);
+  if (search_path) settings.set_path_of_another(pipeline.search_path);
 }
 
 AsPipelineOwner::AsPipelineOwner(const Plan::Body& body) {

@@ -18,10 +18,13 @@ struct StoredPipeline {
   int version = 0;
   Oid owner = InvalidOid;  ///< invalid when the role is gone
   std::string definition;  ///< JSON, verbatim
+  bool sensitive = false;  ///< it names sensitive paths
   std::string search_path, timezone;
   Oid target = InvalidOid;  ///< invalid when the table is gone
   std::string target_schema, target_name;
+  std::map<std::string, int64_t> refers_to;  ///< the pipelines that the definition names
   std::vector<std::string> absent_key;  ///< columns of the target's key, where its index is away for a while
+  bool by_administration = false;       ///< the user may use it only because it may use all
 
   bool operator==(const StoredPipeline&) const = default;
 };
@@ -39,8 +42,9 @@ struct ItemContext {
 /// A mapped column whose values come as legacy ids of another pipeline, or of this one.
 struct Reference {
   int attnum;
-  std::string pipeline;
-  std::string place;  ///< JSON path in the definition
+  std::string pipeline;  ///< as the definition names it
+  int64_t pipeline_id;   ///< 0 until the version is stored
+  std::string place;     ///< JSON path in the definition
 };
 
 /// Translates legacy ids, set-wise: result[i] is the text of the key of the row that ids[i] became; data() ==

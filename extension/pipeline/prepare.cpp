@@ -113,7 +113,7 @@ class Preparation {
     auto has = [=](const std::vector<int>& attnums) {
       return std::find(attnums.begin(), attnums.end(), attnum) != attnums.end();
     };
-    return body_.references[reference].pipeline == body_.pipeline.name &&
+    return body_.references[reference].pipeline_id == body_.pipeline.id &&
            !body_.target.column(attnum).not_null && !has(body_.match) && !has(body_.key);
   }
 
@@ -167,9 +167,9 @@ class Preparation {
           if (step == 0) {
             batch_.reject(item(), Outcome::invalid, "legacy_id", error);
           } else if (step >= first_check && check < body_.checks.size()) {
-            bridge::ErrorReport report = error.report();
-            report.constraint_name = body_.checks[check].check->name;
-            batch_.reject(item(), Outcome::invalid, "check", Error(std::move(report)));
+            Error of_check = error;
+            batch_.reject(item(), Outcome::invalid, "check",
+                          of_check.constraint(body_.checks[check].check->name));
           } else {
             batch_.reject(item(), Outcome::invalid, "conversion", error);
           }

@@ -2,8 +2,8 @@
 #include "run/access.hpp"
 
 #include "bridge/codes.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/retention.hpp"
-#include "settings.hpp"
 
 extern "C" {
 #include "common/hashfn.h"
@@ -16,6 +16,7 @@ namespace {
 using bridge::Error;
 
 Error unknown(int64_t id) {
+  ledger::refuse_foreign();
   return Error(codes::unknown_run, bridge::format("there is no run %lld", static_cast<long long>(id)))
       .hint("SELECT run_id, pipeline, status FROM portage.progress; lists the runs that you may see.");
 }
@@ -35,8 +36,7 @@ uint64 lock_key(int64_t number, const std::string& text) {
 }
 
 bool changes(const ledger::Run& run) {
-  Oid role = ledger::role_named(run.role_name), me = GetUserId();
-  return ledger::is_admin(me) || (OidIsValid(role) && ledger::acts_for(me, role));
+  return ledger::is_admin(GetUserId()) || ledger::acts_for(GetUserId(), run.role.oid);
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ ledger::Run run_to_change(int64_t id) {
   if (!changes(run))
     throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
                 bridge::format("permission denied for run %lld", static_cast<long long>(id)))
-        .detail("The run belongs to role \"" + run.role_name + "\".")
+        .detail("The run belongs to role \"" + run.role.name + "\".")
         .hint("Only that role, its members and members of portage.admin_role may change it.");
   return run;
 }
@@ -67,15 +67,16 @@ bool sees_raw(int64_t id) {
 }
 
 Oid role_of(const ledger::Run& run) {
-  Oid role = ledger::role_named(run.role_name), me = GetUserId();
+  Oid role = run.role.oid, me = GetUserId();
   if (!OidIsValid(role))
-    throw Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.role_name + "\" of run " + std::to_string(run.id) +
-                                              " does not exist any more")
-        .hint("Open a new run as another role; what was committed stays in the ledger.");
+    throw ledger::role_is_gone(
+        "role \"" + run.role.name + "\" of run " + std::to_string(run.id) + " does not exist any more",
+        "A superuser gives the run to another role: SELECT portage.transfer_run(" + std::to_string(run.id) +
+            ", role);");
   if (role != me && !bridge::guarded([=] { return bridge::can_set_role(me, role); }))
-    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to act as role \"" + run.role_name + "\"")
+    throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to act as role \"" + run.role.name + "\"")
         .detail("A run accesses its sources and target as the role that opened it, whoever continues it.")
-        .hint("GRANT " + bridge::quoted(run.role_name) + " to yourself, or let that role continue the run.");
+        .hint("GRANT " + bridge::quoted(run.role.name) + " to yourself, or let that role continue the run.");
   return role;
 }
 
@@ -97,15 +98,9 @@ void require_key(const Plan& plan, int64_t run_id) {
 
 int64_t latest_run() {
   std::optional<int64_t> id = ledger::latest_run_of_role();
+  if (!id) ledger::refuse_foreign();
   if (!id) throw Error(codes::unknown_run, "you have no run yet").hint("Open one: CALL portage.import(...).");
   return *id;
-}
-
-void require_scope(const std::string& scope) {
-  if (!settings::scope || !*settings::scope || scope == settings::scope) return;
-  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
-              "this session is limited to the scope \"" + std::string(settings::scope) + "\"")
-      .hint("The setting portage.scope says so.");
 }
 
 void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope) {

@@ -3,6 +3,7 @@
 
 #include "ledger/pipelines.hpp"
 #include "ledger/runs.hpp"
+#include "ledger/scope.hpp"
 
 namespace portage::run {
 
@@ -22,8 +23,7 @@ void refuse_purged(int64_t id);
 void require_key(const Plan&, int64_t run_id);
 /// The caller's latest run. PZ005 if there is none.
 int64_t latest_run();
-/// Raises 42501 if the session is limited to another scope (portage.scope).
-void require_scope(const std::string& scope);
+using ledger::require_scope;
 
 /// An advisory lock on (pipeline, scope), held until the transaction ends and never waited for: shared by the
 /// batches of the active run, exclusive for becoming it. False if somebody else has it.

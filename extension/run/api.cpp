@@ -110,8 +110,9 @@ Datum info_of(FunctionCallInfo fcinfo, const ledger::WholeRun& whole, MemoryCont
 PORTAGE_FUNCTION(portage_open_run) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(1).value_or(""), a.maybe_json(2).value_or("{}"),
-                        a.maybe_text(3), a.maybe_json(4));
+  int64_t id =
+      open_run(ledger::find_pipeline(a.text(0, "pipeline"), ledger::Need::run), a.maybe_text(1).value_or(""),
+               a.maybe_json(2).value_or("{}"), a.maybe_text(3), a.maybe_json(4));
   spi.finish();
   return Int64GetDatum(id);
 }
@@ -205,8 +206,9 @@ PORTAGE_FUNCTION(portage_import) {
   if (given > 1)
     throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "import() takes one of file, query and payload")
         .hint("For example: CALL portage.import('vocabulary', file => '/srv/export/*.json');");
-  int64_t id = open_run(a.text(0, "pipeline"), a.maybe_text(4).value_or(""), a.maybe_json(5).value_or("{}"),
-                        std::nullopt, std::nullopt);
+  int64_t id =
+      open_run(ledger::find_pipeline(a.text(0, "pipeline"), ledger::Need::run), a.maybe_text(4).value_or(""),
+               a.maybe_json(5).value_or("{}"), std::nullopt, std::nullopt);
   ledger::Run run = open_for_parts(id);
   if (!a.null(1)) {
     attach_files(run, a.text(1, "file"));
@@ -272,8 +274,8 @@ PORTAGE_FUNCTION(portage_plan_payload) {
   std::string plan;
   {
     bridge::Subtransaction rolled_back;  // a run only to be looked at
-    int64_t id =
-        open_run(a.text(0, "pipeline"), a.maybe_text(2).value_or(""), "{}", std::nullopt, std::nullopt);
+    int64_t id = open_run(ledger::find_pipeline(a.text(0, "pipeline"), ledger::Need::run),
+                          a.maybe_text(2).value_or(""), "{}", std::nullopt, std::nullopt);
     if (!a.null(1))
       submit(*ledger::find_run(id), a.text(1, "payload"),
              {"payload", std::nullopt, std::nullopt, std::nullopt});

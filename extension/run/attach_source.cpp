@@ -12,13 +12,10 @@ namespace {
 /// What the owner wrote is read with the rights of the run's role: only where these are the owner's, too,
 /// does nobody get at anything by it. Else a query would be a way to act as whoever runs the pipeline.
 void require_trust(const ledger::Run& run, const StoredPipeline& pipeline) {
-  if (ledger::acts_for(pipeline.owner, ledger::role_named(run.role_name))) return;
-  std::string owner =
-      OidIsValid(pipeline.owner)
-          ? std::string(bridge::guarded([owner = pipeline.owner] { return GetUserNameFromId(owner, false); }))
-          : "";
+  if (ledger::acts_for(pipeline.owner, run.role.oid)) return;
+  std::string owner = OidIsValid(pipeline.owner) ? ledger::user_name(pipeline.owner) : "";
   throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
-              "the source of pipeline \"" + run.pipeline + "\" is not read as role \"" + run.role_name + "\"")
+              "the source of pipeline \"" + run.pipeline + "\" is not read as role \"" + run.role.name + "\"")
       .detail(owner.empty()
                   ? "The owner of the pipeline does not exist any more."
                   : "The owner of the pipeline, \"" + owner + "\", has not the rights of that role.")

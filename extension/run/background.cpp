@@ -30,25 +30,40 @@ bool may_log_in(Oid role) {
   });
 }
 
-/// Why a background worker could not work on the run: who cannot be reached is not called again and again.
-std::optional<Error> obstacle(const ledger::WaitingRun& run, Oid session, Oid role) {
-  if (!OidIsValid(session))
-    return Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.session_role + "\", which opened run " +
-                                               std::to_string(run.id) + ", does not exist any more");
-  if (!OidIsValid(role))
-    return Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + run.role_name + "\" of run " + std::to_string(run.id) +
-                                               " does not exist any more");
-  std::string who = "a background worker cannot connect as role \"" + run.session_role + "\"";
-  if (!may_log_in(session))
+/// Why a background worker cannot connect as that role, if it cannot.
+std::optional<Error> no_connection(const ledger::Role& role) {
+  Oid oid = role.oid;
+  if (!OidIsValid(oid))
+    return Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + role.name + "\" does not exist any more");
+  std::string who = "a background worker cannot connect as role \"" + role.name + "\"";
+  if (!may_log_in(oid))
     return Error(ERRCODE_FEATURE_NOT_SUPPORTED, who)
         .detail("Before PostgreSQL 17 it connects as a role with LOGIN only.");
-  if (bridge::guarded([=] { return bridge::database_connect_missing(MyDatabaseId, session); }))
+  if (bridge::guarded([=] { return bridge::database_connect_missing(MyDatabaseId, oid); }))
     return Error(ERRCODE_INSUFFICIENT_PRIVILEGE, who).detail("The role may not connect to this database.");
-  if (!bridge::guarded([=] { return bridge::can_set_role(session, role); }))
-    return Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to act as role \"" + run.role_name + "\"")
-        .detail("Role \"" + run.session_role + "\", which opened run " + std::to_string(run.id) +
-                " and as which a background worker would connect, may not set that role.");
   return std::nullopt;
+}
+
+/// As whom a background worker connects to work as a role, to which it does SET ROLE where that is another
+/// one. As the role itself wherever that can connect: SET ROLE alone keeps nobody from taking it back. Else
+/// as the role that stood behind it when it asked for the work.
+struct Connection {
+  Oid session = InvalidOid;
+  std::optional<Error> obstacle;  ///< who cannot be reached is not called again and again
+};
+
+Connection connection_for(const ledger::Role& role, const ledger::Role& behind) {
+  Connection found{role.oid, no_connection(role)};
+  if (!found.obstacle || !OidIsValid(role.oid) || !OidIsValid(behind.oid) || behind.oid == role.oid)
+    return found;
+  Oid to = role.oid, from = behind.oid;
+  found = {from, no_connection(behind)};
+  if (!found.obstacle && !bridge::guarded([=] { return bridge::can_set_role(from, to); }))
+    found.obstacle =
+        Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to act as role \"" + role.name + "\"")
+            .detail("Role \"" + behind.name +
+                    "\", as which a background worker would connect, may not set that role.");
+  return found;
 }
 
 /// The run cannot be taken: it says so itself, since nobody is there to be told.
@@ -70,26 +85,28 @@ bool waits(const ledger::Run& run) {
 
 void work_off_waiting(int64_t id) {
   if (!waits(run_to_change(id))) return;
+  bool recorded = false;  // then a retry() may have come since, and is not to be put down
   try {
-    run_here(id, false);
+    run_here(id, false, &recorded);
   } catch (const Error& error) {
     bridge::rollback();
     // Somebody was faster: to take the run, or to pause or end it.
     bool outrun = error.code() == codes::run_in_progress || error.code() == codes::stale_owner ||
                   (error.code() == codes::wrong_state && !waits(*ledger::find_run(id)));
-    if (!outrun) put_down(id, error);
+    if (!outrun && !recorded) put_down(id, error);
     bridge::commit();
     if (!outrun || error.code() == codes::stale_owner) throw;
   }
 }
 
 void send_worker(const ledger::Run& run) {
-  Oid role = role_of(run), session = ledger::role_named(run.session_role);
-  if (std::optional<Error> error = obstacle({run.id, run.session_role, run.role_name}, session, role))
-    throw error->hint(
+  Oid role = role_of(run);
+  Connection connection = connection_for(run.role, run.session_role);
+  if (connection.obstacle)
+    throw connection.obstacle->hint(
         format("CALL portage.run(%lld); works it off in your own session.", static_cast<long long>(run.id)));
   ledger::want_worker(run.id);
-  bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
+  bridge::launch_at_commit({MyDatabaseId, connection.session, role, run.id, false});
 }
 
 void start(int64_t id) {
@@ -99,9 +116,10 @@ void start(int64_t id) {
 }
 
 void send_helpers(const ledger::Run& run, int count) {
-  Oid role = role_of(run), session = ledger::role_named(run.session_role);
-  if (obstacle({run.id, run.session_role, run.role_name}, session, role)) return;
-  while (count-- > 0 && bridge::launch_now({MyDatabaseId, session, role, run.id, true})) {
+  Oid role = role_of(run);
+  Connection connection = connection_for(run.role, run.session_role);
+  if (connection.obstacle) return;
+  while (count-- > 0 && bridge::launch_now({MyDatabaseId, connection.session, role, run.id, true})) {
   }
 }
 
@@ -109,14 +127,32 @@ void send_waiting_workers(bool own_only, bool often) {
   Oid me = GetUserId();
   bool admin = !own_only || ledger::is_admin(me);
   int64_t pause = often ? 2000 : 0, sent = 0;
-  for (const ledger::WaitingRun& run : ledger::waiting_runs(std::nullopt, pause)) {
-    Oid role = ledger::role_named(run.role_name), session = ledger::role_named(run.session_role);
-    if (obstacle(run, session, role)) continue;
-    if (!admin && !ledger::acts_for(me, role)) continue;
+  for (const ledger::WaitingRun& run : ledger::waiting_runs(pause)) {
+    Connection connection = connection_for(run.role, run.session_role);
+    if (connection.obstacle) continue;
+    if (!admin && !ledger::acts_for(me, run.role.oid)) continue;
     if (!ledger::take_waiting_run(run.id, pause)) continue;
-    bridge::launch_at_commit({MyDatabaseId, session, role, run.id, false});
+    bridge::launch_at_commit({MyDatabaseId, connection.session, run.role.oid, run.id, false});
     if (++sent == many_waiting) break;
   }
+}
+
+bool leave_to_others(const ledger::Role& role, const ledger::Role& behind, Heartbeat heartbeat) {
+  constexpr int pause = 2000;  // milliseconds: it may take a worker that long to come to it
+  static auto* asked = new std::map<Oid, TimestampTz>();
+  Oid me = GetUserId(), oid = role.oid;
+  if (oid == me) return false;
+  if (!OidIsValid(oid)) return !superuser();  // that it is gone has to be told, by whoever may
+  if (!bridge::guarded([=] { return bridge::can_set_role(me, oid); })) return true;
+  if (heartbeat == Heartbeat::all) return false;
+  Connection connection = connection_for(role, behind);
+  if (connection.obstacle) return false;
+  TimestampTz now = GetCurrentTimestamp(), &last = (*asked)[oid];
+  if (!TimestampDifferenceExceeds(last, now, pause)) return true;
+  last = now;
+  bridge::launch_at_commit({MyDatabaseId, connection.session, oid, 0, false});
+  bridge::commit();
+  return true;
 }
 
 }  // namespace portage::run
@@ -185,21 +221,17 @@ PORTAGE_FUNCTION(portage_work) {
 
 PORTAGE_FUNCTION(portage_next_waiting_run) {
   bridge::Spi spi;
-  Oid session = GetSessionUserId(), role = InvalidOid;
   int64_t id = 0;
-  for (const ledger::WaitingRun& run : ledger::waiting_runs(ledger::session_user_name(), 0)) {
-    role = ledger::role_named(run.role_name);
-    if (obstacle(run, session, role) || !ledger::take_waiting_run(run.id, 0)) continue;
+  for (const ledger::WaitingRun& run : ledger::waiting_runs(0)) {
+    // What a run has left behind in this process may meet runs of the same role only.
+    if (run.role.oid != GetUserId()) continue;
+    Connection connection = connection_for(run.role, run.session_role);
+    if (connection.obstacle || connection.session != GetSessionUserId()) continue;
+    if (!ledger::take_waiting_run(run.id, 0)) continue;
     id = run.id;
     break;
   }
   spi.finish();
-  return bridge::guarded([=] {
-    TupleDesc shape;
-    if (get_call_result_type(fcinfo, nullptr, &shape) != TYPEFUNC_COMPOSITE)
-      elog(ERROR, "unexpected result type");
-    Datum values[] = {Int64GetDatum(id), ObjectIdGetDatum(role)};
-    bool nulls[] = {id == 0, id == 0};
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(shape), values, nulls));
-  });
+  fcinfo->isnull = id == 0;
+  return Int64GetDatum(id);
 }

@@ -30,4 +30,12 @@ void send_helpers(const ledger::Run&, int count);
 /// `often`: this is called so often that runs that one was asked for lately are passed over.
 void send_waiting_workers(bool own_only, bool often);
 
+/// Whose work a heartbeat does itself: that of the current user alone, or of all as whom it may act.
+enum class Heartbeat : uint8_t { own, all };
+/// True if that is to be left: the current user may not act as the role; or, with Heartbeat::own, a
+/// background worker has been asked for, which will do as that role what tick() does, so that nobody's code
+/// runs in the session of who looks after all. Where none can connect it is done here. `behind`: see NewRun.
+/// In a procedure that may commit: it does.
+bool leave_to_others(const ledger::Role& role, const ledger::Role& behind, Heartbeat);
+
 }  // namespace portage::run

@@ -28,11 +28,11 @@ void check_header(formats::Reader& reader, const ledger::Part& part, const Plan&
     std::string names;
     for (const std::string& column : *header) (names += names.empty() ? "" : ", ") += column;
     std::string hint = nearest_hint(name, *header);
-    if (hint.empty())
+    if (hint.empty() || bridge::discreet())
       hint = header->size() == 1 ? "Is \"delimiter\" right?" : "Map another column, or give a default.";
     throw Error(codes::missing_source_column,
                 "column \"" + name + "\" is not in the header of \"" + part.name + "\"")
-        .detail("The header has " + names + ".")
+        .quote("The header has " + names + ".")  // which may be an item, where a header is missing
         .hint(hint);
   }
 }

@@ -2,6 +2,7 @@
 #include "run/data_version.hpp"
 
 #include "bridge/codes.hpp"
+#include "bridge/discretion.hpp"
 #include "bridge/error.hpp"
 #include "run/source.hpp"
 
@@ -41,9 +42,9 @@ void check_data_version(int64_t run_id, const ledger::Part& part, const Plan& pl
   std::string accepted;
   for (const std::string& one : wanted.accept) (accepted += accepted.empty() ? "" : ", ") += one;
   throw bridge::Error(codes::unknown_data_version,
-                      version
-                          ? "data version \"" + *version + "\" of part \"" + part.name + "\" is not accepted"
-                          : "part \"" + part.name + "\" does not tell its data version")
+                      version ? "data version \"" + bridge::quotable(*version) + "\" of part \"" + part.name +
+                                    "\" is not accepted"
+                              : "part \"" + part.name + "\" does not tell its data version")
       .detail("The pipeline accepts " + accepted + ".")
       .hint(
           "Nothing was written. Extend \"data_version\" with portage.replace_pipeline(), or give "

@@ -170,14 +170,13 @@ using namespace portage::run;
 PORTAGE_FUNCTION(portage_detect) {
   Arguments a(fcinfo);
   bridge::Spi spi;
-  std::string pipeline = a.text(0, "pipeline"), scope = a.maybe_text(2).value_or("");
+  StoredPipeline pipeline = ledger::find_pipeline(a.text(0, "pipeline"), ledger::Need::run);
+  std::string scope = a.maybe_text(2).value_or("");
   Json found;
-  int64_t pipeline_id;
   {
     bridge::Subtransaction undone;  // a run only to be looked at
     int64_t id = open_run(pipeline, scope, "{}", std::nullopt, std::nullopt, false);
     ledger::Run run = *ledger::find_run(id);
-    pipeline_id = run.pipeline_id;
     if (a.null(1))
       attach_source(run);
     else
@@ -185,7 +184,7 @@ PORTAGE_FUNCTION(portage_detect) {
     found = detection_of(run);
   }
   if (a.flag(3)) {
-    Json details = {{"pipeline_id", pipeline_id}, {"pipeline", pipeline}, {"scope", scope}};
+    Json details = {{"pipeline_id", pipeline.id}, {"pipeline", pipeline.name}, {"scope", scope}};
     for (const char* name : {"needed", "item_count", "storage_size", "data_version", "can_migrate", "new",
                              "changed", "unchanged", "gone"})
       details[name] = found[name];

@@ -49,17 +49,24 @@ ledger::NewRun new_run(const StoredPipeline& pipeline, const std::string& scope,
   run.scope = scope;
   run.options = options;
   run.timezone = pipeline.timezone;
+  run.role = GetUserId();
+  run.session_role = bridge::session_of_current_user();
+  // Who has to do with the pipeline only as an administrator does not lend its own rights to the code of a
+  // stranger's target, where it may act as the owner.
+  Oid me = run.role, owner = pipeline.owner;
+  if (pipeline.by_administration && bridge::guarded([=] { return bridge::can_set_role(me, owner); }))
+    run.role = run.session_role = owner;
   return run;
 }
 
-int64_t open_run(const std::string& pipeline_name, const std::string& scope, const std::string& options,
+int64_t open_run(const StoredPipeline& pipeline, const std::string& scope, const std::string& options,
                  const std::optional<std::string>& name, const std::optional<std::string>& metadata,
                  bool announce, Oid session_role) {
-  ledger::NewRun run = new_run(ledger::find_pipeline(pipeline_name, ledger::Need::run), scope, options);
+  ledger::NewRun run = new_run(pipeline, scope, options);
   parse_options(options);
   run.name = name;
   run.metadata = metadata;
-  run.session_role = session_role;
+  if (OidIsValid(session_role)) run.session_role = session_role;
   int64_t id = ledger::insert_run(run);
   if (announce) ledger::add_event(id, "run_created");
   return id;
@@ -172,7 +179,7 @@ int32_t attach_table(const ledger::Run& run, const SourceTable& table) {
   return attach_query(run, std::move(part), false);
 }
 
-void run_here(int64_t id, bool show_progress) {
+void run_here(int64_t id, bool show_progress, bool* recorded) {
   ledger::Run run = run_to_change(id);
   // What a run that was left had been asked for is over; a server that takes no writes is told of below.
   if (show_progress && !run.owner_alive && !XactReadOnly) ledger::make_request(id, ledger::Request::none);
@@ -186,9 +193,14 @@ void run_here(int64_t id, bool show_progress) {
   }
   Worker worker(run, Commits::yes);
   worker.show_progress(show_progress);
-  worker.begin();
-  worker.work();
-  worker.complete();
+  try {
+    worker.begin();
+    worker.work();
+    worker.complete();
+  } catch (const Error&) {
+    if (recorded) *recorded = worker.has_recorded();
+    throw;
+  }
 }
 
 void work_in_caller(const ledger::Run& run, bool raise) {

@@ -6,9 +6,9 @@
 
 namespace portage::run {
 
-/// Opens a run of the pipeline for a scope: checks rights, options and scope; returns its id. `announce`:
+/// Opens a run of a pipeline that the caller may run: checks options and scope; returns its id. `announce`:
 /// with an event. `session_role`: in whose name, if it is not the session user's.
-int64_t open_run(const std::string& pipeline, const std::string& scope, const std::string& options,
+int64_t open_run(const StoredPipeline&, const std::string& scope, const std::string& options,
                  const std::optional<std::string>& name, const std::optional<std::string>& metadata,
                  bool announce = true, Oid session_role = InvalidOid);
 
@@ -38,8 +38,9 @@ void attach_source(const ledger::Run&);
 ledger::Run open_for_parts(int64_t id);
 
 /// Works the run off in this session, committing per batch. Who shows progress to somebody was called by
-/// somebody, and an earlier wish to pause or cancel is forgotten.
-void run_here(int64_t id, bool show_progress);
+/// somebody, and an earlier wish to pause or cancel is forgotten. `recorded`: whether the ledger tells of the
+/// error that is raised.
+void run_here(int64_t id, bool show_progress, bool* recorded = nullptr);
 
 /// Works the run off in the caller's transaction. A failure of the run is recorded in it, unless `raise`:
 /// what it did is undone then; misuse raises.

@@ -8,6 +8,7 @@
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/deferred_indexes.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/owners.hpp"
 #include "run/teller.hpp"
 #include "settings.hpp"
@@ -196,6 +197,25 @@ Signal missing_indexes() {
   return signal;
 }
 
+/// Holds nobody: what belongs to a role that is gone is not begun.
+Signal gone_roles() {
+  bool foreign = ledger::is_foreign();
+  int64_t orphans = ledger::count_orphans();
+  Signal signal;
+  signal.name = "gone_roles";
+  signal.unit = "objects";
+  signal.threshold = 0;
+  signal.value = static_cast<double>(orphans);
+  signal.text =
+      foreign ? "the ledger names roles of another cluster: portage.adopt_roles() says whose they are here"
+      : orphans == 0 ? "no pipeline, schedule or run belongs to a role that is gone"
+                     : "pipelines, schedules or runs belong to roles that are gone: transfer_pipeline() and "
+                       "transfer_run() give them to others";
+  signal.exceeded = foreign || orphans > 0;
+  signal.to_be_mended = true;
+  return signal;
+}
+
 Strain strain_of(const std::vector<Signal>& signals) {
   Strain strain;
   for (const Signal& signal : signals) {
@@ -235,9 +255,12 @@ PORTAGE_FUNCTION(portage_health) {
     const run::Signal* row = &signal;
     bridge::guarded(put_row_raw, set, row);
   }
-  run::Signal indexes = run::missing_indexes();
-  const run::Signal* row = &indexes;
-  bridge::guarded(put_row_raw, set, row);
+  std::optional<bridge::Error> error = bridge::attempt(ledger::refresh_known_roles);
+  if (error && bridge::is_interrupt(error->code())) throw *error;
+  for (const run::Signal& signal : {run::missing_indexes(), run::gone_roles()}) {
+    const run::Signal* row = &signal;
+    bridge::guarded(put_row_raw, set, row);
+  }
   spi.finish();
   return 0;
 }

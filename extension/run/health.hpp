@@ -38,6 +38,9 @@ inline std::vector<Signal> read_signals(Oid target, const std::vector<int32_t>& 
 /// Indexes that initial loads have taken away and nobody puts back at this moment.
 Signal missing_indexes();
 
+/// What belongs to roles that are gone, or to those of another cluster.
+Signal gone_roles();
+
 Strain strain_of(const std::vector<Signal>&);
 
 }  // namespace portage::run

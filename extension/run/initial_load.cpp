@@ -51,7 +51,7 @@ std::string unique_reason(const ledger::Run& run, const Options& options, const 
   std::string reason = order_reason(plan, options, policy, ledger::parts_of(run.id));
   if (!reason.empty()) return reason;
   for (const Reference& reference : plan.references())
-    if (reference.pipeline == run.pipeline) return "items of the pipeline refer to each other";
+    if (reference.pipeline_id == run.pipeline_id) return "items of the pipeline refer to each other";
   if (!plan.match().empty() && !load::are_unique(plan.target(), plan.match()))
     return "no unique index covers the columns of \"match\"";
   for (const UniqueIndex& index : plan.target().unique_indexes) {

@@ -3,6 +3,7 @@
 
 #include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
+#include "bridge/deferral.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
@@ -34,7 +35,7 @@ Missing::Missing(const ledger::Run& run, const Options& options, Plan& plan, Oid
   std::vector<int> hashed = plan_.target().attnums(policy_.hash_columns);
   writer_ = load::make_writer(plan_, hashed);
   target_ = std::make_unique<undo::TargetUndo>(plan_, *writer_, hashed);
-  dependants_ = std::make_unique<undo::DependantFinder>(plan_, role_, run_.role_name);
+  dependants_ = std::make_unique<undo::DependantFinder>(plan_, role_, run_.role.name);
 }
 
 bool Missing::deletes() const { return plan_.definition().missing.fate == Fate::remove; }
@@ -67,7 +68,7 @@ Stage::Page Missing::page() {
   if (deletes()) {
     hold_target(plan_, run_.id, RowExclusiveLock);
     bridge::AsUser as(role_);
-    if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    bridge::defer_nothing();
     std::vector<Case> cases = judge(rows);
     std::vector<Case*> open;
     for (Case& c : cases)

@@ -78,13 +78,10 @@ void settle_waiting_runs(int64_t pipeline_id, const std::optional<std::string>& 
   for (int64_t id : ledger::runs_waiting_for(pipeline_id, scope)) settle_one(id, commits);
 }
 
-void settle_waiting_runs_of_user() {
-  for (const auto& [id, role] : ledger::runs_with_news()) {
-    Oid owner = ledger::role_named(role), me = GetUserId();
-    if (OidIsValid(owner) &&
-        (owner == me || bridge::guarded([=] { return bridge::can_set_role(me, owner); })))
-      settle_one(id, Commits::yes);
-  }
+void settle_waiting_runs_of_user(Heartbeat heartbeat) {
+  for (const ledger::RunWithNews& run : ledger::runs_with_news())
+    if (OidIsValid(run.role.oid) && !leave_to_others(run.role, run.session_role, heartbeat))
+      settle_one(run.id, Commits::yes);
 }
 
 }  // namespace portage::run

@@ -1,6 +1,7 @@
 // Runs of the past whose items wait for what they refer to, taken up again once that has been migrated.
 #pragma once
 
+#include "run/background.hpp"
 #include "run/reopened.hpp"
 
 namespace portage::run {
@@ -21,6 +22,6 @@ class Parked : Reopened {
 /// tick().
 void settle_waiting_runs(int64_t pipeline_id, const std::optional<std::string>& scope, Commits);
 /// The same for all runs that the current user may settle, and whose references have been migrated meanwhile.
-void settle_waiting_runs_of_user();
+void settle_waiting_runs_of_user(Heartbeat);
 
 }  // namespace portage::run

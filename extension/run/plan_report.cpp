@@ -220,7 +220,7 @@ std::string plan_of(const ledger::Run& run) {
             "The role may not update the target: items that change after their first run will "
             "be skipped."},
            {"sql",
-            "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role_name) + ";"}});
+            "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role.name) + ";"}});
     if (!compiled.match().empty()) {
       bool indexed = false;
       for (const UniqueIndex& index : target.unique_indexes)

@@ -51,7 +51,7 @@ void purge_by_definition(int64_t now) {
   Oid me = GetUserId();
   bool admin = ledger::is_admin(me);
   for (const ledger::RetainingPipeline& pipeline : ledger::retaining_pipelines(now)) {
-    if (!admin && !ledger::acts_for(me, ledger::role_named(pipeline.owner_name))) continue;
+    if (!admin && !ledger::acts_for(me, pipeline.owner)) continue;
     if (!ledger::note_retained(pipeline.id, now)) continue;
     bridge::commit();
     try {
@@ -80,6 +80,7 @@ PORTAGE_FUNCTION(portage_purge) {
         .hint(
             "Members of portage.admin_role may; for one pipeline, its owner can write \"retain\" in the "
             "definition.");
+  ledger::require_all_scopes("purge()");
   if (fcinfo->args[0].isnull)
     throw Error(ERRCODE_NULL_VALUE_NOT_ALLOWED, "argument \"older_than\" must not be null");
   TimestampTz ended_before;

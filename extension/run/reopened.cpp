@@ -3,12 +3,14 @@
 
 #include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
+#include "bridge/deferral.hpp"
 #include "ledger/compiled.hpp"
 #include "ledger/deferred_indexes.hpp"
 #include "ledger/replay.hpp"
 #include "run/entry_points.hpp"
 #include "run/preflight.hpp"
 #include "run/stage.hpp"
+#include "run/transfer.hpp"
 
 namespace portage::run {
 
@@ -31,6 +33,7 @@ void Reopened::begin(bool overwrites) {
   if (lock_ ? !lock_->held() : !try_lock(run_.pipeline_id, policy_.space.scope, true))
     refuse_second(run_.pipeline_id, excluded);
   run_ = *ledger::find_run(run_.id);  // as it is now that nobody else can change it
+  refuse_transferred(run_, role_);
   if (ledger::runs_changed_since_snapshot(run_.pipeline_id, excluded))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
@@ -101,7 +104,7 @@ void Reopened::begin_page() {
 /// transaction reaches. `record` gets what is to be told of it; the number of items that have an outcome.
 size_t Reopened::load(Batch& batch, const ledger::Part& part, ledger::BatchRecord& record, double began) {
   bridge::AsUser as(role_);
-  if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  bridge::defer_nothing();
   double read = bridge::now_ms();
   prepare_batch(*plan_, batch, run_, part, options_);
   double converted = bridge::now_ms();

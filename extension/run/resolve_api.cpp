@@ -59,7 +59,7 @@ std::vector<Decision> decisions_of(int64_t run_id, const std::string& json) {
     if (ordinal.has_value() == id.has_value() || rows.is_null(i, 3))
       throw Error(ERRCODE_INVALID_PARAMETER_VALUE,
                   "a resolution needs \"resolution\" and either \"ordinal\" or \"legacy_id\"")
-          .detail("It is " + rows.text(i, 5) + ".");
+          .quote("It is " + rows.text(i, 5) + ".");
     Decision decision{0, rows.text(i, 3), rows.maybe_text(i, 4)};
     if (ordinal) {
       decision.ordinal = bridge::execute("SELECT $1::pg_catalog.int8", {param(*ordinal)}).bigint(0, 1);
@@ -68,7 +68,8 @@ std::vector<Decision> decisions_of(int64_t run_id, const std::string& json) {
     }
     std::vector<int64_t> ordinals = ledger::conflicts_of_id(run_id, *id);
     if (ordinals.empty())
-      throw Error(codes::not_a_reject, "no item with the legacy id \"" + *id + "\" waits for a decision")
+      throw Error(codes::not_a_reject,
+                  "no item with the legacy id \"" + bridge::quotable(*id) + "\" waits for a decision")
           .hint(bridge::format("SELECT * FROM portage.open_conflicts WHERE run_id = %lld; lists what does.",
                                static_cast<long long>(run_id)));
     for (int64_t one : ordinals) {
@@ -116,10 +117,10 @@ PORTAGE_FUNCTION(portage_resolve) {
   }
   if (remember) {
     std::vector<std::string> names(columns.begin(), columns.end());
-    std::string definition = ledger::find_pipeline(run.pipeline, ledger::Need::own).definition;
+    StoredPipeline own = ledger::find_pipeline(run.pipeline_id, run.pipeline, ledger::Need::own);
     bridge::execute("SELECT portage.replace_pipeline($1, $2)",
-                    {param(run.pipeline),
-                     bridge::param_json(with_merge_rule(definition, names, decision.resolution), false)});
+                    {param(*ledger::name_of_pipeline(own.id, false)),
+                     bridge::param_json(with_merge_rule(own.definition, names, decision.resolution), false)});
     if (counts.remaining > 0) {
       Resolve rest(*ledger::find_run(run.id), Commits::no);
       ResolveCounts more = rest.all(decision.resolution, {names, {}, ""});

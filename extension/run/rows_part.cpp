@@ -157,7 +157,7 @@ class RowsReader final : public formats::Reader {
       std::string at = rows.text(i, 2);
       if (!page_.empty() && page_.back().second == at)
         throw Error(ERRCODE_CARDINALITY_VIOLATION, "the key of the query is not unique")
-            .detail("Several rows have the key " + at + ".")
+            .quote("Several rows have the key " + at + ".")
             .hint("Take a key that is unique and not null, or copy the result: snapshot => true.");
       page_.emplace_back(rows.text(i, 1), std::move(at));
     }

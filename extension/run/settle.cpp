@@ -6,6 +6,7 @@
 
 #include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
+#include "bridge/deferral.hpp"
 
 namespace portage::run {
 namespace {
@@ -126,7 +127,7 @@ void Settle::read(std::vector<Reject>& parked) {
     reader_.add_to(batch_, reject);
   }
   bridge::AsUser as(role_);
-  if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  bridge::defer_nothing();
   prepare_batch(plan_, batch_, run_, part, options_);
 }
 

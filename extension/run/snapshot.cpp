@@ -2,6 +2,7 @@
 #include "run/snapshot.hpp"
 
 #include "bridge/clock.hpp"
+#include "bridge/deferral.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/missing.hpp"
@@ -32,7 +33,7 @@ bool asks_for_more(const Definition& definition) {
 }
 
 /// The run as it would stand in the ledger now.
-ledger::Run run_of(const ledger::NewRun& opened) {
+ledger::Run run_of(const ledger::NewRun& opened, bool sensitive) {
   ledger::Run run;
   run.id = opened.id;
   run.pipeline_id = opened.pipeline_id;
@@ -41,11 +42,12 @@ ledger::Run run_of(const ledger::NewRun& opened) {
   run.scope = opened.scope;
   run.status = "running";
   run.options = opened.options;
-  run.role_name = ledger::user_name(opened.role_oid());
-  run.session_role = ledger::user_name(opened.session_oid());
+  run.role = {opened.role, ledger::user_name(opened.role)};
+  run.session_role = {opened.session_role, ledger::user_name(opened.session_role)};
   run.timezone = opened.timezone;
   run.sealed = true;
   run.workers = 1;
+  run.discretion = bridge::Discretion(sensitive);
   return run;
 }
 
@@ -115,7 +117,7 @@ bool Snapshot::work() {
   bridge::Memory scratch("portage snapshot");
   bridge::InMemory in(scratch.get());
   hold_target(*job_.plan, job_.run.id, RowExclusiveLock);
-  if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  bridge::defer_nothing();
   Batch batch;
   if (!read(batch, job_.options.batch_size ? job_.options.batch_size : first_batch)) return false;
   size_t n = batch.items.size();
@@ -164,7 +166,7 @@ std::optional<ledger::WholeRun> migrate_in_one_go(const ledger::NewRun& opened,
                                                   std::string_view payload) {
   if (asks_for_more(options, static_cast<int64_t>(payload.size()))) return std::nullopt;
   TimestampTz created_at = GetCurrentTimestamp();
-  Job job(run_of(opened), pipeline, Commits::no);
+  Job job(run_of(opened, pipeline.sensitive), pipeline, Commits::no);
   if (asks_for_more(job.plan->definition())) return std::nullopt;
   exclude_others(job);
   check_blockers(job);

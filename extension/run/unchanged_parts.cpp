@@ -102,8 +102,8 @@ int64_t pass_over_unchanged(Job& job, std::vector<ledger::Part>& parts) {
   std::vector<const ledger::Part*> passed;
   int64_t bytes = 0;
   in_turn(job, [&] {
-    std::vector<std::string> references;
-    for (const Reference& reference : job.plan->references()) references.push_back(reference.pipeline);
+    std::vector<int64_t> references;
+    for (const Reference& reference : job.plan->references()) references.push_back(reference.pipeline_id);
     for (const ledger::SamePart& same :
          ledger::unchanged_parts(job.run, job.policy.space, references, likeness)) {
       ledger::Part& part = *numbered(same.part);

@@ -2,6 +2,7 @@
 #include "run/unpark.hpp"
 
 #include "bridge/clock.hpp"
+#include "bridge/deferral.hpp"
 #include "bridge/entry.hpp"
 
 namespace portage::run {
@@ -72,7 +73,7 @@ void Unpark::read(const std::vector<ledger::Reject>& parked) {
 bool Unpark::refers_to_itself() const {
   const std::vector<Reference>& references = plan_.references();
   return std::any_of(references.begin(), references.end(),
-                     [&](const Reference& one) { return one.pipeline == run_.pipeline; });
+                     [&](const Reference& one) { return one.pipeline_id == run_.pipeline_id; });
 }
 
 /// Of all that is parked: what refers to nothing but rows that are there and each other.
@@ -97,7 +98,7 @@ Stage::Page Unpark::close_circles() {
   size_t settled;
   {
     bridge::AsUser as(role_);
-    if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    bridge::defer_nothing();
     settled = loader_->load(batch_, 0);
   }
   Page page;
@@ -186,7 +187,7 @@ int64_t Unpark::wave(ledger::Counts& counts) {
   size_t settled;
   {
     bridge::AsUser as(role_);
-    if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+    bridge::defer_nothing();
     prepare_batch(plan_, batch_, run_, reader_.part(part_), options_);
     settled = loader_->load(batch_, 0);
   }

@@ -20,6 +20,7 @@
 #include "run/settle.hpp"
 #include "run/source_cursor.hpp"
 #include "run/states.hpp"
+#include "run/transfer.hpp"
 #include "run/unpark.hpp"
 #include "undo/rollback.hpp"
 #include "verify/verification.hpp"
@@ -48,6 +49,7 @@ void Worker::begin() {
   ledger::Run& run = job_.run;
   exclude_others(job_);
   run = *ledger::find_run(run.id);  // as it is now that nobody else can take it
+  refuse_transferred(run, job_.role);
   check_blockers();
   refuse_rivals(job_);
   // An operator was faster than the worker that is just taking the run up: it stays paused until somebody
@@ -342,6 +344,7 @@ void Worker::fail(const Error& error) {
     }
   }
   bridge::commit();
+  recorded_ = true;
   teller_.state(ledger::find_run(run.id)->status.c_str(), importer_->counts());
   throw error;
 }

@@ -41,6 +41,8 @@ class Worker {
   void work();
   /// Counters, the state in which the run ends or pauses, events.
   void complete();
+  /// An error of the run has been recorded: what it is from then on, others may have decided already.
+  bool has_recorded() const { return recorded_; }
 
   /// Fixes the ends of the parts of a run that has not begun, of which one only wants to look; the caller
   /// undoes it. PZ016 for a version of the data that is not accepted.
@@ -72,7 +74,7 @@ class Worker {
   Job job_;
   std::unique_ptr<Importer> importer_;
   Teller teller_;
-  bool called_ = true;
+  bool called_ = true, recorded_ = false;
 };
 
 }  // namespace portage::run

@@ -64,11 +64,11 @@ PORTAGE_FUNCTION(portage_schedule) {
   schedule.next_run = next->begin;
   std::optional<ledger::Schedule> former = ledger::find_schedule(pipeline.id, options.scope);
   if (former) {
-    Oid role = ledger::role_named(former->role_name);
+    Oid role = former->role.oid;
     if (!ledger::acts_for(GetUserId(), role) && !ledger::is_admin(GetUserId()))
       throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for the schedule of pipeline \"" +
                                                       pipeline.name + "\"" + of_scope(options.scope))
-          .detail("It is one of role \"" + former->role_name + "\".")
+          .detail("It is one of role \"" + former->role.name + "\".")
           .hint("Choose another scope, or have it ended: portage.unschedule().");
     schedule.id = former->id;
   }
@@ -89,11 +89,11 @@ PORTAGE_FUNCTION(portage_unschedule) {
                 "pipeline \"" + pipeline.name + "\" has no schedule" + of_scope(scope))
         .hint("SELECT pipeline, scope, cron FROM portage.schedules; lists those that you may see.");
   Oid me = GetUserId();
-  if (!ledger::acts_for(me, ledger::role_named(schedule->role_name)) &&
-      !ledger::acts_for(me, pipeline.owner) && !ledger::is_admin(me))
+  if (!ledger::acts_for(me, schedule->role.oid) && !ledger::acts_for(me, pipeline.owner) &&
+      !ledger::is_admin(me))
     throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE,
                 "permission denied for the schedule of pipeline \"" + pipeline.name + "\"" + of_scope(scope))
-        .detail("It is one of role \"" + schedule->role_name + "\".");
+        .detail("It is one of role \"" + schedule->role.name + "\".");
   ledger::delete_schedule(schedule->id);
   spi.finish();
   return Int64GetDatum(schedule->id);

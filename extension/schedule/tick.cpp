@@ -5,9 +5,11 @@
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
 #include "group/moving.hpp"
+#include "ledger/known_roles.hpp"
 #include "ledger/pipelines.hpp"
 #include "ledger/runs.hpp"
 #include "ledger/schedules.hpp"
+#include "ledger/scope.hpp"
 #include "run/background.hpp"
 #include "run/control.hpp"
 #include "run/entry_points.hpp"
@@ -96,13 +98,13 @@ class Watch {
     s_.settled = false;
     int64_t id = 0;
     try_to([&] {
-      Oid role = existing(s_.role_name), session = existing(s_.session_role);
+      Oid role = existing(s_.role), session = existing(s_.session_role);
       std::string metadata = format("{\"schedule\": %lld, \"due_at\": ", static_cast<long long>(s_.id)) +
                              bridge::json_quoted(shown(*s_.last_due)) + "}";
       {
         bridge::AsUser as(role);
-        id =
-            run::open_run(s_.pipeline, s_.scope, options_.run_options, std::nullopt, metadata, true, session);
+        id = run::open_run(ledger::find_pipeline(s_.pipeline_id, s_.pipeline, ledger::Need::run), s_.scope,
+                           options_.run_options, std::nullopt, metadata, true, session);
       }
       run::attach_source(run::open_for_parts(id));
       run::start(id);
@@ -111,11 +113,10 @@ class Watch {
     s_.last_run = id;
   }
 
-  static Oid existing(const std::string& name) {
-    Oid role = ledger::role_named(name);
-    if (!OidIsValid(role))
-      throw Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + name + "\" does not exist any more");
-    return role;
+  static Oid existing(const ledger::Role& role) {
+    if (!OidIsValid(role.oid))
+      throw Error(ERRCODE_UNDEFINED_OBJECT, "role \"" + role.name + "\" does not exist any more");
+    return role.oid;
   }
 
   /// What fails leaves nothing behind but the reason.
@@ -174,14 +175,10 @@ int64_t moment_of(TimestampTz time) {
   return timestamptz_to_time_t(time);
 }
 
-void look_after_schedules(int64_t now) {
-  Oid me = GetUserId();
-  bool superuser = bridge::guarded([=] { return superuser_arg(me); });
+void look_after_schedules(int64_t now, run::Heartbeat heartbeat) {
   for (const ledger::ScheduleToSee& one : ledger::schedules_to_see(now)) {
-    Oid role = ledger::role_named(one.role_name);
-    // Runs are opened as the owner, which takes more than administration. Whose owner is gone, is told of.
-    if (!superuser && !(OidIsValid(role) && bridge::guarded([=] { return bridge::can_set_role(me, role); })))
-      continue;
+    // Runs are opened as the owner, which takes more than administration.
+    if (run::leave_to_others(one.role, one.session_role, heartbeat)) continue;
     std::optional<Error> error = bridge::transact([&] {
       std::optional<ledger::Schedule> schedule = ledger::take_schedule(one.id);
       if (!schedule) return;
@@ -202,6 +199,7 @@ using namespace portage;
 PORTAGE_FUNCTION(portage_tick) {
   bridge::require_nonatomic(fcinfo, "tick", "", "while it works");
   bridge::Spi spi(true);
+  ledger::require_all_scopes("the heartbeat");
   TimestampTz now = GetCurrentTimestamp();
   if (fcinfo->nargs > 0) {
     if (fcinfo->args[0].isnull)
@@ -209,13 +207,16 @@ PORTAGE_FUNCTION(portage_tick) {
     now = DatumGetTimestampTz(fcinfo->args[0].value);
   }
   int64_t moment = schedule::moment_of(now);
-  schedule::look_after_schedules(moment);
-  group::move_all_on(false);
+  // With a clock of its own, which another process would not have, it does all itself.
+  run::Heartbeat heartbeat = fcinfo->nargs > 0 ? run::Heartbeat::all : run::Heartbeat::own;
+  schedule::look_after_schedules(moment, heartbeat);
+  group::move_all_on(false, heartbeat);
   run::send_waiting_workers(true, false);
   bridge::commit();
-  run::settle_waiting_runs_of_user();
+  run::settle_waiting_runs_of_user(heartbeat);
   run::purge_by_definition(moment);
   schedule::trim_cron_history();
+  ledger::refresh_known_roles();
   bridge::commit();
   spi.finish();
   return 0;

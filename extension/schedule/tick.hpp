@@ -2,7 +2,7 @@
 // nothing of what a run does.
 #pragma once
 
-#include "bridge/pg.hpp"
+#include "run/background.hpp"
 
 namespace portage::schedule {
 
@@ -11,6 +11,6 @@ int64_t moment_of(TimestampTz);
 
 /// Looks after the schedules as whose owners the current user may act, at a moment, each in a transaction of
 /// its own: in a procedure that may commit. What cannot be begun is noted with its schedule and in the log.
-void look_after_schedules(int64_t now);
+void look_after_schedules(int64_t now, run::Heartbeat);
 
 }  // namespace portage::schedule

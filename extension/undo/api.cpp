@@ -29,12 +29,12 @@ void roll_back(FunctionCallInfo fcinfo, int64_t id, int first_option) {
 /// The newest run of a pipeline and scope that is in a state to be rolled back.
 int64_t latest_run_of(const std::string& pipeline, const std::string& scope) {
   bridge::Result latest = bridge::execute(
-      "SELECT id FROM portage.migration_runs WHERE pipeline OPERATOR(pg_catalog.=) $1 AND scope "
+      "SELECT id FROM portage.migration_runs WHERE pipeline_id OPERATOR(pg_catalog.=) $1 AND scope "
       "OPERATOR(pg_catalog.=) $2 "
       "AND status OPERATOR(pg_catalog.=) ANY (ARRAY['completed', 'failed', 'cancelled', "
       "'awaiting_resolution', "
       "'rolling_back']::text[]) ORDER BY id DESC LIMIT 1",
-      {bridge::param(pipeline), bridge::param(scope)});
+      {bridge::param(ledger::pipeline_named(pipeline)), bridge::param(scope)});
   if (latest.empty())
     throw bridge::Error(codes::unknown_run, "pipeline \"" + pipeline + "\" has no run for scope \"" + scope +
                                                 "\" that could be rolled back");
@@ -92,6 +92,9 @@ PORTAGE_FUNCTION(portage_can_rollback) {
           dependants.empty() ? "" : ", ", bridge::json_quoted(d.table).c_str(),
           bridge::json_quoted(d.constraint).c_str(), d.action(), static_cast<long long>(d.rows));
     }
+    for (const std::string& table : found.strangers_code)
+      refuse("a stranger's code for DELETE would run as the run's role: " + table +
+             " (delete these rows first)");
     std::vector<std::string> grants = rollback.missing_grants();
     grants.insert(grants.end(), found.missing_grants.begin(), found.missing_grants.end());
     for (const std::string& grant : grants) {

@@ -6,7 +6,14 @@
 #include "pipeline/target_reader.hpp"
 
 extern "C" {
+#include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "rewrite/prs2lock.h"
+#include "utils/acl.h"
 #include "utils/datum.h"
 }
 
@@ -325,6 +332,7 @@ void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t f
   if (counted > 0 && (key.on_delete == 'a' || key.on_delete == 'r') && !to_target) {
     tree.to_delete.insert({parent.target.oid, number});
     check_rights(key, tree);
+    check_code(key, tree);
   }
 }
 
@@ -347,6 +355,38 @@ void DependantFinder::check_rights(const Key& key, Tree& tree) const {
     (columns += columns.empty() ? "" : ", ") += bridge::quoted(column);
   }
   if (!columns.empty()) tree.missing_grants.insert("GRANT SELECT (" + columns + ") ON " + name + to);
+}
+
+/// Triggers, rules and policies for DELETE run as the role that deletes, and anybody may make a table that
+/// refers to one. So its owner must be somebody who is the role, can become it, or is the target's owner,
+/// whose code the role runs anyway, or a role that the role is a member of. The lock keeps such code from
+/// being added between this look and the deletion.
+void DependantFinder::check_code(const Key& key, Tree& tree) const {
+  Oid table = key.child_table, role = role_, target_owner = plan_.target().owner;
+  bool partitioned = key.partitioned;
+  bool strangers = guarded([=] {
+    LOCKMODE lock = RecoveryInProgress() ? AccessShareLock : RowExclusiveLock;
+    List* tables = partitioned ? find_all_inheritors(table, lock, nullptr) : list_make1_oid(table);
+    bool found = false;
+    ListCell* cell;
+    foreach (cell, tables) {
+      Relation relation = table_open(lfirst_oid(cell), lock);
+      Oid owner = relation->rd_rel->relowner;
+      bool code = relation->rd_rsdesc != nullptr;
+      for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++) {
+        const Trigger& trigger = relation->trigdesc->triggers[i];
+        code |= !trigger.tgisinternal && TRIGGER_FOR_DELETE(trigger.tgtype);
+      }
+      for (int i = 0; relation->rd_rules && i < relation->rd_rules->numLocks; i++)
+        code |= relation->rd_rules->rules[i]->event == CMD_DELETE;
+      table_close(relation, NoLock);
+      // Not has_privs_of_role(): a superuser has everybody's rights, and nobody else has a superuser's.
+      found |= code && owner != target_owner && !is_member_of_role(owner, role) &&
+               !is_member_of_role_nosuper(role, owner);
+    }
+    return found;
+  });
+  if (strangers) tree.strangers_code.insert(key.table);
 }
 
 DependantFinder::Deletions DependantFinder::deletions(const Tree& tree) {

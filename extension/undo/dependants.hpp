@@ -34,6 +34,7 @@ struct Tree {
   std::vector<OwnRow> own;    ///< rows of the target; Dependants::rows does not count them
   std::set<std::string>
       missing_grants;  ///< what the role lacks to delete what no constraint deletes by itself
+  std::set<std::string> strangers_code;        ///< tables whose code for DELETE is no business of the role's
   std::set<std::pair<Oid, size_t>> to_delete;  ///< (table, its key) over which rows must be deleted first
 };
 
@@ -65,6 +66,7 @@ class DependantFinder {
   void start(Batch&, Node&, const std::vector<const load::Row*>& rows);
   void follow(Batch&, Node&, size_t key, size_t first, size_t last, int level, Tree&);
   void check_rights(const Key&, Tree&) const;
+  void check_code(const Key&, Tree&) const;
 
   Plan& plan_;
   Oid role_;

@@ -6,6 +6,7 @@
 #include "run/access.hpp"
 #include "run/options.hpp"
 #include "run/states.hpp"
+#include "run/transfer.hpp"
 #include "undo/rollback_body.hpp"
 
 namespace portage::undo {
@@ -64,7 +65,7 @@ void Rollback::forgive_own(std::vector<Case>& cases) {
 std::vector<std::string> Rollback::missing_grants() {
   std::vector<std::string> grants;
   Oid target = plan_->target().oid, role = role_;
-  std::string on = plan_->target().quoted_name() + " TO " + bridge::quoted(run_.role_name) + ";";
+  std::string on = plan_->target().quoted_name() + " TO " + bridge::quoted(run_.role.name) + ";";
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result kinds = bridge::execute(
@@ -139,7 +140,7 @@ void Rollback::note(Findings& found, const std::vector<Case>& cases) const {
     if (c.drift.empty() || c.drift == "gone" || c.drift == "waits" || found.examples.size() >= 5) continue;
     std::string what = c.item->deleted ? "deleted row of " + std::string(c.item->legacy_id)
                                        : format("item %lld", static_cast<long long>(c.item->ordinal));
-    found.examples.push_back(what + ", key " + std::string(c.item->target_key) + ": " + c.drift);
+    found.examples.push_back(what + ", key " + bridge::quotable(c.item->target_key) + ": " + c.drift);
   }
 }
 
@@ -159,6 +160,7 @@ void Rollback::look_at_dependants(Batch& batch, const std::vector<const load::Ro
   };
   for (const Dependants& d : tree.found) add(d);
   found.missing_grants.insert(tree.missing_grants.begin(), tree.missing_grants.end());
+  found.strangers_code.insert(tree.strangers_code.begin(), tree.strangers_code.end());
   for (const OwnRow& own : tree.own) pending.emplace_back(tree.found[own.constraint], own.key);
 }
 
@@ -201,10 +203,21 @@ void require_grants(const std::string& on, const std::vector<std::string>& grant
       .hint(all);
 }
 
+void refuse_strangers_code(const std::set<std::string>& tables, const std::string& role) {
+  if (tables.empty()) return;
+  std::string all;
+  for (const std::string& table : tables) (all += all.empty() ? "" : ", ") += table;
+  throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "a rollback does not run the code of strangers")
+      .detail("Triggers, rules or policies for DELETE would run as role " + bridge::quoted(role) + ": " +
+              all + ".")
+      .hint("Delete the rows of these tables first, or let their owners do it.");
+}
+
 void Rollback::begin() {
   std::optional<std::string> excluded;  // where scopes share their ids, all of them
   if (plan_->definition().scoped) excluded = run_.scope;
   if (!run::try_lock(run_.pipeline_id, space_.scope, true)) run::refuse_second(run_.pipeline_id, excluded);
+  run::refuse_transferred(*ledger::find_run(run_.id), role_);
   if (std::optional<ledger::Run> active = ledger::find_active_run(run_.pipeline_id, excluded, run_.id))
     throw Error(codes::run_in_progress, "a migration is in progress")
         .detail(format("Run %lld of this pipeline and scope is %s.", static_cast<long long>(active->id),
@@ -221,12 +234,14 @@ void Rollback::begin() {
     throw Error(codes::wrong_state,
                 format("run %lld cannot be rolled back: ", static_cast<long long>(run_.id)) + obstacle);
   run::require_key(*plan_, run_.id);
-  require_grants("table " + plan_->target().quoted_name(), missing_grants(), run_.role_name);
+  require_grants("table " + plan_->target().quoted_name(), missing_grants(), run_.role.name);
   if (!resumed && (drifted_ == Drifted::refuse || (dependants_->any() && !spare_dependants_))) {
     Findings found = examine();
-    if (cascade_)
+    if (cascade_) {
       require_grants(dependant_tables, {found.missing_grants.begin(), found.missing_grants.end()},
-                     run_.role_name);
+                     run_.role.name);
+      refuse_strangers_code(found.strangers_code, run_.role.name);
+    }
     if (drifted_ == Drifted::refuse && found.drifted() > 0) {
       std::string detail = format(
           "Of %lld rows, %lld are not as the run left them (changed: %lld, written by a later "

@@ -2,6 +2,7 @@
 #include "undo/rollback.hpp"
 
 #include "bridge/clock.hpp"
+#include "bridge/deferral.hpp"
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
@@ -57,7 +58,7 @@ Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool casca
   std::sort(hashed.begin(), hashed.end());
   writer_ = load::make_writer(*plan_, hashed);
   target_ = std::make_unique<TargetUndo>(*plan_, *writer_, hashed);
-  dependants_ = std::make_unique<DependantFinder>(*plan_, role_, run.role_name);
+  dependants_ = std::make_unique<DependantFinder>(*plan_, role_, run.role.name);
 }
 
 Rollback::~Rollback() = default;
@@ -141,7 +142,7 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
     std::vector<Case> cases;
     {
       bridge::AsUser as(role_);
-      if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+      bridge::defer_nothing();
       cases = deleted ? judge_deleted(batch, items, true) : judge(batch, items, true);
       if (!deleted) forgive_own(cases);
       std::vector<Case*> open;
@@ -192,7 +193,7 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
 std::vector<LandedItem*> Rollback::take_back_some(Batch& batch, std::vector<LandedItem>& items,
                                                   std::set<int64_t>& spared) {
   bridge::AsUser as(role_);
-  if (InSecurityRestrictedOperation()) bridge::execute("SET CONSTRAINTS ALL IMMEDIATE");
+  bridge::defer_nothing();
   std::vector<Case> cases = judge(batch, items, true);
   std::vector<Case*> open;
   for (Case& c : cases) {
@@ -325,7 +326,8 @@ void Rollback::remove(Batch& batch, std::vector<Case*>& cases) {
     settled = waiting.empty();
     cases.swap(free);
   }
-  require_grants(dependant_tables, {tree.missing_grants.begin(), tree.missing_grants.end()}, run_.role_name);
+  require_grants(dependant_tables, {tree.missing_grants.begin(), tree.missing_grants.end()}, run_.role.name);
+  refuse_strangers_code(tree.strangers_code, run_.role.name);
   std::vector<bool> removed = target_->remove(batch, rows, dependants_->deletions(tree), others);
   for (size_t i = 0; i < cases.size(); i++) {
     cases[i]->done = removed[i];

@@ -20,6 +20,7 @@ struct Findings {
   std::vector<std::string> examples;     ///< a few drifted rows, in words
   std::vector<Dependants> dependants;    ///< by constraint, over all levels
   std::set<std::string> missing_grants;  ///< to delete them
+  std::set<std::string> strangers_code;  ///< see Tree
   int64_t drifted() const { return changed + later_run + mapping_missing + taken; }
 };
 

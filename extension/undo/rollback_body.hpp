@@ -39,6 +39,7 @@ inline constexpr const char* overwritten = "overwritten";
 
 /// 42501 with the GRANT statements as hint, if there are any. `on`: what permission is denied for.
 void require_grants(const std::string& on, const std::vector<std::string>& grants, const std::string& role);
+void refuse_strangers_code(const std::set<std::string>& tables, const std::string& role);
 inline constexpr const char* dependant_tables = "tables whose rows refer to rows of the run";
 
 }  // namespace portage::undo

@@ -84,13 +84,9 @@ void walk_mappings(const Scene& scene, F&& visit) {
   }
 }
 
-/// Whether findings may quote values of rows: not where the definition has sensitive paths, since checks are
-/// read by more people than rows are.
-inline bool may_quote(const Scene& scene) { return scene.plan.definition().sensitive.empty(); }
-/// An error in words, or only its SQLSTATE.
-inline std::string told(const Scene& scene, const bridge::Error& error) {
-  return may_quote(scene) ? error.message() : "error " + error.sqlstate();
-}
+/// Findings quote keys, legacy ids and values only where that may be: checks are read by more people than
+/// rows are.
+using bridge::quotable;
 /// "item 7"
 std::string item_name(int64_t ordinal);
 

@@ -57,7 +57,7 @@ struct Group {
   std::string legacy_ids;
 
   void add(const std::string& legacy_id, int64_t run_id, bool inserted, int64_t ours) {
-    if (size++ < 10) (legacy_ids += size > 1 ? ", " : "") += legacy_id;
+    if (size++ < 10) (legacy_ids += size > 1 ? ", " : "") += quotable(legacy_id);
     of_run = of_run || run_id == ours;
     if (inserted && !inserted_by.insert(run_id).second) inserted_twice = true;
   }
@@ -85,7 +85,7 @@ class MappingWalk {
     bool twice = false;
     for (const auto& [key, group] : keys_) {
       if (group.size < 2 || !group.of_run) continue;
-      keys.add("key " + key + ": legacy ids " + group.legacy_ids);
+      keys.add("key " + quotable(key) + ": legacy ids " + group.legacy_ids);
       twice = twice || group.inserted_twice;
     }
     for (const auto& [hash, group] : contents_)
@@ -149,11 +149,11 @@ std::optional<Check> duplicate_match(const Scene& scene) {
       std::string values;
       for (size_t c = 0; c < scene.plan.match().size(); c++)
         (values += c ? ", " : "") += rows.text(i, static_cast<int>(c) + 2);
-      findings.add((may_quote(scene) ? "(" + values + "): " : "***: ") + rows.text(i, 1) + " rows");
+      findings.add("(" + quotable(values) + "): " + rows.text(i, 1) + " rows");
     }
   });
   if (error && ends_verification(error->code())) throw *error;
-  if (error) findings.add("cannot be looked for: " + told(scene, *error));
+  if (error) findings.add("cannot be looked for: " + error->message());
   return findings.none("duplicate_match", "warning");
 }
 

@@ -102,8 +102,8 @@ class ItemWalk {
   void look_at_own_mapping(const LandedItem& item) {
     const ledger::Mapping& mapping = item.mapping;
     if (mapping.target_key != item.target_key)
-      mapping_.add(item_name(item.ordinal) + ": mapping says key " + std::string(mapping.target_key) +
-                   ", item says " + std::string(item.target_key));
+      mapping_.add(item_name(item.ordinal) + ": mapping says key " + quotable(mapping.target_key) +
+                   ", item says " + quotable(item.target_key));
     bool fits = item.outcome == Outcome::inserted  ? mapping.origin == 'i'
                 : item.outcome == Outcome::updated ? mapping.origin != 'a'
                                                    : true;
@@ -120,9 +120,9 @@ class ItemWalk {
       // Without the hash of the whole row: what an earlier run had found was handed on when that was taken
       // back.
       if (!item.has_undo || (!image && item.columns.empty()) || item.columns.size() != item.before.size())
-        undo_.add(name + ": updated key " + std::string(item.target_key) + ", no before-image");
+        undo_.add(name + ": updated key " + quotable(item.target_key) + ", no before-image");
       else if (image && item.columns.empty() && is_ours(item) && *item.before_hash != item.mapping.row_hash)
-        undo_.add(name + ": updated key " + std::string(item.target_key) + ", an empty before-image");
+        undo_.add(name + ": updated key " + quotable(item.target_key) + ", an empty before-image");
     } else if (item.has_undo && (image || !item.columns.empty() || !item.before.empty())) {
       undo_.add(name + ": has a before-image, but changed no row");
     } else if (item.outcome == Outcome::unchanged && is_ours(item) && item.mapping.origin != 'a' &&
@@ -248,7 +248,8 @@ class ItemWalk {
           "AND l.revision > i.revision OFFSET 0) OFFSET 0)");
       Result rows =
           select({param(scene_.run.id), bridge::param_text_array(ids), bridge::param_int8_array(ordinals)});
-      for (size_t i = 0; i < rows.size(); i++) mapping_.add("mapping of " + rows.text(i, 1) + ": no item");
+      for (size_t i = 0; i < rows.size(); i++)
+        mapping_.add("mapping of " + quotable(rows.text(i, 1)) + ": no item");
     });
   }
 
@@ -314,7 +315,7 @@ class ItemWalk {
     std::vector<load::Row> all(keys.size());
     for (size_t i = 0; i < keys.size(); i++) {
       if (std::optional<bridge::Error> error = find({keys[i]}))
-        wrong_keys_.add(name_of(*items[i]) + ": " + told(scene_, *error));
+        wrong_keys_.add(name_of(*items[i]) + ": " + error->message());
       else
         all[i] = rows[0];
     }
@@ -322,7 +323,7 @@ class ItemWalk {
   }
 
   static std::string name_of(const LandedItem& item) {
-    return item_name(item.ordinal) + ", key " + std::string(item.target_key);
+    return item_name(item.ordinal) + ", key " + quotable(item.target_key);
   }
 
   Check row_check() const {

@@ -35,7 +35,7 @@ bool BeforeImages::fits(Batch& batch, const BeforeImage& image) const {
 void BeforeImages::look_at(Batch& batch, const std::vector<BeforeImage>& images, Findings& findings) {
   auto tell = [&](const BeforeImage& image, const std::string& what) {
     findings.add(item_name(image.item->ordinal) + ": the before-image of key " +
-                 std::string(image.item->target_key) + what);
+                 quotable(image.item->target_key) + what);
   };
   bridge::InMemory in(batch.memory.get());
   // A value that cannot be read any more is found one by one.
@@ -59,7 +59,7 @@ void BeforeImages::look_at(Batch& batch, const std::vector<BeforeImage>& images,
     });
     if (error && ends_verification(error->code())) throw *error;
     if (error)
-      tell(image, " cannot be read: " + told(scene_, *error));
+      tell(image, " cannot be read: " + error->message());
     else if (!right)
       tell(image, " does not fit its hash");
   }
@@ -149,7 +149,7 @@ void Parents::look_at(Batch& batch, const std::vector<load::Row>& rows) {
       if (!orphans.count(i)) {
         key.known.insert(asked[i].second);
       } else if (key.orphans++ < 10) {
-        (key.keys += key.keys.empty() ? "" : ", ") += asked[i].first->key;
+        (key.keys += key.keys.empty() ? "" : ", ") += quotable(asked[i].first->key);
       }
     }
   }

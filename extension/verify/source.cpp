@@ -86,8 +86,8 @@ class SourceCheck {
         error = raised;
       }
       if (error) {
-        std::string why = told(scene_, *error);
-        if (!error->report().detail.empty() && may_quote(scene_)) why += ": " + error->report().detail;
+        std::string why = error->message();
+        if (!error->report().detail.empty()) why += ": " + error->report().detail;
         not_checked_.add(name + ", from " + item_name(ordinal) + " on: " + why);
         break;
       }
@@ -211,8 +211,9 @@ class SourceCheck {
     std::optional<std::string> id;
     if (item.legacy_id.data() != nullptr) id = std::string(item.legacy_id);
     if (id != r.legacy_id)
-      return differs(findings, name + ": its legacy id is " + id.value_or("null") + " in the source, " +
-                                   r.legacy_id.value_or("null") + " in the ledger");
+      return differs(findings, name + ": its legacy id is " + quotable(id.value_or("null")) +
+                                   " in the source, " + quotable(r.legacy_id.value_or("null")) +
+                                   " in the ledger");
     bool landed = r.status == "inserted" || r.status == "updated" || r.status == "unchanged";
     if (landed && item.outcome != Outcome::pending)
       return differs(findings, name + ": has landed, but is " +

@@ -137,7 +137,7 @@ SET ROLE regress_portage_insert;
 SELECT run_id AS run FROM portage.migrate('con_insert', '[{"old": 1, "word": "mine", "count": 2}]', '', '{"on_conflict": "overwrite"}') \gset
 SELECT pg_temp.books(:run);
 RESET ROLE;
-SELECT portage.drop_pipeline('con_insert', true) > 0 AS dropped;
+SELECT portage.drop_pipeline('regress_portage_insert/con_insert', true) > 0 AS dropped;
 REVOKE ALL ON word FROM regress_portage_insert;
 REVOKE ALL ON SCHEMA conflicts FROM regress_portage_insert;
 DROP ROLE regress_portage_insert;

@@ -85,7 +85,7 @@ SELECT count(*) FROM portage.pipeline_versions;
 SELECT portage.drop_pipeline('mine');
 SELECT portage.grant_pipeline('mine', 'regress_other', 'run');
 DELETE FROM portage.pipelines;
-INSERT INTO portage.pipeline_grants SELECT 1, 'x', 0, 'public', 'run';
+INSERT INTO portage.pipeline_grants SELECT 1, 0, 0, 'public', 'run';
 
 SET ROLE regress_owner;
 SELECT portage.grant_pipeline('mine', 'regress_other', 'write');
@@ -95,10 +95,13 @@ SET ROLE regress_other;
 SELECT name FROM portage.pipelines;
 SELECT role_name, privilege FROM portage.pipeline_grants;
 SELECT portage.replace_pipeline('mine', '{}');
-SELECT portage.revoke_pipeline('mine', 'regress_other', 'read');
+SELECT portage.replace_pipeline('regress_owner/mine', '{}');
+SELECT portage.revoke_pipeline('regress_owner/mine', 'regress_other', 'read');
 SET ROLE regress_owner;
 SELECT portage.revoke_pipeline('mine', 'regress_other', 'read') > 0 AS revoked;
-SELECT portage.grant_pipeline('mine', 'public', 'run') > 0 AS granted;
+SELECT portage.grant_pipeline('mine', 'public', 'run');
+RESET ROLE;
+SELECT portage.grant_pipeline('regress_owner/mine', 'public', 'run') > 0 AS granted;
 SET ROLE regress_other;
 SELECT name FROM portage.pipelines;
 

@@ -156,7 +156,7 @@ SELECT pg_temp.refused(format('SELECT portage.cancel_group(%s)', :g));
 CALL portage.work_group(:g);
 CALL portage.wait_group(:g);
 RESET ROLE;
-SELECT portage.grant_pipeline('mine', 'regress_portage_strange', 'read') > 0 AS granted;
+SELECT portage.grant_pipeline('regress_portage_groups/mine', 'regress_portage_strange', 'read') > 0 AS granted;
 SET ROLE regress_portage_strange;
 SELECT pipeline, status FROM portage.group_status(:g);
 SELECT count(*) FROM portage.groups;
@@ -177,7 +177,7 @@ CALL portage.work_group(:g);
 SELECT status, read, inserted FROM portage.groups WHERE group_id = :g;
 SELECT count(*) FROM author;
 -- With its pipelines a group goes.
-SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+SELECT count(portage.drop_pipeline(portage.pipeline_name(id), true)) > 0 AS dropped FROM portage.pipelines;
 SELECT count(*) FROM portage.run_groups;
 DROP SCHEMA groups CASCADE;
 DROP ROLE regress_portage_groups, regress_portage_strange;

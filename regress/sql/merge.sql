@@ -104,6 +104,6 @@ SELECT run_id AS run FROM portage.migrate('mer_rights', '[{"id": 1, "a": 1}]') \
 SELECT pg_temp.books(:run);
 RESET ROLE;
 SELECT a, b FROM s;
-SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+SELECT count(portage.drop_pipeline(portage.pipeline_name(id), true)) > 0 AS dropped FROM portage.pipelines;
 DROP SCHEMA merging CASCADE;
 DROP ROLE regress_portage_merge;

@@ -251,5 +251,5 @@ SELECT count(*) FROM portage.missing_rows WHERE run_id = :run;
 
 SET client_min_messages = warning;
 DROP SCHEMA missing CASCADE;
-SELECT portage.drop_pipeline('clerk', true) IS NOT NULL AS dropped;
+SELECT portage.drop_pipeline('missing_clerk/clerk', true) IS NOT NULL AS dropped;
 DROP ROLE missing_clerk;

@@ -136,6 +136,6 @@ CALL portage.tick();
 SELECT pg_temp.books(:run);
 SELECT * FROM outcomes(:run) WHERE item = 2;
 RESET ROLE;
-SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+SELECT count(portage.drop_pipeline(portage.pipeline_name(id), true)) > 0 AS dropped FROM portage.pipelines;
 DROP SCHEMA refs CASCADE;
 DROP ROLE regress_portage_refers;

@@ -340,7 +340,7 @@ SELECT portage.create_pipeline('replay_people', 'people', $$
 {"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "name": "name", "pin": "pin"}, "sensitive": ["pin"]}$$) > 0 AS created;
 SELECT portage.grant_pipeline('replay_people', 'portage_replay_runner', 'run') > 0 AS granted;
 SET ROLE portage_replay_runner;
-SELECT run_id AS run FROM portage.migrate('replay_people', '{"id": 1, "pin": 1234}') \gset
+SELECT run_id AS run FROM portage.migrate('portage_replay_owner/replay_people', '{"id": 1, "pin": 1234}') \gset
 SELECT * FROM portage.replay(:run, 1, '{"id": 1, "name": "Ada", "pin": "secret"}');
 SELECT raw, issues, message, replayed_by = session_user AS by_session FROM portage.rejects WHERE run_id = :run;
 SELECT revision, raw, actor = session_user AS by_session FROM portage.corrections WHERE run_id = :run;
@@ -356,7 +356,7 @@ SELECT pg_temp.refused(format('SELECT portage.replay(%s)', :run));
 RESET ROLE;
 
 -- Erased with everything else that is known of a pipeline.
-SELECT portage.drop_pipeline('replay_people', with_history => true) > 0 AS dropped;
+SELECT portage.drop_pipeline('portage_replay_owner/replay_people', with_history => true) > 0 AS dropped;
 SELECT count(*) FROM portage.item_corrections WHERE run_id = :run;
 DROP TABLE people;
 REVOKE ALL ON SCHEMA replays FROM portage_replay_owner, portage_replay_runner, portage_replay_stranger;

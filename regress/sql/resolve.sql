@@ -168,7 +168,7 @@ SELECT * FROM portage.resolve(:run, 1, 'incoming');
 RESET ROLE;
 SELECT phone FROM contact WHERE email = '1@x';
 
-SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
+SELECT count(portage.drop_pipeline(portage.pipeline_name(id), true)) > 0 AS dropped FROM portage.pipelines;
 SELECT count(*) FROM portage.migration_conflicts;
 DROP SCHEMA resolving CASCADE;
 DROP ROLE regress_portage_decides;

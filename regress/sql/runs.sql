@@ -32,7 +32,8 @@ SELECT portage.last_run('runs', 'nobody') IS NULL, portage.status(-1) IS NULL;
 -- The summary for people: timings apart.
 SELECT line FROM portage.summary(:run) line WHERE line !~ 'items/s';
 SELECT count(*) FROM portage.summary(-1);
-SELECT portage.lookup('runs', '1', 'anna'), portage.lookup('runs', '2', 'anna'), portage.lookup('runs', '1', 'otto'), portage.lookup('nowhere', '1');
+SELECT portage.lookup('runs', '1', 'anna'), portage.lookup('runs', '2', 'anna'), portage.lookup('runs', '1', 'otto');
+SELECT pg_temp.refused($$SELECT portage.lookup('nowhere', '1')$$);
 -- The whole raw input of a reject, byte for byte; of what is no reject, nothing.
 SELECT convert_from(portage.reject_raw(:run, 2), 'UTF8'), portage.reject_raw(:run, 99), portage.reject_raw(:run, NULL);
 SELECT refused_call('portage.reject_raw(-1, 1)');

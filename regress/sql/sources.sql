@@ -99,9 +99,10 @@ GRANT SELECT ON secrets TO regress_portage_source_runner;
 SET ROLE regress_portage_source_owner;
 SELECT pg_temp.refused($$SELECT portage.create_pipeline('src_secret', 't', definition('{"query": "TABLE secrets", "key": "id"}'))$$);
 SELECT portage.create_pipeline('src_owned', 't', definition('{"table": "secrets"}')) > 0 AS created;
-SELECT portage.grant_pipeline('src_owned', 'public', 'run') > 0 AS granted;
 SELECT portage.open_run('src_owned') AS run \gset
 SELECT pg_temp.refused(format('SELECT portage.attach_source(%s)', :run));
+RESET ROLE;
+SELECT portage.grant_pipeline('regress_portage_source_owner/src_owned', 'public', 'run') > 0 AS granted;
 SET ROLE regress_portage_source_runner;
 SELECT portage.open_run('src_owned') AS run \gset
 SELECT pg_temp.refused(format('SELECT portage.attach_source(%s)', :run));

@@ -230,7 +230,7 @@ SET intervalstyle = postgres;
 SELECT * FROM types ORDER BY id;
 \x off
 SELECT bool_and(portage.row_hash(stored) = m.row_hash) AS as_stored FROM types stored JOIN portage.legacy_mappings m ON m.target_key = stored.id::text AND m.run_id = :run;
-SELECT portage.drop_pipeline('tgt_rls', true) > 0 AS dropped;
+SELECT portage.drop_pipeline('regress_portage_rls/tgt_rls', true) > 0 AS dropped;
 DROP OWNED BY regress_portage_rls;
 DROP ROLE regress_portage_rls;
 

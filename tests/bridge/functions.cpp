@@ -72,7 +72,6 @@ void throw_kind(const std::string& kind) {
     throw Error(MAKE_SQLSTATE('P', 'Z', '0', '0', '1'), "our own message")
         .detail("Our detail.")
         .hint("Our hint.")
-        .table("our table")
         .column("our column")
         .constraint("our constraint");
   if (kind == "own in percent") throw Error(ERRCODE_DATA_EXCEPTION, "100 %s").detail("%d").hint("%n");

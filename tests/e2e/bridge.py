@@ -128,9 +128,9 @@ def exceptions(s):
           100 < len(s.error("SELECT throw('long')").diag.message_primary) < 1000)
     check('bad_alloc comes with a hint', s.error("SELECT throw('bad_alloc')").diag.message_hint)
     diag = s.error("SELECT throw('own')").diag
-    check('our own error: detail, hint, table, column, constraint',
-          (diag.message_detail, diag.message_hint, diag.table_name, diag.column_name, diag.constraint_name) ==
-          ('Our detail.', 'Our hint.', 'our table', 'our column', 'our constraint'))
+    check('our own error: detail, hint, column, constraint',
+          (diag.message_detail, diag.message_hint, diag.column_name, diag.constraint_name) ==
+          ('Our detail.', 'Our hint.', 'our column', 'our constraint'))
     diag = s.error("SELECT throw('own in percent')").diag
     check('percent signs are texts, not formats', (diag.message_detail, diag.message_hint) == ('%d', '%n'))
     check('an exception in a transaction aborts it like any error', s.error('BEGIN; SELECT throw(\'unknown\')') and

@@ -43,7 +43,7 @@ def views(session):
         'rejects': session.rows('SELECT * FROM portage.rejects ORDER BY run_id, ordinal'),
         'migration_items': session.rows('SELECT * FROM portage.migration_items ORDER BY run_id, ordinal, revision'),
         'progress': session.rows('SELECT run_id, pipeline, scope, status, read, inserted, updated, unchanged, invalid, open_rejects FROM portage.progress ORDER BY 1'),
-        'lookup': session.rows("SELECT portage.lookup('words', 'c' || n) FROM generate_series(1, 60) n"),
+        'lookup': session.rows("SELECT portage.lookup('owner/words', 'c' || n) FROM generate_series(1, 60) n"),
         'summary': session.rows("SELECT s FROM (SELECT id FROM portage.migration_runs WHERE status <> 'running' ORDER BY id) r, portage.summary(id) s"),
         'row_hash': session.rows('SELECT portage.row_hash(w) FROM app.words w ORDER BY code'),
     }
@@ -63,7 +63,6 @@ def make_source(server, admin):
         owner.rows("SELECT portage.drop_pipeline('dropped later')")
         owner.rows("SELECT portage.replace_pipeline('words', %s)", DEFINITION)
         owner.rows("SELECT portage.grant_pipeline('words', 'runner', 'run')")
-        owner.rows("SELECT portage.grant_pipeline('words', 'reader', 'read')")
         owner.rows("CALL portage.import('words', payload => %s)",
                    ndjson(items(1, 50) + [{'id': 'bad', 'code': 'bad', 'n': -1, 'day': '2024-01-01'}, {'id': 'worse', 'code': 'worse', 'n': 1, 'day': 'x'}])
                    + '\n{"id": broken ä\t')
@@ -71,8 +70,9 @@ def make_source(server, admin):
         owner.rows("CALL portage.import('words', payload => %s)", ndjson(items(1, 20, add=100)))  # updates, hence undo
         pending = owner.value("SELECT portage.open_run('words', 'later', name => 'pending', metadata => '{\"k\": [1, null]}')")
         owner.rows('SELECT portage.submit(%s, %s)', pending, ndjson(items(61, 65)))
+    admin.rows("SELECT portage.grant_pipeline('owner/words', 'reader', 'read')")
     with Session(server, 'runner') as runner:
-        runner.rows("SELECT portage.migrate('words', %s, 'of the runner')", ndjson(items(51, 60)))
+        runner.rows("SELECT portage.migrate('owner/words', %s, 'of the runner')", ndjson(items(51, 60)))
     check('there is something of everything', all(admin.value(f'SELECT count(*) FROM portage.{table}') > 0 for table in (
         'pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts', 'migration_payloads', 'migration_ranges',
         'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'mapping_rows', 'mapping_packs', 'migration_undo', 'migration_events')))
@@ -116,14 +116,17 @@ def works_on(what, server, dbname, pending, interrupted):
     ids = [row[0] for row in admin.rows('SELECT id FROM portage.pipelines')]
     fresh = owner.value("SELECT portage.create_pipeline('fresh', 'app.words', %s)", DEFINITION)
     check(f'{what}: a new pipeline gets a fresh id', fresh > max(ids), (fresh, ids))
-    # rights go by the name of the role
+    # rights go by the role
     check(f'{what}: the owner is the owner', owner.error("SELECT portage.replace_pipeline('words', %s)", DEFINITION) is None and
           owner.value("SELECT count(*) FROM portage.migration_runs WHERE pipeline = 'words'") == admin.value("SELECT count(*) FROM portage.migration_runs WHERE pipeline = 'words'"))
-    check(f"{what}: 'run' is 'run'", runner.error("SELECT portage.migrate('words', %s, 'of the runner')", ndjson(items(51, 60))) is None and
+    check(f"{what}: 'run' is 'run'", runner.error("SELECT portage.migrate('owner/words', %s, 'of the runner')", ndjson(items(51, 60))) is None and
           runner.value("SELECT count(DISTINCT role_name) = 1 AND min(role_name) = 'runner' FROM portage.migration_runs"))
     check(f"{what}: expressions are evaluated as the owner", admin.value("SELECT owner FROM app.words WHERE code = 'c55'") == 'owner')
     check(f"{what}: 'read' is 'read'", reader.value("SELECT count(*) FROM portage.rejects") == 3 and
           reader.error("SELECT portage.migrate('words', '{}'::text)").pgcode == '42501')
+    check(f'{what}: what an administrator granted is found by its bare name, what the owner granted is not',
+          runner.error("SELECT portage.pipeline_id('words')").pgcode == 'PZ004' and
+          reader.value("SELECT portage.pipeline_name(portage.pipeline_id('words'))") == 'words')
     check(f'{what}: sensitive stays sensitive', reader.value("SELECT bool_and(raw LIKE '%%***%%') FROM portage.rejects") and
           owner.value("SELECT bool_or(raw LIKE '%%2024-01-01%%') FROM portage.rejects"))
     check(f'{what}: a stranger sees nothing', all(stranger.value(f'SELECT count(*) FROM portage.{relation}') == 0 for relation in (
@@ -172,6 +175,7 @@ with Server(**PATIENT) as source_server, Server() as other_server:
     # a run that is in its second batch when the dump is taken
     gate = Gate(source_server, 1150)
     worker = Session(source_server, 'owner')
+    worker.rows("SET portage.lock_timeout = '10min'")  # the ledger stands still while it is dumped, however long that takes
     interrupted_run = worker.value("SELECT portage.open_run('words', 'under way', '{\"batch_size\": 100}')")
     worker.rows('SELECT portage.submit(%s, %s)', interrupted_run, ndjson(items(1001, 1300)))
     under_way = worker.begin('CALL portage.run(%s)', interrupted_run)
@@ -207,6 +211,17 @@ with Server(**PATIENT) as source_server, Server() as other_server:
     with Session(other_server, dbname='custom') as session:
         compare('custom', ledger, contents(session))
         compare('custom', shown, views(session))
+        for role in ROLES:
+            with Session(other_server, role, dbname='custom') as somebody:
+                check(f'custom: before adopt_roles() {role} sees nothing', all(somebody.value(f'SELECT count(*) FROM portage.{relation}') == 0 for relation in (
+                    'pipelines', 'pipeline_grants', 'migration_runs', 'migration_items', 'rejects', 'legacy_mappings', 'migration_parts', 'migration_events')))
+                for sql in (f'CALL portage.run({pending_run})', "SELECT portage.migrate('words', '{}'::text)", "SELECT portage.drop_pipeline('words', true)"):
+                    error = somebody.error(sql)
+                    check(f'custom: ... and is told why: {sql}', error is not None and error.pgcode == '55000', told(error))
+        adopted = session.rows('SELECT name, old_oid <> new_oid, remark FROM portage.adopt_roles(confirm => true)')
+        check('custom: adopt_roles() finds each by its name',
+              {row for row in adopted if row[0] in ROLES} == {(role, True, None) for role in ('owner', 'runner', 'reader')}, adopted)
+        compare('custom, adopted', shown, views(session))
     works_on('custom', other_server, 'custom', pending_run, interrupted_run)
 
     # a role that the other cluster does not have: its runs are there for the superuser, and harm nobody
@@ -220,6 +235,7 @@ with Server(**PATIENT) as source_server, Server() as other_server:
     with Session(other_server, dbname='lacking') as session, Session(other_server, 'owner', dbname='lacking') as owner_there:
         check('without one of the roles, the ledger is complete all the same', contents(session) == ledger)
         check('... and can be read', session.error('SELECT * FROM portage.progress') is None and owner_there.error('SELECT * FROM portage.rejects') is None)
+        check('... adopt_roles() tells of it', session.rows("SELECT new_oid, remark FROM portage.adopt_roles(true) WHERE name = 'runner'") == [(None, 'no role has this name')])
         check('... the owner still sees the runs of the role that is gone',
               owner_there.value("SELECT count(*) FROM portage.migration_runs WHERE role_name = 'runner'") == 1)
     drop_and_create(source_server, source)

@@ -60,7 +60,7 @@ def survived(server, name, work):
     with Session(server, 'clerk') as clerk:
         found = work(clerk)
         if not check(f'{name}: the session lives', not clerk.connection.closed):
-            until(lambda: 'recovery' not in server.psql('SELECT 1', check=False), 60)
+            until(lambda: 'recovery' not in server.psql('SELECT 1', check=False))
         return found
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Who may do what (DESIGN, section 9). Target rights are those of SQL, and what is missing is named as the GRANT that
+"""Who may do what. Target rights are those of SQL, and what is missing is named as the GRANT that
 helps; the ledger is seen by those whom it concerns and written by nobody; nobody's code runs with another's rights."""
 
 import itertools
@@ -11,14 +11,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from portage_server import Server, check, finish  # noqa: E402
 from sessions import Session, ndjson, told  # noqa: E402
 
-LEDGER = ['pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
+LEDGER = ['known_roles', 'pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
           'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'schedule_rows',
           'mapping_rows', 'mapping_packs', 'migration_undo', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'deferred_indexes',
           'migration_events',
           'data_integrity_checks', 'run_groups', 'group_members']
 RAW = ['migration_payloads', 'item_rows', 'item_packs', 'packed_items', 'all_items', 'mapping_rows', 'mapping_packs', 'packed_mappings',
        'all_mappings', 'item_corrections', 'migration_undo', 'missing_rows',
-       'migration_conflicts', 'predictions', 'schedule_rows']
+       'migration_conflicts', 'predictions', 'schedule_rows', 'known_roles', 'recorded_roles']
 
 names = itertools.count(1)
 
@@ -163,7 +163,7 @@ def target_rights(server, admin):
 
 def odd_role(server, admin):
     admin.rows('CREATE ROLE "Odd Role" LOGIN; GRANT USAGE ON SCHEMA app TO "Odd Role"; '
-               "SELECT portage.grant_pipeline('by_identity', 'Odd Role', 'run')")
+               "SELECT portage.grant_pipeline('loader/by_identity', 'Odd Role', 'run')")
     with Session(server, 'Odd Role') as odd:
         error = odd.error("SELECT portage.migrate('by_identity', '{\"id\": 9, \"word\": \"nine\"}'::text)")
         if error and error.diag.message_hint:
@@ -333,8 +333,6 @@ def two_roles(server, admin):
     theirs = pipelines['bob'][0]
     check('status() of a foreign run is null', ann.value('SELECT run_id FROM portage.status(%s)', theirs) is None)
     check('summary() of a foreign run is empty', ann.rows('SELECT portage.summary(%s)', theirs) == [])
-    check('lookup() in a foreign pipeline is null', ann.value("SELECT portage.lookup('notes of bob', '1', 's1')") is None)
-    check('last_run() of a foreign pipeline is null', ann.value("SELECT run_id FROM portage.last_run('notes of bob', 's1')") is None)
     for what, sql in (('plan', 'SELECT portage.plan(%s)'), ('reject_raw', 'SELECT portage.reject_raw(%s, 2)'),
                       ('submit', "SELECT portage.submit(%s, 'x'::text)"), ('attach_file', "SELECT portage.attach_file(%s, '/x')"),
                       ('attach_query', "SELECT portage.attach_query(%s, 'SELECT 1')"),
@@ -348,8 +346,12 @@ def two_roles(server, admin):
                       ('drop_pipeline', "SELECT portage.drop_pipeline('notes of bob', true)"),
                       ('grant_pipeline', "SELECT portage.grant_pipeline('notes of bob', 'ann', 'run')"),
                       ('revoke_pipeline', "SELECT portage.revoke_pipeline('notes of bob', 'ann', 'run')"),
-                      ('plan', "SELECT portage.plan('notes of bob', '{}', '')")):
+                      ('plan', "SELECT portage.plan('notes of bob', '{}', '')"), ('lookup', "SELECT portage.lookup('notes of bob', '1', 's1')"),
+                      ('last_run', "SELECT portage.last_run('notes of bob', 's1')")):
         refused(f'{what} of a foreign pipeline: not even its existence is told', ann.error(sql), 'PZ004')
+        addressed = ann.error(sql.replace("'notes", "'bob/notes"))
+        refused('... nor behind the name of its owner', addressed, 'PZ004')
+        check('... without a hint', not addressed.diag.message_hint, told(addressed))
 
     # the name of a setting can be set by anybody before the library is loaded
     with Session(server, 'ann') as fresh:
@@ -362,7 +364,7 @@ def two_roles(server, admin):
         refused('... and is refused once the library is loaded', fresh.error("SET portage.admin_role = 'ann'"), '42501')
 
     # portage.scope
-    for session in (ann, admin):
+    for session, notes in ((ann, 'notes of ann'), (admin, 'ann/notes of ann')):
         session.rows("SET portage.scope = 's2'")
         for relation in seen:
             ids = {row[0] for row in session.rows(f'SELECT {seen[relation]} FROM portage.{relation}')}
@@ -373,11 +375,11 @@ def two_roles(server, admin):
                           ('CALL run', 'CALL portage.run(%s)')):
             refused(f'portage.scope limits {what}()', session.error(sql, pipelines['ann'][0]), '42501', 's2')
         refused('portage.scope limits migrate()',
-                session.error("SELECT portage.migrate('notes of ann', '{}'::text, 's1')"), '42501', 's2')
+                session.error("SELECT portage.migrate(%s, '{}'::text, 's1')", notes), '42501', 's2')
         refused('portage.scope limits import()',
-                session.error("CALL portage.import('notes of ann', payload => '{}')"), '42501', 's2')
+                session.error("CALL portage.import(%s, payload => '{}')", notes), '42501', 's2')
         check('portage.scope limits status()', session.value('SELECT run_id FROM portage.status(%s)', pipelines['ann'][0]) is None)
-        check('portage.scope limits lookup()', session.value("SELECT portage.lookup('notes of ann', '1', 's1')") is None)
+        check('portage.scope limits lookup()', session.value("SELECT portage.lookup(%s, '1', 's1')", notes) is None)
         session.rows('RESET portage.scope')
 
     # grants
@@ -387,29 +389,31 @@ def two_roles(server, admin):
     ann.rows("SELECT portage.grant_pipeline('notes of ann', 'bob', 'read')")
     found = sees(bob)
     check("'read' shows the runs of the pipeline", all(ids == runs_of['ann'] | runs_of['bob'] for ids in found.values()), found)
-    refused("'read' does not let run", bob.error("SELECT portage.migrate('notes of ann', '{}'::text)"), '42501',
+    refused("'read' does not let run", bob.error("SELECT portage.migrate('ann/notes of ann', '{}'::text)"), '42501',
             "grant_pipeline('notes of ann', 'bob', 'run')")
-    refused("'read' does not let open", bob.error("SELECT portage.open_run('notes of ann')"), '42501')
+    refused("'read' does not let open", bob.error("SELECT portage.open_run('ann/notes of ann')"), '42501')
     for what, sql in (('submit', "SELECT portage.submit(%s, 'x'::text)"), ('cancel', 'SELECT portage.cancel(%s)'),
                       ('run', 'CALL portage.run(%s)'), ('attach_query', "SELECT portage.attach_query(%s, 'SELECT 1')")):
         refused(f"'read' does not let {what}", bob.error(sql, pipelines['ann'][0]), '42501', 'ann')
     check("'read' shows rejects", bob.value('SELECT count(*) FROM portage.rejects WHERE run_id = ANY (%s)', pipelines['ann']) == 2)
-    refused("'read' does not let replace", bob.error("SELECT portage.replace_pipeline('notes of ann', '{}')"), '42501', 'must be owner')
-    refused("'read' does not let drop", bob.error("SELECT portage.drop_pipeline('notes of ann', true)"), '42501', 'must be owner')
-    refused("'read' does not let grant", bob.error("SELECT portage.grant_pipeline('notes of ann', 'bob', 'run')"), '42501', 'must be owner')
+    refused("'read' does not let replace", bob.error("SELECT portage.replace_pipeline('ann/notes of ann', '{}')"), '42501', 'must be owner')
+    refused("'read' does not let drop", bob.error("SELECT portage.drop_pipeline('ann/notes of ann', true)"), '42501', 'must be owner')
+    refused("'read' does not let grant", bob.error("SELECT portage.grant_pipeline('ann/notes of ann', 'bob', 'run')"), '42501', 'must be owner')
     ann.rows("SELECT portage.revoke_pipeline('notes of ann', 'bob', 'read')")
     check('revoked is revoked', all(ids == runs_of['bob'] for ids in sees(bob).values()))
     ann.rows("SELECT portage.grant_pipeline('notes of ann', 'bob', 'run')")
-    run = bob.value("SELECT run_id FROM portage.migrate('notes of ann', %s, 's3')", ndjson([{'id': 3, 'body': 'by bob'}]))
+    run = bob.value("SELECT run_id FROM portage.migrate('ann/notes of ann', %s, 's3')", ndjson([{'id': 3, 'body': 'by bob'}]))
     check("'run' lets run", bob.value('SELECT inserted FROM portage.status(%s)', run) == 1)
     check("... the run is the runner's", bob.value('SELECT role_name FROM portage.migration_runs WHERE id = %s', run) == 'bob')
     check("... the pipeline's owner sees it, too", ann.value('SELECT run_id FROM portage.status(%s)', run) == run)
     check("... the runner does not see the others' runs", sees(bob)['migration_runs'] == runs_of['bob'] | {run})
     refused("... the pipeline's owner may not change it", ann.error('SELECT portage.cancel(%s)', run), '42501', 'bob')
-    refused("'run' does not let replace", bob.error("SELECT portage.replace_pipeline('notes of ann', '{}')"), '42501', 'must be owner')
+    refused("'run' does not let replace", bob.error("SELECT portage.replace_pipeline('ann/notes of ann', '{}')"), '42501', 'must be owner')
     ann.rows("SELECT portage.revoke_pipeline('notes of ann', 'bob', 'run')")
-    refused('a revoked role opens no more runs', bob.error("SELECT portage.open_run('notes of ann')"), 'PZ004')
-    ann.rows("SELECT portage.grant_pipeline('notes of ann', 'public', 'read')")
+    refused('a revoked role opens no more runs', bob.error("SELECT portage.open_run('ann/notes of ann')"), 'PZ004')
+    refused('a grant to public is for administrators', ann.error("SELECT portage.grant_pipeline('notes of ann', 'public', 'read')"), '42501',
+            'portage.admin_role')
+    admin.rows("SELECT portage.grant_pipeline('ann/notes of ann', 'public', 'read')")
     check('a grant to public is for everybody', sees(bob)['migration_runs'] >= runs_of['ann'])
     ann.rows("SELECT portage.revoke_pipeline('notes of ann', 'public', 'read')")
 
@@ -422,7 +426,7 @@ def two_roles(server, admin):
     refused("a member of admin_role does not act as a run's role without being a member",
             oscar.error('CALL portage.run(%s)', ann.value("SELECT portage.open_run('notes of ann', 's10')")), '42501', 'act as role "ann"')
     refused('a member of admin_role may not rewrite a pipeline',
-            oscar.error("SELECT portage.replace_pipeline('notes of ann', '{}')"), '42501', 'must be owner')
+            oscar.error("SELECT portage.replace_pipeline('ann/notes of ann', '{}')"), '42501', 'must be owner')
 
     # members of a role
     admin.rows('CREATE ROLE deputy LOGIN; GRANT ann TO deputy')
@@ -462,8 +466,8 @@ def leaks(server, admin, ann, bob, runs_of):
         check("operators in the reader's search_path do not widen what it sees",
               not any(ids & runs_of['ann'] for ids in found.values()), found)
         check('... nor do its functions', session.value('SELECT portage.is_admin()') is False and
-              session.value("SELECT portage.acts_as('ann')") is False)
-        check('... nor does lookup() find a foreign mapping', session.value("SELECT portage.lookup('notes of ann', '1', 's1')") is None)
+              session.value("SELECT portage.acts_as('ann'::regrole)") is False)
+        refused('... nor does lookup() find a foreign mapping', session.error("SELECT portage.lookup('ann/notes of ann', '1', 's1')"), 'PZ004')
         check('... nor status() a foreign run', session.value('SELECT run_id FROM portage.status(%s)', min(runs_of['ann'])) is None)
     admin.rows('DROP SCHEMA evil CASCADE')
 
@@ -510,7 +514,7 @@ def code_of_others(server, admin):
                      % (column_sql, rules, extra))
         mallory.rows('RESET search_path')
         mallory.rows("SELECT portage.grant_pipeline(%s, 'victim', 'run')", name)
-        return name
+        return f'mallory/{name}'
 
     plain = pipeline("m.who('x')")
     victim = Session(server, 'victim')
@@ -802,13 +806,13 @@ def role_of_a_run(server, admin):
         ivan.rows('SELECT portage.submit(%s, %s)', run, '{"id": 200}')
     admin.rows('DROP OWNED BY ivan; DROP ROLE ivan')
     refused('a run whose role was dropped', admin.error('CALL portage.run(%s)', run), '42704', 'ivan')
-    refused('a pipeline whose owner was dropped', admin.error("SELECT portage.migrate('ivan', '{\"id\": 201}'::text)"), '42704')
+    refused('a pipeline whose owner was dropped', admin.error("SELECT portage.migrate('ivan/ivan', '{\"id\": 201}'::text)"), '42704')
     check('... can still be looked at', admin.error('SELECT portage.status(%s)', run) is None and
           admin.error('SELECT * FROM portage.progress') is None and admin.error('SELECT portage.plan(%s)', run) is None,
           told(admin.error('SELECT portage.plan(%s)', run)))
     check('... cancelled', admin.error('SELECT portage.cancel(%s)', run) is None)
-    check('... and dropped', admin.error("SELECT portage.drop_pipeline('ivan', true)") is None,
-          told(admin.error("SELECT portage.drop_pipeline('ivan', true)")))
+    check('... and dropped', admin.error("SELECT portage.drop_pipeline('ivan/ivan', true)") is None,
+          told(admin.error("SELECT portage.drop_pipeline('ivan/ivan', true)")))
     grace.close()
     heidi.close()
 
@@ -838,7 +842,7 @@ def sensitive(server, admin):
     csv = 'id,name,ssn,born\n1,Ada,TOPSECRET,1815-12-10\n2,Bob,1,TOPSECRET\n3,Cy\n'
     for pipeline, bytes_, owner_run in (('people', payload, judy), ('people csv', csv, judy)):
         for scope, session in (('j', judy), ('r', runner)):
-            run, invalid = session.rows("SELECT run_id, invalid FROM portage.migrate(%s, %s, %s)", pipeline, bytes_, scope)[0]
+            run, invalid = session.rows("SELECT run_id, invalid FROM portage.migrate(%s, %s, %s)", f'judy/{pipeline}', bytes_, scope)[0]
             check(f'{pipeline}: the rejects are there', invalid >= 3, invalid)
             whole = str(judy.rows('SELECT * FROM portage.rejects WHERE run_id = %s', run))
             check(f'{pipeline}, run by {scope}: the owner of the pipeline sees everything', 'TOPSECRET' in whole, whole)

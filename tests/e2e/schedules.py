@@ -252,7 +252,7 @@ def test_retry(admin):
     check('and that was that', found == (None, 'completed', None), found)
     tick(admin, '2031-06-01 03:00Z')
     check('without retries it waits for its next time', ended(admin, 'never') == ['failed'])
-    admin.rows("SELECT portage.unschedule('theirs', s.scope) FROM portage.schedules s WHERE s.pipeline = 'theirs'")
+    admin.rows("SELECT portage.unschedule('importer/theirs', s.scope) FROM portage.schedules s WHERE s.pipeline = 'theirs'")
     admin.rows('GRANT EXECUTE ON PROCEDURE portage.tick() TO PUBLIC')
 
 
@@ -283,7 +283,7 @@ def test_faults(admin):
     tick(admin, '2031-08-01 02:01Z')
     check('when it is there it is read', ended(admin, 'file') == ['completed'], runs(admin, 'file'))
     check('and nothing is wrong any more', shown(admin, 'file', 'last_error, retry_at') == (None, None))
-    admin.rows("SELECT portage.drop_pipeline('left', true)")
+    admin.rows("SELECT portage.drop_pipeline('leaves/left', true)")
     check('a pipeline takes its schedules along', admin.value("SELECT count(*) FROM portage.schedule_rows WHERE scope = 'left'") == 0)
     admin.rows("SELECT portage.unschedule('files', 'file'), portage.unschedule('nightly', 'after')")
 
@@ -337,6 +337,7 @@ def test_roles(admin):
     admin.rows('TRUNCATE hers')
     admin.rows("UPDATE portage.schedule_rows SET options = jsonb_set(options, '{options}', '{\"incremental\": false}') WHERE scope = 'hers'")
     admin.rows('CALL portage.tick()')
+    until(lambda: len(runs(admin, 'hers')) == 2)  # a worker of hers begins it
     check('an administrator''s heartbeat does, too', ended(admin, 'hers') == ['completed'] * 2, runs(admin, 'hers'))
     found = admin.rows("SELECT DISTINCT role_name, session_role, requested_by FROM portage.migration_runs WHERE scope = 'hers'")
     check('as the owner of the schedule', found == [('alice', 'alice', 'alice')], found)
@@ -349,7 +350,7 @@ def test_roles(admin):
     check('who may not connect any more has no run', len(runs(admin, 'hers')) == 2
           and 'cannot connect' in (shown(admin, 'hers', 'last_error')[0] or ''), shown(admin, 'hers', 'last_error'))
     admin.rows('GRANT CONNECT ON DATABASE postgres TO PUBLIC')
-    admin.rows("SELECT portage.unschedule('hers', 'hers')")
+    admin.rows("SELECT portage.unschedule('alice/hers', 'hers')")
 
 
 def test_pg_cron(server):

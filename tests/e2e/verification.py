@@ -55,13 +55,13 @@ def roles(server):
     checks = """{"who": {"sql": "SELECT current_user::text", "expected": "alice"},
       "secret": {"sql": "SELECT n FROM app.secret", "expected": 42.0},
       "writes": "SELECT app.tries_to_write()", "swallows": "SELECT app.swallows()",
-      "becomes": "SELECT app.becomes('bob')", "path": {"sql": "SELECT current_setting('search_path')", "expected": "app, public"},
+      "becomes": "SELECT app.becomes('bob')", "path": {"sql": "SELECT current_setting('search_path')", "expected": "app, public, pg_temp"},
       "setting": {"sql": "SELECT set_config('work_mem', '1MB', false)", "expected": "1MB"}}"""
     alice.rows('SET search_path = app, public')
     check('alice defines checks over what she may read', pipeline(alice, 'alice', checks) is None)
     alice.rows("SELECT portage.grant_pipeline('alice', 'bob', 'run')")
     bob.rows('SET search_path = public')
-    run, = bob.rows("SELECT run_id FROM portage.migrate('alice', %s)", goods(1, 4))[0]
+    run, = bob.rows("SELECT run_id FROM portage.migrate('alice/alice', %s)", goods(1, 4))[0]
     found = results(bob, run)
     check("bob's verification evaluates them as alice", found['who'] == (True, 'alice', {}), found['who'])
     check('... with her rights', found['secret'][0], found['secret'])
