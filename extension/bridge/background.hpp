@@ -12,7 +12,7 @@ struct Errand {
   Oid session_role;  ///< whom it connects as
   Oid role;          ///< to whom it does SET ROLE, where that is another one; it serves no other role
   int64 run;         ///< 0: none, only what tick() does for the role
-  bool joins;  ///< as one of several workers of a run that is being worked on
+  bool joins;        ///< as one of several workers of a run that is being worked on
 };
 
 /// Registers a worker when the current transaction commits; none if it aborts. If no slot is free then, none
