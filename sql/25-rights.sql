@@ -81,9 +81,11 @@ CREATE POLICY cursors_of_runs ON portage.source_cursors FOR SELECT
                           WHERE v.run_id = source_cursors.run_id
                             AND portage.paths_touch(v.sensitive, ARRAY[cursor_column])));
 
--- Three parts of the same types, so that an id is looked for by the index wherever it may be known. Hashes and images are made of
+-- Three parts of the same types, so that an id is looked for by the index wherever it may be known; within another SELECT,
+-- since PostgreSQL dissolves a view that is a UNION ALL, also one with security_barrier. Hashes and images are made of
 -- values: who knows what most of a row holds could try the rest.
 CREATE VIEW portage.legacy_mappings WITH (security_barrier) AS
+  SELECT u.* FROM (
   SELECT m.pipeline_id, m.scope, m.legacy_id, m.target_key, m.origin, m.source_hash, m.row_hash, m.run_id, m.ordinal,
          m.image, m.missing_since
     FROM portage.all_mappings m
@@ -98,7 +100,8 @@ CREATE VIEW portage.legacy_mappings WITH (security_barrier) AS
   SELECT m.pipeline_id, m.scope, '***'::text COLLATE "C", CASE WHEN v.hides_key THEN '***' ELSE m.target_key END, m.origin, NULL,
          NULL, m.run_id, m.ordinal, NULL, m.missing_since
     FROM portage.all_mappings m JOIN portage.visible_runs v USING (run_id)
-   WHERE portage.in_scope(m.scope) AND v.hides_id;
+   WHERE portage.in_scope(m.scope) AND v.hides_id
+  ) u;
 COMMENT ON VIEW portage.legacy_mappings IS
   'which target row a legacy id became: of the runs that the caller may see; masked where they come from sensitive paths, and then without hashes and images';
 GRANT SELECT ON portage.legacy_mappings TO PUBLIC;
