@@ -135,8 +135,8 @@ void know_role(Oid role) {
   insert({param_oid(role), param(name), param(this_cluster())});
 }
 
-void refuse_foreign() {
-  if (is_foreign() && !guarded([] { return superuser(); })) throw not_ours();
+void refuse_foreign(bool superusers_too) {
+  if (is_foreign() && (superusers_too || !guarded([] { return superuser(); }))) throw not_ours();
 }
 
 Error role_is_gone(const std::string& message, const std::string& hint) {

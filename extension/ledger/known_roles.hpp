@@ -14,8 +14,8 @@ bool is_trusted(Oid role);
 bool is_foreign();
 /// Before the ledger names a role. Raises 55000 where it cannot know which of its oids mean whom.
 void know_role(Oid role);
-/// Raises 55000 while the ledger names roles of another cluster, for whoever is no superuser.
-void refuse_foreign();
+/// Raises 55000 while the ledger names roles of another cluster: for whoever is no superuser, or for all.
+void refuse_foreign(bool superusers_too = false);
 /// The error about a role that is gone, as `message` says; in a foreign ledger the one about that.
 bridge::Error role_is_gone(const std::string& message, const std::string& hint);
 bridge::Error owner_is_gone(const std::string& pipeline);

@@ -168,6 +168,7 @@ void revoke(int64_t id, const std::string& role_name, const std::string& privile
       "DELETE FROM portage.pipeline_grants g WHERE pipeline_id = $1 AND privilege = $4 AND CASE WHEN $2 = 0 "
       "THEN role_name = $3::name AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = g.role_oid) ELSE "
       "role_oid = $2 END");
+  refuse_foreign(true);  // its oid is recorded for another role
   Oid role = role_name == "public" ? InvalidOid : role_named(role_name);
   AsLedger ledger;
   remove({param(id), bridge::param_oid(role), param(role_name), param(privilege)});

@@ -322,7 +322,7 @@ def foreign(server, admin):
         refused(f'foreign: the {user} adopts nobody', session.error('SELECT * FROM portage.adopt_roles()'))
         refused(f'foreign: the {user} adopts nobody by confirming', session.error('SELECT * FROM portage.adopt_roles(true)'))
     for sql in ("SELECT portage.migrate('anna/shared', '{}'::text)", "SELECT portage.create_pipeline('new one', 'app.words', '%s')" % DEFINITION,
-                "SELECT portage.grant_pipeline('anna/shared', 'dora', 'run')", "SELECT portage.replace_pipeline('anna/shared', '%s')" % DEFINITION,
+                "SELECT portage.grant_pipeline('anna/shared', 'dora', 'run')", "SELECT portage.revoke_pipeline('anna/shared', 'bert', 'run')", "SELECT portage.replace_pipeline('anna/shared', '%s')" % DEFINITION,
                 f'CALL portage.rollback({run})', f"SELECT portage.transfer_run({run}, 'anna')", "SELECT portage.transfer_pipeline('anna/shared', 'anna')",
                 "SELECT portage.open_run('anna/shared')"):
         refused(f'foreign: nor a superuser: {sql[:50]}', admin.error(sql), '55000', 'adopt_roles')
