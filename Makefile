@@ -7,10 +7,13 @@ SRC := $(or $(VPATH),.)
 
 # The plain pg_config where there is one, else the highest that Debian has installed.
 PG_CONFIG ?= $(or $(shell command -v pg_config 2>/dev/null),$(lastword $(wildcard /usr/lib/postgresql/1[5678]/bin/pg_config)))
+# Not an empty one: on a bare machine it is there only once its package is.
+ifneq ($(PG_CONFIG),)
 export PG_CONFIG
+endif
 
 # These need no pg_config (`make deps` is what brings it), or call make again once they do.
-HOUSE := help deps check check-long demo demo-psql bench format
+HOUSE := help deps check check-long check-matrix demo demo-psql bench format
 
 ifneq ($(filter-out $(HOUSE),$(or $(MAKECMDGOALS),all)),)
 
@@ -95,8 +98,8 @@ $(INSTALL_SQL): $(sort $(wildcard $(SRC)/sql/[0-9][0-9]-*.sql)) $(SRC)/pg_portag
 
 lint: ## clang-tidy over the extension, and whether make format would change anything
 	clang-format --dry-run --Werror $(CXX_FILES)
-	clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) -- \
-		$(filter-out -Werror,$(PG_CPPFLAGS)) -std=c++20 -Wno-register
+	printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -n 4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- \
+		$(filter-out -Werror,$(PG_CPPFLAGS)) -std=c++20 -Wno-register' lint
 
 -include $(OBJS:.o=.d) $(PRECOMPILED:.gch=.d)
 
@@ -107,27 +110,39 @@ CXX_FILES = $(sort $(shell find $(wildcard extension sidecar tests bench fuzz) -
 deps: ## install the system packages of docker/packages.txt (as root, or by sudo)
 	make/deps.sh
 
+# What is to be had of docker/packages.txt first; NO_DEPS=1 if you know better.
+BRING = @$(if $(NO_DEPS),:,make/deps.sh)
+
 # The scripts below build and stage by themselves, with this same Makefile.
 # PGXS has a check of its own, which only says that it cannot; ours is told only when asked for, to spare a warning.
 ifneq ($(filter check,$(MAKECMDGOALS)),)
 check: ## build, run every suite on private servers, end with "N passed, N failed"
-	@tests/run-check.sh $(or $(SUITES),unit regress e2e docs)
+	$(BRING) build test
+	@tests/run-check.sh $(or $(SUITES),$(if $(QUICK),regress docs unit,unit regress e2e docs))
 endif
 
 check-long: ## what takes longer than make check may: tests/long/
+	$(BRING) build test
 	@tests/run-check.sh long
 
+check-matrix: ## make check in a bare chroot for each Debian and PostgreSQL that is named in README (as root)
+	$(BRING) matrix
+	@tests/run-matrix.sh
+
 demo: ## a migration from its files to its rollback, on a private throwaway server
+	$(BRING) build test
 	@$(MAKE) --no-print-directory -q all || echo 'building pg_portage first: some minutes ...'
 	@$(MAKE) --no-print-directory -s -j $$(nproc) all
 	@demo/demo.sh
 
 demo-psql: ## the same up to the imported table, then psql on it; the server goes with psql
+	$(BRING) build test
 	@$(MAKE) --no-print-directory -q all || echo 'building pg_portage first: some minutes ...'
 	@$(MAKE) --no-print-directory -s -j $$(nproc) all
 	@demo/demo.sh psql
 
 bench: ## pg_portage against COPY, hand-written SQL and others, in one run
+	$(BRING) build test bench
 	@$(MAKE) --no-print-directory -s all
 	bench/run.sh
 
@@ -142,8 +157,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
 	  while read -r target text; do printf '%-13s %s\n' "$$target" "$$text"; done
 	@printf '%s\n' 'clean         remove what was built' '' \
-	  'Variables: PG_CONFIG=path  WERROR=1' \
-	  'make check: SUITES="unit regress e2e docs"  TESTS="names of tests"  V=1 (show all output)' \
+	  'Variables: PG_CONFIG=path  WERROR=1  NO_DEPS=1 (demo, check and bench install no packages)' \
+	  'make check: QUICK=1  SUITES="unit regress e2e docs"  TESTS="names of tests"  V=1 (show all output)' \
+	  'make check-matrix: MATRIX="trixie:17"  QUICK=1  FRESH=1 (chroots anew)' \
 	  'make bench: QUICK=1 (under two minutes)  WORKLOADS="W1-sorted W3"  ROUNDS=3  FULL=1'
 
 .PHONY: $(HOUSE) lint

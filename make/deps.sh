@@ -1,28 +1,48 @@
 #!/bin/bash
-# Installs what is missing of docker/packages.txt; does nothing when nothing is. `make deps` and .ci/run call it:
-# a script rather than a make recipe, because on a fresh machine make itself is on the list.
+# make/deps.sh [PART...]: installs what is missing of docker/packages.txt, all of it or the parts named; does nothing when
+# nothing is missing. `make deps`, `make demo`, `make check` and .ci/run call it: a script rather than a make recipe, because
+# on a fresh machine make itself is on the list.
 # PG_MAJOR chooses the server (default: the one of pg_config, else the newest of 15 to 18 that apt knows).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DEBIAN_FRONTEND=noninteractive
 
-command -v apt-get >/dev/null || { echo "make deps knows only apt; please install by hand what docker/packages.txt lists" >&2; exit 1; }
-if [ "$(id -u)" = 0 ]; then
-  as_root=()
-elif command -v sudo >/dev/null; then
-  as_root=(sudo --preserve-env=DEBIAN_FRONTEND)
-else
-  as_root=(no_root)
-fi
-no_root() { echo "installing packages needs root: run make deps as root, or install sudo" >&2; exit 1; }
+parts=("$@")
+[ $# != 0 ] || mapfile -t parts < <(sed -n 's/^\[\(.*\)\]$/\1/p' docker/packages.txt)
 
-installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+# A server that does not come from Debian's packages is as good, if it can be built for and started.
+pg_config=${PG_CONFIG:-$(command -v pg_config || printf '%s\n' /usr/lib/postgresql/1[5678]/bin/pg_config | tail -n 1)}
+own_server=
+if [ -f "$("$pg_config" --pgxs 2>/dev/null)" ] && [ -x "$("$pg_config" --bindir)/initdb" ]; then own_server=yes; fi
+
+if ! command -v apt-get >/dev/null; then
+  # Elsewhere people know their own packages; without a server nothing can begin.
+  [ $# = 0 ] || [ -z "$own_server" ] || exit 0
+  echo "only apt is known here; please install by hand what docker/packages.txt lists (NO_DEPS=1: go on without)" >&2
+  exit 1
+fi
+
+# as_root COMMAND...: by sudo where that is needed.
+if [ "$(id -u)" = 0 ]; then
+  sudo=()
+elif command -v sudo >/dev/null; then
+  sudo=(sudo "DEBIAN_FRONTEND=$DEBIAN_FRONTEND")
+else
+  sudo=(no_sudo)
+fi
+as_root() {
+  if [ "${sudo[0]:-}" = no_sudo ]; then
+    echo "this needs root, and there is no sudo; type as root: $*" >&2
+    exit 1
+  fi
+  echo "deps: ${sudo[*]:+${sudo[*]} }$*"
+  "${sudo[@]}" "$@"
+}
 
 updated=
 update() {
   [ -z "$updated" ] || return 0
-  echo "deps: apt-get update"
-  "${as_root[@]}" apt-get -q -q update
+  as_root apt-get -q -q update
   updated=1
 }
 
@@ -37,7 +57,7 @@ newest_major() {
 }
 
 major=${PG_MAJOR:-}
-[ -n "$major" ] || major=$("${PG_CONFIG:-pg_config}" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p') || true
+[ -n "$major" ] || major=$("$pg_config" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p') || true
 case $major in 15 | 16 | 17 | 18) ;; *) major=$(newest_major) ;; esac
 if [ -z "$major" ]; then
   update
@@ -45,15 +65,23 @@ if [ -z "$major" ]; then
 fi
 [ -n "$major" ] || { echo "apt knows no PostgreSQL between 15 and 18" >&2; exit 1; }
 
-missing=()
-while read -r package; do
-  installed "$package" || missing+=("$package")
-done < <(sed -e 's/#.*//' -e "s/@PG_MAJOR@/$major/" docker/packages.txt | awk 'NF { print $1 }')
+wanted=()
+for part in "${parts[@]}"; do
+  grep -q -x "\[$part\]" docker/packages.txt || { echo "docker/packages.txt has no part [$part]" >&2; exit 2; }
+  while read -r package; do
+    case $package in
+      "postgresql-$major" | "postgresql-server-dev-$major") [ -z "$own_server" ] || continue ;;
+    esac
+    wanted+=("$package")
+  done < <(sed -e 's/#.*//' -e "s/@PG_MAJOR@/$major/" docker/packages.txt |
+    awk -v part="[$part]" '/^\[/ { inside = $1 == part; next } inside && NF { print $1 }')
+done
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^installed //p') || true
+mapfile -t missing < <(printf '%s\n' "${wanted[@]}" | grep -v -x -F -e "$installed" || true)
 
 if [ ${#missing[@]} = 0 ]; then
-  echo "deps: everything in docker/packages.txt is installed (PostgreSQL $major)"
+  [ $# != 0 ] || echo "deps: everything in docker/packages.txt is installed (PostgreSQL $major)"
   exit
 fi
 update
-echo "deps: installing ${missing[*]}"
-"${as_root[@]}" apt-get install -q -q -y --no-install-recommends "${missing[@]}"
+as_root apt-get install -q -q -y --no-install-recommends "${missing[@]}"

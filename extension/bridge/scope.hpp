@@ -76,6 +76,19 @@ class Settings {
   int level_;
 };
 
+/// Nothing can be written for a block. Not by the setting: from 16 on it cannot be changed for a block only.
+/// In a subtransaction, and once a snapshot has been taken, no code that runs here can switch it off (25001).
+class OnlyReading {
+ public:
+  OnlyReading() : before_(XactReadOnly) { XactReadOnly = true; }
+  ~OnlyReading() { XactReadOnly = before_; }
+  OnlyReading(const OnlyReading&) = delete;
+  OnlyReading& operator=(const OnlyReading&) = delete;
+
+ private:
+  bool before_;
+};
+
 /// Statements that look rows up by key must use the index, however small the planner believes the table to
 /// be: one scan of a whole table per batch would make a run quadratic.
 class ByIndex {

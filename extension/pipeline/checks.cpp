@@ -171,8 +171,7 @@ CheckValue evaluate_check(const Plan& plan, const DataCheck& check, int64_t run_
     // Rolled back whatever happens: nothing that the query called has left a trace.
     bridge::Subtransaction nothing_remains;
     AsPipelineOwner owner(plan.body());
-    bridge::Settings only_reading;
-    only_reading.set("transaction_read_only", "on");
+    bridge::OnlyReading only_reading;
     result = value_of(check, run_id, scope);
   } catch (const Error& error) {
     if (ends_verification(error.code())) throw;

@@ -99,8 +99,7 @@ class SourceCheck {
   /// One page; false at the end of the part.
   bool read_page(const ledger::Part& part, const ledger::Range& range, std::unique_ptr<run::OpenPart>& open,
                  Batch& batch, int64_t& ordinal) {
-    bridge::Settings only_reading;
-    only_reading.set("transaction_read_only", "on");
+    bridge::OnlyReading only_reading;
     bool at_end = false;
     std::string name = "part " + std::to_string(part.number);
     // A source that goes on changing is not the run's fault, but nobody could tell the difference.

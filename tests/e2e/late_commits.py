@@ -126,7 +126,7 @@ def one_late(server, admin):
 
         parted = Place(server, admin, 'parted', '{"table": "parted", "cursor": "id"}', PARTED)
         writer.rows('BEGIN')
-        writer.rows("INSERT INTO parted_low (id, v) VALUES (nextval('parted_id_seq'), 'into the leaf')")
+        writer.rows("INSERT INTO parted_low (id, v) OVERRIDING SYSTEM VALUE VALUES (nextval('parted_id_seq'), 'into the leaf')")
         parted.insert(admin, 'by the root')
         pending = parted.run(reader)
         check('who writes to a partition is waited for', bool(parted.holds()))

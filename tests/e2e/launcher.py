@@ -121,6 +121,7 @@ def unreachable_roles(server, admin):
         session.rows('SET ROLE lost')
         runs['lost'] = start(session, 'lost')
     last = start(admin, 'last')
+    admin.rows('GRANT CONNECT ON DATABASE postgres TO shut')  # from 17 on, LOGIN is not what a worker needs
     admin.rows('ALTER ROLE shut NOLOGIN')
     admin.rows('REVOKE group_role FROM left_group')
     admin.rows('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC')
@@ -141,6 +142,7 @@ def unreachable_roles(server, admin):
         check('and are not written again and again', rows == again, (rows, again))
     admin.rows('GRANT CONNECT ON DATABASE postgres TO PUBLIC')
     admin.rows('ALTER ROLE shut LOGIN')
+    admin.rows('REVOKE CONNECT ON DATABASE postgres FROM shut')
     admin.rows('GRANT group_role TO left_group')
     for role in ('shut', 'left_group', 'no_entry'):
         check(f'when {role} is as it was, its run goes on', completed(admin, runs[role]))

@@ -161,7 +161,7 @@ class Server:
         while True:
             try:
                 return self.connect().close()
-            except psycopg2.OperationalError:
+            except psycopg2.DatabaseError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.05)

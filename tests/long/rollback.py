@@ -196,7 +196,7 @@ def interrupted(server, run, share, disturb, name):
         try:
             done = rolled_back_items(server, run)
             break
-        except psycopg2.OperationalError:  # it recovers
+        except psycopg2.DatabaseError:  # it recovers
             time.sleep(0.1)
     check(f'{name}: it came in the middle of the rollback', alive and ended != ['done'] and share * ITEMS <= done < ITEMS,
           (ended, done))
