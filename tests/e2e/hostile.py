@@ -86,9 +86,19 @@ def rejected(kit, table):
     return run
 
 
+def occupied(kit, table, d='y'):
+    """A row is there before, with other content."""
+    kit.role.rows(f'INSERT INTO {table} (id, v, d) VALUES (%s, 0, %s)', kit.at + 1, d)
+
+
+def alike(kit, table):
+    """... but only where the definition says how both become one."""
+    occupied(kit, table, 'x')
+    kit.role.rows(f"UPDATE {table} SET e = 'a' WHERE id = %s", kit.at + 1)
+
+
 def disputed(kit, table):
-    """A row was there before, with other content."""
-    kit.role.rows(f'INSERT INTO {table} (id, v, d) VALUES (%s, 0, %s)', kit.at + 1, 'y')
+    occupied(kit, table)
     return imported(kit, table)
 
 
@@ -193,7 +203,7 @@ class Entry:
 
 
 LOADS = 'convert insert update'
-MAIN = 'target plain ruled parts shown typed'
+MAIN = 'target plain ruled parts shown typed keyed'
 ENTRIES = (
     # importing
     Entry('migrate()', 'the role,a superuser,a superuser with its schema in the path,a superuser in a transaction,a superuser after SET ROLE,'
@@ -228,9 +238,11 @@ ENTRIES = (
     Entry('run_group()', 'the role,a superuser', 'SELECT portage.run_group(ARRAY[{pipeline}])', LOADS + ' check source', first=fed),
     Entry('rollback_group()', 'a superuser', 'CALL portage.rollback_group({run})', 'update delete', first=group_imported),
     # what was put off
-    Entry('replay()', 'a superuser', 'SELECT portage.replay({run})', 'convert insert', 'target plain typed', rejected),
-    Entry('replay() of one, corrected', 'a superuser', "SELECT portage.replay({run}, 2, {item})", 'convert insert', 'target plain typed', rejected),
-    Entry('replay_run()', 'the role,a superuser', 'CALL portage.replay_run({run})', 'convert insert', 'target plain ruled typed', rejected),
+    Entry('replay()', 'a superuser', 'SELECT portage.replay({run})', 'convert insert', 'target plain typed keyed', rejected),
+    Entry('replay() of one, corrected', 'a superuser', "SELECT portage.replay({run}, 2, {item})", 'convert insert', 'target plain typed keyed', rejected),
+    Entry('replay_run()', 'the role,a superuser', 'CALL portage.replay_run({run})', 'convert insert', 'target plain ruled typed keyed', rejected),
+    Entry('migrate() that ends in a dispute', 'the role,a superuser', 'SELECT portage.migrate({pipeline}, {items})', 'dispute', 'asked', occupied),
+    Entry('migrate() that merges', 'the role,a superuser', 'SELECT portage.migrate({pipeline}, {items})', 'merge', 'asked', alike),
     Entry('resolve_run()', 'the role,a superuser', "CALL portage.resolve_run({run}, 'incoming')", 'update', 'asked', disputed),
     Entry('resolve_all()', 'a superuser', "SELECT portage.resolve_all({run}, 'merged')", 'update', 'asked', disputed),
     Entry('settle_run()', 'the role,a superuser', 'CALL portage.settle_run({run})', 'insert', 'child', parked),
@@ -283,7 +295,8 @@ ENTRIES_OF_THE_LAUNCHER_WITHOUT_LOGIN = ENTRIES_OF_THE_LAUNCHER + (
 # Calls in which nobody's code runs.
 SILENT = ('SELECT portage.status({run})', 'SELECT portage.report({run})', 'SELECT portage.report_markdown({run})', 'SELECT portage.summary({run})',
           'SELECT portage.keep({run})', 'SELECT portage.pause({run})', 'SELECT portage.cancel({run})', 'SELECT portage.cleanup({run})',
-          "CALL portage.purge('1 day')", 'SELECT portage.progress_data({run})', 'SELECT * FROM portage.health()',
+          "CALL portage.purge('1 day')", 'CALL portage.wait({run})', 'SELECT portage.snapshot({run})', 'SELECT portage.reject_raw({run}, 1)',
+          'SELECT portage.progress_data({run})', 'SELECT * FROM portage.health()',
           'SELECT portage.unschedule({pipeline})', 'SELECT portage.lookup({pipeline}, {text})')
 
 
@@ -446,7 +459,9 @@ def sings(server, kit, canaries):
 
 def silence(server, kit, canaries):
     with Session(server) as session:
-        for call in SILENT:
+        views = [f'SELECT * FROM {view}' for view, in session.rows("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'v' AND "
+                                                                   "relnamespace = 'portage'::regnamespace ORDER BY 1")]
+        for call in (*SILENT, *views, 'SELECT portage.drop_pipeline({pipeline}, true)'):
             run = imported(kit, 'target')
             canaries.new()
             error = session.error(Way(kit, canaries, ENTRIES[0], 'a superuser').filled(call, 'target', run))
@@ -686,29 +701,43 @@ def by_reference(server, admin, canaries):
     role.close()
 
 
+# Tables that refer to somebody's, with code for what a rollback with cascade does to their rows.
+DEPENDANTS = {
+    'deletes': ('REFERENCES vault.parent', 'BEFORE DELETE', 'dependant'),
+    'a constraint deletes': ('REFERENCES vault.parent ON DELETE CASCADE', 'AFTER DELETE', 'dependant'),
+    'a constraint changes': ('REFERENCES vault.parent ON DELETE SET NULL', 'AFTER UPDATE', 'dependant'),
+    'deletes for all of a shared role': ('REFERENCES vault.parent', 'AFTER DELETE', 'staff'),
+}
+
+
 def by_cascade(server, admin, canaries):
     """Whose rows go along with a rollback is told by foreign keys, which strangers may have made: with triggers."""
     role = Attacker(server, admin, 'dependant')
+    admin.rows('CREATE ROLE staff; GRANT staff TO victim, dependant; GRANT USAGE, CREATE ON SCHEMA dependant TO staff')
     with Session(server, 'victim') as victim:
-        victim.rows('CREATE TABLE vault.parent (id int PRIMARY KEY); GRANT REFERENCES ON vault.parent TO dependant; '
-                    'GRANT USAGE ON SCHEMA vault TO dependant')
+        victim.rows('CREATE TABLE vault.parent (id int PRIMARY KEY); GRANT REFERENCES ON vault.parent TO dependant, staff')
         victim.rows("SELECT portage.create_pipeline('parent', 'vault.parent', %s)", DEFINITION)
-        run = victim.value("SELECT run_id FROM portage.migrate('parent', %s)", ITEM)
-        role.rows('CREATE TABLE dependant.child (id int REFERENCES vault.parent); GRANT ALL ON dependant.child TO PUBLIC')
-        role.rows("CREATE TRIGGER note BEFORE DELETE ON dependant.child FOR EACH ROW EXECUTE FUNCTION dependant.note('a dependant')")
-        role.rows('INSERT INTO dependant.child VALUES (1)')
-        canaries.new()
-        reasons = victim.value("SELECT (portage.can_rollback(%s)).reasons::text", run)
-        check("a stranger's dependants: can_rollback() tells of their code", 'dependant.child (delete' in reasons, reasons)
-        error = victim.error('CALL portage.rollback(%s, cascade => true)', run)
-        check("a stranger's dependants: are not deleted", error is not None and error.pgcode == '42501', told(error))
-        check("a stranger's dependants: nothing has begun", victim.value('SELECT count(*) FROM vault.parent') == 1 and
-              admin.value('SELECT status FROM portage.migration_runs WHERE id = %s', run) == 'completed')
-        check("a stranger's dependants: none of their code has run", not canaries.new())
-        role.rows('DELETE FROM dependant.child')
-        check("a stranger's dependants: the canary sings where its owner deletes", [n for n in canaries.new() if not n.gains])
-        error = victim.error('CALL portage.rollback(%s, cascade => true)', run)
-        check("a stranger's dependants: once they have gone, the rows go", error is None, told(error))
+        for number, (what, (refers, when, owner)) in enumerate(DEPENDANTS.items(), 1):
+            way, table = f"a stranger's dependants, which a rollback {what}", f'dependant.child{number}'
+            run = victim.value("SELECT run_id FROM portage.migrate('parent', %s)", '{"id": %d}' % number)
+            role.rows(f'SET ROLE {owner}')
+            role.rows(f'CREATE TABLE {table} (id int {refers}); GRANT ALL ON {table} TO PUBLIC')
+            role.rows(f"CREATE TRIGGER note {when} ON {table} FOR EACH ROW EXECUTE FUNCTION dependant.note('a dependant')")
+            role.rows(f'INSERT INTO {table} VALUES ({number})')
+            role.rows('RESET ROLE')
+            canaries.new()
+            reasons = victim.value("SELECT (portage.can_rollback(%s)).reasons::text", run)
+            check(f'{way}: can_rollback() tells of their code', f'{table} (delete' in reasons, reasons)
+            for caller in (victim, admin):
+                error = caller.error('CALL portage.rollback(%s, cascade => true)', run)
+                check(f'{way}: is refused', error is not None and error.pgcode == '42501', told(error))
+            check(f'{way}: nothing has begun', victim.value('SELECT count(*) FROM vault.parent WHERE id = %s', number) == 1 and
+                  admin.value('SELECT status FROM portage.migration_runs WHERE id = %s', run) == 'completed')
+            check(f'{way}: none of their code has run', not [n for n in canaries.new() if n.owner == 'dependant'])
+            role.rows(f'UPDATE {table} SET id = id; DELETE FROM {table}')
+            check(f'{way}: the canary sings where its owner writes', [n for n in canaries.new() if n.owner == 'dependant' and not n.gains])
+            error = victim.error('CALL portage.rollback(%s, cascade => true)', run)
+            check(f'{way}: once they have gone, the rows go', error is None, told(error))
     role.close()
 
 
@@ -813,7 +842,59 @@ def on_a_small_server():
         between_two_runs(server, admin)
 
 
+def by_pending(server, admin, canaries):
+    """A transaction of somebody's that has constraints pending when it comes to a target with deferred triggers."""
+    role = with_a_table_behind(server, admin, 'latecomer')
+    admin.rows("""CREATE TABLE help.own (id int PRIMARY KEY); CREATE TABLE help.judged (at text, who name DEFAULT current_user);
+        GRANT ALL ON help.judged TO PUBLIC;
+        CREATE FUNCTION help.judge() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN INSERT INTO help.judged VALUES (current_setting('hostile.at')); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER judge AFTER INSERT ON help.own DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION help.judge()""")
+
+    def judged():
+        found = admin.rows('SELECT at, who FROM help.judged')
+        admin.rows('TRUNCATE help.judged')
+        return found
+
+    def at(session, when):
+        session.rows("SELECT set_config('hostile.at', %s, false)", when)
+
+    migrate = "SELECT portage.migrate('latecomer/latecomer', %s)"
+    with Session(server) as session:
+        session.rows('BEGIN; INSERT INTO help.own VALUES (1)')
+        at(session, 'during the call')
+        error = session.error(migrate, '{"id": 1}')
+        check('what is pending: the call goes on', error is None, told(error))
+        at(session, 'after the call')
+        session.rows('INSERT INTO help.own VALUES (2)')
+        at(session, 'at the end')
+        session.rows('COMMIT')
+        found = judged()
+        check('what is pending is judged at the end, and so is what comes after the call', found == [('at the end', 'postgres')] * 2, found)
+        notes = [n for n in canaries.new() if n.owner == 'latecomer']
+        check("what is pending: the target's has been, as the target's owner", notes and all(n.user == 'latecomer' and not n.gains for n in notes),
+              '; '.join(map(str, notes)))
+        session.rows('BEGIN; INSERT INTO latecomer.behind VALUES (0)')
+        error = session.error(migrate, '{"id": 2}')
+        check('what is pending for the same table: the call is refused', error is not None and error.pgcode == '42501' and
+              'cannot fire deferred trigger within security-restricted operation' in str(error), told(error))
+        session.rows('ROLLBACK')
+        check('what is pending for the same table: nothing has fired', not [n for n in canaries.new() if n.owner == 'latecomer'])
+        role.rows('CREATE FUNCTION hurry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL IMMEDIATE; RETURN NEW; END $$')
+        role.rows('CREATE TRIGGER hurry BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION hurry()')
+        session.rows('BEGIN; INSERT INTO help.own VALUES (3)')
+        at(session, 'during the call')
+        error = session.error(migrate, '{"id": 3}')
+        check("a target's trigger may judge what is pending: it goes on", error is None, told(error))
+        at(session, 'at the end')
+        session.rows('COMMIT')
+        found = judged()
+        check("a target's trigger may judge what is pending, as the target's owner", found == [('during the call', 'latecomer')], found)
+    role.close()
+
+
 def siblings(server, admin, canaries):
+    by_pending(server, admin, canaries)
     with_types_of_the_session(server, admin, canaries)
     by_reference(server, admin, canaries)
     by_cascade(server, admin, canaries)

@@ -7,7 +7,7 @@ is a line of DOORS, which says what must be done for it to open:
     select                    the target's rows are looked at
     check                     the definition's own checks are made
     source                    the definition's source is read
-    merge                     item and row become one
+    merge, dispute            item and row become one, or it waits for a decision
     depend                    rows that refer to the target's go along with these
     build, analyze            indexes are built, statistics gathered
 
@@ -30,11 +30,12 @@ TABLES = {
     'shown': f'CREATE TABLE shown_rows ({ROWS})',
     'said': f'CREATE TABLE said ({ROWS})',
     'typed': f'CREATE TYPE pair AS (n int); CREATE TABLE typed ({ROWS}, p pair)',
-    'asked': f'CREATE TABLE asked ({ROWS})',
+    'asked': f'CREATE TABLE asked ({ROWS}, e mood)',
+    'keyed': 'CREATE TABLE keyed (id key PRIMARY KEY, v int, d text)',
     'child': f'CREATE TABLE child ({ROWS}, parent int)',
     'empty': f'CREATE TABLE empty ({ROWS})',
 }
-ORDINARY = 'target plain ruled parts said typed asked child empty'
+ORDINARY = 'target plain ruled parts said typed asked keyed child empty'
 ALL = ORDINARY + ' shown'
 BY_SQL = 'target parts said'
 WRITTEN = 'insert update delete'
@@ -61,6 +62,7 @@ DOORS = (
     Door('a CHECK', ORDINARY, 'insert update', 'ALTER TABLE {t} ADD CHECK ({canary})'),
     Door('a constant in a CHECK', ORDINARY, 'insert update', 'ALTER TABLE {t} ADD CHECK ({innocent} AND id > 0)'),
     Door('a domain', ORDINARY, 'convert', 'CREATE DOMAIN {x} AS text CHECK ({canary}); ALTER TABLE {t} ALTER d TYPE {x}'),
+    Door("a key's domain", 'keyed', 'convert select', 'ALTER DOMAIN key ADD CHECK ({canary})'),
     Door("a domain's default", ORDINARY, 'insert', 'CREATE DOMAIN {x} AS boolean DEFAULT {canary}; ALTER TABLE {t} ADD dd {x}'),
     # indexes and statistics
     Door('an index expression', ORDINARY, 'insert build', 'CREATE INDEX ON {t} (({each}))'),
@@ -113,13 +115,15 @@ DOORS = (
     Door('an operator class', 'typed', '', """CREATE OPERATOR CLASS {s}.{x} DEFAULT FOR TYPE {s}.pair USING btree AS
          OPERATOR 1 {s}.<, OPERATOR 3 {s}.=, OPERATOR 5 {s}.>, FUNCTION 1 {s}.compare({s}.pair, {s}.pair);
          ALTER TABLE {s}.{t} ADD UNIQUE (p)""", by_superuser=True),
+    Door('a cast to json', 'asked', 'dispute', 'CREATE FUNCTION as_json(m mood) RETURNS json LANGUAGE plpgsql AS '
+         '$$ BEGIN PERFORM {canary}; RETURN pg_catalog.to_json(m::text); END $$; CREATE CAST (mood AS json) WITH FUNCTION as_json(mood)'),
     # the definition
     Door('an expression', ALL, 'convert'),
     Door('the legacy id', ALL, 'convert'),
     Door('where', ALL, 'convert'),
     Door('a rule', ALL, 'convert'),
     Door('a check', ALL, 'check'),
-    Door('a source', ALL, 'source', 'CREATE VIEW source_{t} AS SELECT * FROM feed WHERE {canary}'),
+    Door('a source', ALL, 'source', 'CREATE VIEW source_{t} AS SELECT f.*, some_mood() AS e FROM feed f WHERE {canary}'),
     Door('merge', 'asked', 'merge'),
 )
 
@@ -162,6 +166,9 @@ END $do$
 """
 
 HELPERS = """
+CREATE TYPE mood AS ENUM ('a', 'b');
+CREATE FUNCTION some_mood() RETURNS mood LANGUAGE sql IMMUTABLE AS $$ SELECT 'a'::{s}.mood $$;
+CREATE DOMAIN key AS int;
 CREATE TABLE feed (id int PRIMARY KEY, v int, parent int);
 CREATE TABLE refusals (id int);
 CREATE FUNCTION refused(id int) RETURNS boolean LANGUAGE plpgsql AS
@@ -280,6 +287,7 @@ class Kit:
             definition['rules'].update(same='p === p', equal='p = p')
         if table == 'asked':
             definition['on_conflict'] = 'ask'
+            definition['columns']['e'] = {'value': 'a'}
             definition['merge'] = {'v': {'sql': f"CASE WHEN {sings('merge')} THEN incoming.v END"}}
         if table == 'child':
             definition['columns']['parent'] = {'from': 'parent', 'references': 'victim/parents'}
