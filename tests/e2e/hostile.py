@@ -347,6 +347,7 @@ class Way:
                 if error is None or error.pgcode != '42501' or 'deferred trigger' not in str(error):
                     self.errors.append(f'{table}: {told(error)}')
                 session.error('ROLLBACK')
+                self.look(session, None)
             elif error:
                 self.errors.append(f'{table}: {told(error)}')
             elif c.user.format(me=kit.name) != kit.name:
@@ -893,7 +894,30 @@ def by_pending(server, admin, canaries):
     role.close()
 
 
+def by_a_closed_schema(server, admin):
+    """Who may refer to somebody's table does so from where its owner may not look, by a constraint that can be deferred."""
+    role = Attacker(server, admin, 'hermit')
+    with Session(server, 'victim') as victim:
+        victim.rows('CREATE TABLE vault.visited (id int PRIMARY KEY); GRANT REFERENCES ON vault.visited TO hermit')
+        victim.rows("SELECT portage.create_pipeline('visited', 'vault.visited', %s)", DEFINITION)
+        role.rows('CREATE TABLE hermit.child (id int, FOREIGN KEY (id) REFERENCES vault.visited DEFERRABLE INITIALLY DEFERRED)')
+        role.rows('REVOKE USAGE ON SCHEMA hermit FROM PUBLIC')
+        error = victim.error("SELECT portage.migrate('visited', %s)", ITEM)
+        check("a constraint in a closed schema: does not stop the owner's import", error is None, told(error))
+        error = admin.error("CALL portage.import('victim/visited', payload => %s)", '{"id": 2}')
+        check("a constraint in a closed schema: nor a superuser's", error is None, told(error))
+        run = admin.value("SELECT max(id) FROM portage.migration_runs WHERE pipeline = 'visited'")
+        role.rows('INSERT INTO hermit.child VALUES (2)')
+        error = victim.error('CALL portage.rollback(%s)', run)
+        check('a constraint in a closed schema: what hangs on it is known', error is not None and error.pgcode == 'PZ021', told(error))
+        role.rows('DELETE FROM hermit.child')
+        error = victim.error('CALL portage.rollback(%s)', run)
+        check('a constraint in a closed schema: the run can be taken back', error is None, told(error))
+    role.close()
+
+
 def siblings(server, admin, canaries):
+    by_a_closed_schema(server, admin)
     by_pending(server, admin, canaries)
     with_types_of_the_session(server, admin, canaries)
     by_reference(server, admin, canaries)
