@@ -244,6 +244,7 @@ ENTRIES = (
     Entry('migrate() that ends in a dispute', 'the role,a superuser', 'SELECT portage.migrate({pipeline}, {items})', 'dispute', 'asked', occupied),
     Entry('migrate() that merges', 'the role,a superuser', 'SELECT portage.migrate({pipeline}, {items})', 'merge', 'asked', alike),
     Entry('resolve_run()', 'the role,a superuser', "CALL portage.resolve_run({run}, 'incoming')", 'update', 'asked', disputed),
+    Entry('resolve()', 'a superuser', "SELECT portage.resolve({run}, 2, 'incoming')", 'update', 'asked', disputed),
     Entry('resolve_all()', 'a superuser', "SELECT portage.resolve_all({run}, 'merged')", 'update', 'asked', disputed),
     Entry('settle_run()', 'the role,a superuser', 'CALL portage.settle_run({run})', 'insert', 'child', parked),
     Entry('settle()', 'a superuser', 'SELECT portage.settle({run})', 'insert', 'child', parked),
@@ -469,6 +470,7 @@ def silence(server, kit, canaries):
             check(f'{call}: says no more than that it cannot', error is None or error.pgcode.startswith('PZ') or error.pgcode == '42704', told(error))
             notes = [n for n in canaries.new() if n.owner == kit.name]
             check(f"{call}: runs nobody's code", not notes, sorted(map(str, notes)))
+    kit.create_pipeline('target')
 
 
 # ---------------------------------------------------------------- the ways that were open
@@ -891,6 +893,7 @@ def by_pending(server, admin, canaries):
         session.rows('COMMIT')
         found = judged()
         check("a target's trigger may judge what is pending, as the target's owner", found == [('during the call', 'latecomer')], found)
+    canaries.new()
     role.close()
 
 
