@@ -53,14 +53,16 @@ class Caller:
     runs_as: str = '{me}'
 
 
+PLAIN = '-c search_path=pg_catalog,public'
 CALLERS = {
     'the role': Caller('{me}'),
     'a superuser': Caller('postgres'),
-    'a superuser with its schema in the path': Caller('postgres', options='-c search_path={me},public'),
+    'a superuser with its schema in the path': Caller('postgres', options='-c search_path={me},pg_catalog'),
+    'a superuser after SET SESSION AUTHORIZATION': Caller('postgres', ('SET SESSION AUTHORIZATION {me}',), ('RESET SESSION AUTHORIZATION',)),
     'a superuser in a transaction': Caller('postgres', ('BEGIN',), ('COMMIT',)),
     'a superuser after SET ROLE': Caller('postgres', ('SET ROLE {me}',), ('RESET ROLE',)),
     'a pool after SET ROLE': Caller('pool', ('SET ROLE {me}',), ('RESET ROLE',)),
-    'the launcher': Caller('postgres'),
+    'the launcher': Caller('postgres', options=PLAIN),
     'a pool': Caller('pool', ('BEGIN', 'SET LOCAL ROLE {me}'), ('COMMIT',)),
     'a pool for another role': Caller('pool', ('BEGIN', 'SET LOCAL ROLE tenant'), ('COMMIT',), runs_as='tenant {me}'),
 }
@@ -207,14 +209,15 @@ MAIN = 'target plain ruled parts shown typed keyed'
 ENTRIES = (
     # importing
     Entry('migrate()', 'the role,a superuser,a superuser with its schema in the path,a superuser in a transaction,a superuser after SET ROLE,'
-          'a pool,a pool for another role', 'SELECT portage.migrate({pipeline}, {items})', LOADS, MAIN),
+          'a superuser after SET SESSION AUTHORIZATION,a pool,a pool for another role', 'SELECT portage.migrate({pipeline}, {items})', LOADS, MAIN),
     Entry('migrate() where a trigger puts something off', 'the role', 'SELECT portage.migrate({pipeline}, {items})', LOADS, 'said'),
     Entry('migrate() where a trigger puts something off', 'a superuser,a superuser in a transaction,a superuser after SET ROLE,a pool,'
           'a pool for another role', 'SELECT portage.migrate({pipeline}, {items})', '', 'said', refused=True),
     Entry('run() where a trigger puts something off', 'the role', 'CALL portage.run({run})', LOADS, 'said', opened),
     Entry('run() where a trigger puts something off', 'a superuser', 'CALL portage.run({run})', '', 'said', opened, refused=True),
     Entry('import()', 'the role,a superuser', 'CALL portage.import({pipeline}, payload => {items})', LOADS + ' check', MAIN),
-    Entry('run()', 'the role,a superuser,a superuser with its schema in the path,a superuser after SET ROLE', 'CALL portage.run({run})',
+    Entry('run()', 'the role,a superuser,a superuser with its schema in the path,a superuser after SET ROLE,'
+          'a superuser after SET SESSION AUTHORIZATION', 'CALL portage.run({run})',
           LOADS + ' check', MAIN, opened),
     Entry('import() of the source', 'the role,a superuser', 'CALL portage.import({pipeline})', LOADS + ' check source', first=fed),
     Entry('import() with options', 'a superuser', """CALL portage.import({pipeline}, payload => {items},
@@ -230,17 +233,17 @@ ENTRIES = (
     Entry('retry()', 'a superuser', 'SELECT portage.retry({run})', LOADS + ' check', first=failed),
     Entry('run() of a failed run', 'a superuser', 'CALL portage.run({run})', LOADS + ' check', first=failed),
     # the heartbeat, schedules and groups
-    Entry('a schedule, tick()', 'the role,a superuser', 'CALL portage.tick()', LOADS + ' check source', first=scheduled,
+    Entry('a schedule, tick()', 'the role,a superuser with its schema in the path', 'CALL portage.tick()', LOADS + ' check source', first=scheduled,
           last='SELECT portage.unschedule({pipeline})'),
     Entry('a schedule, tick(now)', 'a superuser', "CALL portage.tick(now() + interval '2 minutes')", LOADS + ' check source', first=scheduled,
           last='SELECT portage.unschedule({pipeline})'),
-    Entry('work_group()', 'the role,a superuser', 'CALL portage.work_group({run})', LOADS + ' check source', first=grouped),
+    Entry('work_group()', 'the role,a superuser with its schema in the path', 'CALL portage.work_group({run})', LOADS + ' check source', first=grouped),
     Entry('run_group()', 'the role,a superuser', 'SELECT portage.run_group(ARRAY[{pipeline}])', LOADS + ' check source', first=fed),
     Entry('rollback_group()', 'a superuser', 'CALL portage.rollback_group({run})', 'update delete', first=group_imported),
     # what was put off
     Entry('replay()', 'a superuser', 'SELECT portage.replay({run})', 'convert insert', 'target plain typed keyed', rejected),
     Entry('replay() of one, corrected', 'a superuser', "SELECT portage.replay({run}, 2, {item})", 'convert insert', 'target plain typed keyed', rejected),
-    Entry('replay_run()', 'the role,a superuser', 'CALL portage.replay_run({run})', 'convert insert', 'target plain ruled typed keyed', rejected),
+    Entry('replay_run()', 'the role,a superuser with its schema in the path', 'CALL portage.replay_run({run})', 'convert insert', 'target plain ruled typed keyed', rejected),
     Entry('migrate() that ends in a dispute', 'the role,a superuser', 'SELECT portage.migrate({pipeline}, {items})', 'dispute', 'asked', occupied),
     Entry('migrate() that merges', 'the role,a superuser', 'SELECT portage.migrate({pipeline}, {items})', 'merge', 'asked', alike),
     Entry('resolve_run()', 'the role,a superuser', "CALL portage.resolve_run({run}, 'incoming')", 'update', 'asked', disputed),
@@ -249,13 +252,13 @@ ENTRIES = (
     Entry('settle_run()', 'the role,a superuser', 'CALL portage.settle_run({run})', 'insert', 'child', parked),
     Entry('settle()', 'a superuser', 'SELECT portage.settle({run})', 'insert', 'child', parked),
     Entry('a run of the pipeline that is referred to', 'a superuser', """CALL portage.import('victim/parents', payload => '{{"id": {run}}}')""", 'insert', 'child', waiting),
-    Entry('what is parked, tick()', 'the role,a superuser', 'CALL portage.tick()', 'insert', 'child', parked),
+    Entry('what is parked, tick()', 'the role,a superuser with its schema in the path', 'CALL portage.tick()', 'insert', 'child', parked),
     # taking back, proving, looking
-    Entry('rollback()', 'the role,a superuser', 'CALL portage.rollback({run})', 'update delete', MAIN, imported),
+    Entry('rollback()', 'the role,a superuser with its schema in the path', 'CALL portage.rollback({run})', 'update delete', MAIN, imported),
     Entry('rollback() with cascade', 'the role,a superuser', 'CALL portage.rollback({run}, cascade => true)', 'update delete depend', first=depended_on),
     Entry('can_rollback()', 'a superuser', 'SELECT portage.can_rollback({run})', 'select', MAIN, imported),
     Entry('verify()', 'the role,a superuser', 'SELECT count(*) FROM portage.verify({run})', 'check select', MAIN, imported),
-    Entry('verify_run()', 'the role,a superuser', "CALL portage.verify_run({run}, 'source')", 'check convert select', MAIN, imported),
+    Entry('verify_run()', 'the role,a superuser with its schema in the path', "CALL portage.verify_run({run}, 'source')", 'check convert select', MAIN, imported),
     Entry('validate()', 'the role,a superuser', 'SELECT portage.validate({run})', 'convert', MAIN, opened),
     Entry('plan(run)', 'a superuser', 'SELECT portage.plan({run})', '', MAIN, opened),
     Entry('plan()', 'the role,a superuser', 'SELECT portage.plan({pipeline}, {items})', '', MAIN),
@@ -365,10 +368,11 @@ class Way:
         self.hear()
 
     def look(self, session, who):
-        session.rows(INNOCENT)
-        self.left += session.value(LEFT) or []
         if who and session.rows(WHO) != who:
             self.left.append(f'{who} became {session.rows(WHO)}')
+        session.rows('SET search_path = pg_catalog, public')
+        session.rows(INNOCENT)
+        self.left += session.value(LEFT) or []
 
     def settle(self):
         until(lambda: not self.kit.admin.value(AT_WORK) and not self.kit.admin.value(WORKERS))
@@ -939,8 +943,9 @@ with Server(max_worker_processes=16, autovacuum_naptime='1s', log_error_verbosit
         ways_that_were_open(server, admin, canaries)
         siblings(server, admin, canaries)
         by_autovacuum(admin, indexed, canaries)
+        admin.rows('ALTER ROLE postgres SET search_path = mallory, pg_catalog')  # the launcher's, too
     server.set('shared_preload_libraries', 'pg_portage')
     server.restart()
-    with Session(server) as admin:
+    with Session(server, options=PLAIN) as admin:
         by_launcher(admin, *kits, canaries)
 finish()

@@ -165,6 +165,7 @@ BEGIN
 END $do$
 """
 
+# What the doors have in common. Whatever the path of who comes by, these mean what they say.
 HELPERS = """
 CREATE TYPE mood AS ENUM ('a', 'b');
 CREATE FUNCTION some_mood() RETURNS mood LANGUAGE sql IMMUTABLE AS $$ SELECT 'a'::{s}.mood $$;
@@ -172,17 +173,17 @@ CREATE DOMAIN key AS int;
 CREATE TABLE feed (id int PRIMARY KEY, v int, parent int);
 CREATE TABLE refusals (id int);
 CREATE FUNCTION refused(id int) RETURNS boolean LANGUAGE plpgsql AS
-  $$ BEGIN RETURN EXISTS (SELECT FROM {s}.refusals r WHERE r.id = $1); END $$;
+  $$ BEGIN RETURN EXISTS (SELECT FROM {s}.refusals r WHERE r.id OPERATOR(pg_catalog.=) $1); END $$;
 CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   PERFORM {s}.canary(pg_catalog.concat(TG_ARGV[0], ', ', pg_catalog.lower(TG_OP)));
-  IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
+  IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN RETURN OLD; END IF;
   RETURN NEW; END $$;
 CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   EXECUTE pg_catalog.format('INSERT INTO {s}.%I VALUES ($1)', TG_ARGV[0]) USING NEW.id;
   RETURN NEW; END $$;
 CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN NEW; END $$;
 CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  IF session_user = '{s}' THEN RETURN NEW; END IF;
+  IF session_user OPERATOR(pg_catalog.=) '{s}' THEN RETURN NEW; END IF;
   PERFORM {s}.canary(TG_ARGV[0]);
   EXECUTE TG_ARGV[1];
   RETURN NEW;
@@ -192,9 +193,9 @@ CREATE FUNCTION useful(pipeline text, items text) RETURNS bigint LANGUAGE plpgsq
 CREATE FUNCTION arrange(pipeline text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   RETURN portage.schedule(pipeline, '0 2 * * *'); END $$;
 CREATE FUNCTION write_shown() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  IF TG_OP = 'INSERT' THEN INSERT INTO {s}.shown_rows VALUES (NEW.id, NEW.v, NEW.d); RETURN NEW; END IF;
-  IF TG_OP = 'UPDATE' THEN UPDATE {s}.shown_rows r SET v = NEW.v, d = NEW.d WHERE r.id = OLD.id; RETURN NEW; END IF;
-  DELETE FROM {s}.shown_rows r WHERE r.id = OLD.id; RETURN OLD; END $$;
+  IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN INSERT INTO {s}.shown_rows VALUES (NEW.id, NEW.v, NEW.d); RETURN NEW; END IF;
+  IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN UPDATE {s}.shown_rows r SET v = NEW.v, d = NEW.d WHERE r.id OPERATOR(pg_catalog.=) OLD.id; RETURN NEW; END IF;
+  DELETE FROM {s}.shown_rows r WHERE r.id OPERATOR(pg_catalog.=) OLD.id; RETURN OLD; END $$;
 """
 
 
