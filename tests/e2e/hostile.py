@@ -251,7 +251,8 @@ ENTRIES = (
     Entry('resolve_all()', 'a superuser', "SELECT portage.resolve_all({run}, 'merged')", 'update', 'asked', disputed),
     Entry('settle_run()', 'the role,a superuser', 'CALL portage.settle_run({run})', 'insert', 'child', parked),
     Entry('settle()', 'a superuser', 'SELECT portage.settle({run})', 'insert', 'child', parked),
-    Entry('a run of the pipeline that is referred to', 'a superuser', """CALL portage.import('victim/parents', payload => '{{"id": {run}}}')""", 'insert', 'child', waiting),
+    Entry('a run of the pipeline that is referred to', 'a superuser', """CALL portage.import('victim/parents', payload => '{{"id": {run}}}')""",
+          'insert', 'child', waiting),
     Entry('what is parked, tick()', 'the role,a superuser with its schema in the path', 'CALL portage.tick()', 'insert', 'child', parked),
     # taking back, proving, looking
     Entry('rollback()', 'the role,a superuser with its schema in the path', 'CALL portage.rollback({run})', 'update delete', MAIN, imported),

@@ -194,7 +194,10 @@ CREATE FUNCTION arrange(pipeline text) RETURNS bigint LANGUAGE plpgsql SECURITY 
   RETURN portage.schedule(pipeline, '0 2 * * *'); END $$;
 CREATE FUNCTION write_shown() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN INSERT INTO {s}.shown_rows VALUES (NEW.id, NEW.v, NEW.d); RETURN NEW; END IF;
-  IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN UPDATE {s}.shown_rows r SET v = NEW.v, d = NEW.d WHERE r.id OPERATOR(pg_catalog.=) OLD.id; RETURN NEW; END IF;
+  IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+    UPDATE {s}.shown_rows r SET v = NEW.v, d = NEW.d WHERE r.id OPERATOR(pg_catalog.=) OLD.id;
+    RETURN NEW;
+  END IF;
   DELETE FROM {s}.shown_rows r WHERE r.id OPERATOR(pg_catalog.=) OLD.id; RETURN OLD; END $$;
 """
 
@@ -259,14 +262,16 @@ class Kit:
         x = self.unique()
         sql = door.sql.format(
             s=self.name, t=table, x=x, canary=self.canary(door.name, table), innocent=f"{self.name}.innocent('{tag}')",
-            each=f"{self.name}.innocent('{tag}', id)", mark=f"RAISE LOG 'canary|{self.name}|%|%|%|?|', '{tag}', session_user, current_user", note=f"EXECUTE FUNCTION note('{tag}')", write='INSERT OR UPDATE OR DELETE',
+            each=f"{self.name}.innocent('{tag}', id)", note=f"EXECUTE FUNCTION note('{tag}')",
+            mark=f"RAISE LOG 'canary|{self.name}|%|%|%|?|', '{tag}', session_user, current_user", write='INSERT OR UPDATE OR DELETE',
             deferred='DEFERRABLE INITIALLY DEFERRED FOR EACH ROW',
             fill=f"CREATE TRIGGER {x}_fill AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fill('")
         if sql:
             (self.admin if door.by_superuser else self.role).rows(sql)
 
     def definition(self, table):
-        sings = lambda door: self.canary(door, table)
+        def sings(door):
+            return self.canary(door, table)
         definition = {
             'format': 'rows',
             'legacy_id': {'sql': f"CASE WHEN {sings('the legacy id')} THEN item->>'id' END"},
