@@ -1,4 +1,5 @@
--- The hash that tells whether a row is still what it was (DESIGN, source_hash and row_hash).
+-- The hash that tells whether a row is still what it was: verification and rollback compare it with the one that
+-- the ledger keeps (row_hash of a mapping).
 
 CREATE FUNCTION portage.row_hash("row" record) RETURNS bigint
   LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'portage_row_hash';

@@ -1,5 +1,5 @@
 // See table_writer.hpp. Slots are made from a copied tuple descriptor: a thousand pins on the relcache's own
-// would make slot creation quadratic (PERFORMANCE.md, pitfall 1).
+// would make slot creation quadratic, since each is looked for among the others.
 #include "bridge/table_writer.hpp"
 
 extern "C" {

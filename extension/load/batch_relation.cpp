@@ -1,5 +1,5 @@
-// See batch_relation.hpp. A new tuplestore per statement: the scan of one never frees its read pointer
-// (PERFORMANCE.md, pitfall 2).
+// See batch_relation.hpp. A new tuplestore per statement: the scan of one never frees its read pointer,
+// so that one that served many statements would grow slower with each.
 #include "load/batch_relation.hpp"
 
 extern "C" {

@@ -162,7 +162,8 @@ std::string column_difference(const TargetColumn& before, const TargetColumn& no
 }
 
 /// What the relation cache does not know: constraints that can be deferred, of the table and of those that
-/// refer to it, and the sequences of its defaults.
+/// refer to it, and the sequences of its defaults. A constraint in a schema that is closed to the role cannot
+/// be named by it: the commit judges that one.
 void read_catalogs(Target& target) {
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
@@ -170,7 +171,8 @@ void read_catalogs(Target& target) {
       "SELECT string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', '), "
       "string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred) "
       "FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace "
-      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1)");
+      "WHERE c.condeferrable AND (c.conrelid = $1 OR c.confrelid = $1) AND has_schema_privilege(n.oid, "
+      "'USAGE')");
   bridge::Result deferrable = constraints({bridge::param_oid(target.oid)});
   target.deferrable = deferrable.text(0, 1);
   target.deferred = deferrable.text(0, 2);

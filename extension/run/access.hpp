@@ -1,4 +1,5 @@
-// Who may do what with a run (DESIGN §9): the checks that every entry point makes before it touches anything.
+// Who may do what with a run: its role and that role's members all, administrators what does not need the
+// role's rights, others nothing. The checks that every entry point makes before it touches anything.
 #pragma once
 
 #include "ledger/pipelines.hpp"

@@ -1,4 +1,5 @@
-// The options of a run (INTERFACE §4): one name each, unknown names refused with the nearest ones.
+// The options of a run (docs/reference.md lists them): one name each, unknown names refused with the nearest
+// ones.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The options of a schedule (INTERFACE §4): one name each, unknown names refused with the nearest ones. And
-// what else of a schedule is text: its expression and its time zone.
+// The options of a schedule (docs/reference.md lists them): one name each, unknown names refused with the
+// nearest ones. And what else of a schedule is text: its expression and its time zone.
 #pragma once
 
 #include <string>

@@ -93,8 +93,7 @@ PORTAGE_FUNCTION(portage_can_rollback) {
           bridge::json_quoted(d.constraint).c_str(), d.action(), static_cast<long long>(d.rows));
     }
     for (const std::string& table : found.strangers_code)
-      refuse("a stranger's code for DELETE would run as the run's role: " + table +
-             " (delete these rows first)");
+      refuse("a stranger's code would run as the run's role: " + table + " (delete these rows first)");
     std::vector<std::string> grants = rollback.missing_grants();
     grants.insert(grants.end(), found.missing_grants.begin(), found.missing_grants.end());
     for (const std::string& grant : grants) {

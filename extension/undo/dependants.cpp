@@ -329,11 +329,11 @@ void DependantFinder::follow(Batch& batch, Node& parent, size_t number, size_t f
       counted++;
     }
   }
-  if (counted > 0 && (key.on_delete == 'a' || key.on_delete == 'r') && !to_target) {
-    tree.to_delete.insert({parent.target.oid, number});
-    check_rights(key, tree);
-    check_code(key, tree);
-  }
+  if (counted == 0 || to_target) return;
+  check_code(key, tree);
+  if (key.on_delete != 'a' && key.on_delete != 'r') return;
+  tree.to_delete.insert({parent.target.oid, number});
+  check_rights(key, tree);
 }
 
 /// DELETE, and SELECT on the columns by which the rows are found.
@@ -358,12 +358,14 @@ void DependantFinder::check_rights(const Key& key, Tree& tree) const {
 }
 
 /// Triggers, rules and policies for DELETE run as the role that deletes, and anybody may make a table that
-/// refers to one. So its owner must be somebody who is the role, can become it, or is the target's owner,
-/// whose code the role runs anyway, or a role that the role is a member of. The lock keeps such code from
-/// being added between this look and the deletion.
+/// refers to one. So do triggers that fire after what a constraint does by itself, though it does that as the
+/// table's owner. So the owner must be the role, somebody who can become it, or the target's owner, whose
+/// code the role runs anyway. Not a role that the role is a member of: others are members, too. The lock
+/// keeps such code from being added between this look and the deletion.
 void DependantFinder::check_code(const Key& key, Tree& tree) const {
   Oid table = key.child_table, role = role_, target_owner = plan_.target().owner;
-  bool partitioned = key.partitioned;
+  bool partitioned = key.partitioned, updates = key.on_delete == 'n' || key.on_delete == 'd';
+  bool by_itself = updates || key.on_delete == 'c';  // then policies do not apply
   bool strangers = guarded([=] {
     LOCKMODE lock = RecoveryInProgress() ? AccessShareLock : RowExclusiveLock;
     List* tables = partitioned ? find_all_inheritors(table, lock, nullptr) : list_make1_oid(table);
@@ -372,17 +374,16 @@ void DependantFinder::check_code(const Key& key, Tree& tree) const {
     foreach (cell, tables) {
       Relation relation = table_open(lfirst_oid(cell), lock);
       Oid owner = relation->rd_rel->relowner;
-      bool code = relation->rd_rsdesc != nullptr;
+      bool code = !by_itself && relation->rd_rsdesc != nullptr;
       for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++) {
         const Trigger& trigger = relation->trigdesc->triggers[i];
-        code |= !trigger.tgisinternal && TRIGGER_FOR_DELETE(trigger.tgtype);
+        bool fires = updates ? TRIGGER_FOR_UPDATE(trigger.tgtype) : TRIGGER_FOR_DELETE(trigger.tgtype);
+        code |= !trigger.tgisinternal && fires;
       }
       for (int i = 0; relation->rd_rules && i < relation->rd_rules->numLocks; i++)
-        code |= relation->rd_rules->rules[i]->event == CMD_DELETE;
+        code |= relation->rd_rules->rules[i]->event == (updates ? CMD_UPDATE : CMD_DELETE);
       table_close(relation, NoLock);
-      // Not has_privs_of_role(): a superuser has everybody's rights, and nobody else has a superuser's.
-      found |= code && owner != target_owner && !is_member_of_role(owner, role) &&
-               !is_member_of_role_nosuper(role, owner);
+      found |= code && owner != target_owner && !is_member_of_role(owner, role);
     }
     return found;
   });

@@ -34,7 +34,7 @@ struct Tree {
   std::vector<OwnRow> own;    ///< rows of the target; Dependants::rows does not count them
   std::set<std::string>
       missing_grants;  ///< what the role lacks to delete what no constraint deletes by itself
-  std::set<std::string> strangers_code;        ///< tables whose code for DELETE is no business of the role's
+  std::set<std::string> strangers_code;        ///< tables whose code is no business of the role's
   std::set<std::pair<Oid, size_t>> to_delete;  ///< (table, its key) over which rows must be deleted first
 };
 

@@ -208,8 +208,7 @@ void refuse_strangers_code(const std::set<std::string>& tables, const std::strin
   std::string all;
   for (const std::string& table : tables) (all += all.empty() ? "" : ", ") += table;
   throw Error(ERRCODE_INSUFFICIENT_PRIVILEGE, "a rollback does not run the code of strangers")
-      .detail("Triggers, rules or policies for DELETE would run as role " + bridge::quoted(role) + ": " +
-              all + ".")
+      .detail("Triggers, rules or policies would run as role " + bridge::quoted(role) + ": " + all + ".")
       .hint("Delete the rows of these tables first, or let their owners do it.");
 }
 

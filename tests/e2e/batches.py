@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Where a batch ends must not show in the result (DESIGN, promise 1). Small random inputs full of duplicates of legacy ids
+"""Where a batch ends must not show in the result. Small random inputs full of duplicates of legacy ids
 and match keys, of items that fail early and late, over rows that are there already, are imported item by item and in
 batches of several sizes: the items' outcomes and the target's rows must be the same, also when the input comes again.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Several workers on one run: whoever comes first, the ledger and the target are those of one worker (DESIGN §2.1).
+"""Several workers on one run: whoever comes first, the ledger and the target are those of one worker.
 
 The same input, full of items that meet each other and what is there already, is imported by one worker, by several background
 workers, and by sessions that join by hand while the owner of the run is held up at its first piece. PORTAGE_SEED repeats the

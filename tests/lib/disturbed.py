@@ -1,6 +1,6 @@
 """What the tests share in which runs are disturbed at random moments: runs with everything in them, and the queries by
 which target and ledger must equal those of an undisturbed run in batches of another size. Surrogate keys are mapped
-through the natural key; times, epochs, batch boundaries and event numbers are left out (DESIGN, promise 1)."""
+through the natural key; times, epochs, batch boundaries and event numbers are left out."""
 
 import json
 import time
