@@ -13,6 +13,26 @@ CREATE FUNCTION portage.owner_alive(pid integer, started_at timestamptz, lease t
 COMMENT ON FUNCTION portage.owner_alive(integer, timestamptz, timestamptz) IS
   'true if the process that began at that time is there, and its lease (null: none) has not run out';
 
+CREATE FUNCTION portage.run_owner_alive(run portage.migration_runs) RETURNS boolean
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  BEGIN ATOMIC
+    -- The owner is a statement rather than a session: one that was cancelled may have left no word of it. What takes longer
+    -- than a lease is a transaction that holds the lock. Where track_activities is off, the process has to do.
+    SELECT EXISTS (
+      SELECT FROM pg_catalog.pg_stat_get_activity((run).owner_pid) a
+       WHERE (run).owner_pid IS NOT NULL AND a.backend_start = (run).owner_started_at
+         AND a.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+         AND (a.query_start IS NULL OR (run).owner_statement_at IS NULL
+              OR (a.query_start = (run).owner_statement_at AND a.state IN ('active', 'fastpath function call')))
+         AND CASE WHEN (run).owner_lease > pg_catalog.clock_timestamp() THEN true
+                  ELSE EXISTS (SELECT FROM pg_catalog.pg_locks l
+                                WHERE l.pid = a.pid AND l.database = a.datid AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                                  AND l.classid = ((run).owner_lock >> 32 & 4294967295)::oid
+                                  AND l.objid = ((run).owner_lock & 4294967295)::oid) END);
+  END;
+COMMENT ON FUNCTION portage.run_owner_alive(portage.migration_runs) IS
+  'true while somebody works on the run: the statement that took it goes on, and either its lease has not run out or it holds the lock on pipeline and scope';
+
 -- A range counts only while its run has an owner: a session that was interrupted lives on, and works on nothing.
 CREATE VIEW portage.locks WITH (security_barrier) AS
   WITH owned AS (
@@ -23,7 +43,7 @@ CREATE VIEW portage.locks WITH (security_barrier) AS
       FROM portage.migration_runs r
      WHERE r.status IN ('running', 'verifying', 'rolling_back')
        AND portage.run_visible(r.pipeline_id, r.scope, r.role_oid)
-       AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
+       AND portage.run_owner_alive(r)
   ), held AS (
     SELECT 'pipeline ' || o.pipeline || CASE WHEN o.scope <> '' THEN ', scope ' || o.scope ELSE '' END AS resource,
            o.run_id, o.role_name, o.owner_pid AS pid, NULL::bigint AS epoch, o.acquired_at, o.owner_lease AS expires_at

@@ -46,7 +46,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          r.started_at, r.completed_at, r.dry_run
     FROM portage.migration_runs r
     CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back')
-             AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
+             AND portage.run_owner_alive(r)
              AS alive) o
     -- looked for only where it is shown
     CROSS JOIN LATERAL (SELECT CASE WHEN r.status IN ('paused', 'running', 'rolling_back', 'failed', 'cancelled', 'rolled_back')

@@ -16,8 +16,11 @@ std::optional<std::string> excluded_scope(const Job& job) {
 }
 
 void exclude_others(const Job& job) {
-  if (!try_lock(job.run.pipeline_id, job.policy.space.scope, true))
-    refuse_second(job.run.pipeline_id, excluded_scope(job));
+  // Who was interrupted has helpers that have yet to notice.
+  bool locked = job.commits == Commits::yes
+                    ? lock_patiently(job.run.pipeline_id, job.policy.space.scope, true)
+                    : try_lock(job.run.pipeline_id, job.policy.space.scope, true);
+  if (!locked) refuse_second(job.run.pipeline_id, excluded_scope(job));
   if (ledger::runs_changed_since_snapshot(job.run.pipeline_id, excluded_scope(job)))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
@@ -38,13 +41,18 @@ void refuse_rivals(const Job& job) {
     rival = ledger::find_rival(target.schema, target.name, exclusive, job.run.id);
     if (!rival) return;
   }
-  std::string detail = rival ? format("Run %lld of pipeline \"%s\" is %s; process %d works on it.",
-                                      static_cast<long long>(rival->id), rival->pipeline.c_str(),
-                                      rival->status.c_str(), rival->owner_pid.value_or(0))
-                             : "Another session migrates into it at this moment.";
+  std::string detail = "Another session migrates into it at this moment.", hint = "Wait for it, or end it.";
+  if (rival) {
+    long long id = static_cast<long long>(rival->id);
+    detail =
+        format("Run %lld of pipeline \"%s\" is %s; ", id, rival->pipeline.c_str(), rival->status.c_str()) +
+        (rival->owner_alive ? format("process %d works on it.", *rival->owner_pid) : "nobody works on it.");
+    if (!rival->owner_alive)
+      hint = format("CALL portage.run(%lld); goes on with it, SELECT portage.cancel(%lld); ends it.", id, id);
+  }
   throw Error(codes::run_in_progress, "a migration into " + target.quoted_name() + " is in progress")
       .detail(detail + " One of the two pipelines is \"exclusive\".")
-      .hint("Wait for it, or end it.");
+      .hint(hint);
 }
 
 }  // namespace portage::run
