@@ -156,6 +156,7 @@ CREATE TABLE portage.migration_ranges (
   done            boolean NOT NULL DEFAULT false,
   owner_pid       integer,
   owner_started_at timestamptz,
+  owner_statement_at timestamptz,
   lease_expires   timestamptz,
   epoch           bigint NOT NULL DEFAULT 0,
   attempts        integer NOT NULL DEFAULT 0,

@@ -80,6 +80,8 @@ void Result::free() noexcept {
   if (table && !unwinding()) SPI_freetuptable(table);
 }
 
+bool Result::none() { return results == nullptr; }
+
 void Result::forget(SubTransactionId from) {
   for (Result *result = results, *next; result; result = next) {
     next = result->after_;

@@ -52,6 +52,8 @@ class Result {
   ~Result() { free(); }
   /// Those of all results that were made in this subtransaction, or in a later one, are about to be freed.
   static void forget(SubTransactionId);
+  /// There is none that holds rows.
+  static bool none();
 
   size_t size() const { return table_ ? table_->numvals : 0; }
   bool empty() const { return size() == 0; }

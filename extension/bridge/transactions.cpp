@@ -58,6 +58,7 @@ Spi::~Spi() {
 }
 
 void Spi::finish() {
+  if (nonatomic_) work_off_tasks();
   end();
   check_spi(guarded([] { return SPI_finish(); }));
 }
@@ -86,6 +87,7 @@ Spi& Spi::committing() {
 }
 
 void commit() {
+  Assert(Result::none());
   Spi& spi = Spi::committing();
   spi.end();
   std::optional<Error> failed;

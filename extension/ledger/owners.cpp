@@ -3,7 +3,17 @@
 
 #include "ledger/as_ledger.hpp"
 
+extern "C" {
+#include "utils/backend_status.h"
+}
+
 namespace portage::ledger {
+
+bridge::Param statement_begin() {
+  bool seen = MyBEEntry && MyBEEntry->st_state == STATE_RUNNING && MyBEEntry->st_activity_start_timestamp;
+  if (!seen) return bridge::param_null(TIMESTAMPTZOID);
+  return {TIMESTAMPTZOID, TimestampTzGetDatum(MyBEEntry->st_activity_start_timestamp), false};
+}
 
 Owners living_owners() {
   AsLedger as;
@@ -16,7 +26,7 @@ Owners living_owners() {
       "SELECT g.owner_pid, r.pipeline_id, r.pipeline_version "
       "FROM portage.migration_runs r JOIN portage.migration_ranges g ON g.run_id = r.id AND NOT g.done "
       "WHERE r.status = 'running' AND portage.owner_alive(g.owner_pid, g.owner_started_at, "
-      "g.lease_expires)) o "
+      "g.owner_statement_at, g.lease_expires)) o "
       "JOIN portage.pipeline_versions v ON v.pipeline_id = o.pipeline_id AND v.version = o.pipeline_version "
       "LEFT JOIN pg_namespace n ON n.nspname = v.target_schema "
       "LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.target_name");

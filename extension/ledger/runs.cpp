@@ -5,12 +5,9 @@
 #include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/known_roles.hpp"
+#include "ledger/owners.hpp"
 #include "ledger/run_index.hpp"
 #include "settings.hpp"
-
-extern "C" {
-#include "utils/backend_status.h"
-}
 
 namespace portage::ledger {
 namespace {
@@ -60,13 +57,6 @@ Run run_of(const Result& rows, size_t i) {
   run.workers = rows.integer(i, 20);
   run.discretion = bridge::Discretion(rows.is_null(i, 21) || rows.boolean(i, 21));
   return run;
-}
-
-/// When the statement began that this backend works off, as others see it (pg_stat_activity.query_start).
-bridge::Param statement_begin() {
-  bool seen = MyBEEntry && MyBEEntry->st_state == STATE_RUNNING && MyBEEntry->st_activity_start_timestamp;
-  if (!seen) return bridge::param_null(TIMESTAMPTZOID);
-  return {TIMESTAMPTZOID, TimestampTzGetDatum(MyBEEntry->st_activity_start_timestamp), false};
 }
 
 /// The only value that the statement gives, of what is committed at this moment.

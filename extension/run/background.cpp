@@ -89,6 +89,7 @@ void work_off_waiting(int64_t id) {
   bool recorded = false;  // then a retry() may have come since, and is not to be put down
   std::optional<Error> error = bridge::committing([&] { run_here(id, false, &recorded); });
   if (!error) return;
+  if (bridge::is_interrupt(error->code())) throw *error;  // not the run's fault
   // Somebody was faster: to take the run, or to pause or end it.
   bool outrun = error->code() == codes::run_in_progress || error->code() == codes::stale_owner ||
                 (error->code() == codes::wrong_state && !waits(*ledger::find_run(id)));

@@ -1,9 +1,12 @@
 // See exclusion.hpp.
 #include "run/exclusion.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "run/access.hpp"
 #include "run/preflight.hpp"
+#include "run/states.hpp"
+#include "settings.hpp"
 
 namespace portage::run {
 
@@ -15,11 +18,27 @@ std::optional<std::string> excluded_scope(const Job& job) {
   return job.run.scope;
 }
 
+namespace {
+
+/// Who was interrupted may have had helpers: they notice when they have done what they have in hand.
+bool lock_after_helpers(const Job& job) {
+  auto lock = [&] { return lock_patiently(job.run.pipeline_id, job.policy.space.scope, true); };
+  double end = bridge::now_ms() + settings::lease_duration;
+  bool left = in_work(job.run.status) && !job.run.owner_alive && job.run.workers > 1;
+  bool locked = lock();
+  while (!locked && left && bridge::now_ms() < end) {
+    ledger::Pieces pieces = ledger::pieces_of(job.run.id);
+    if (pieces.open == pieces.unclaimed) return lock();
+    locked = lock();
+  }
+  return locked;
+}
+
+}  // namespace
+
 void exclude_others(const Job& job) {
-  // Who was interrupted has helpers that have yet to notice.
-  bool locked = job.commits == Commits::yes
-                    ? lock_patiently(job.run.pipeline_id, job.policy.space.scope, true)
-                    : try_lock(job.run.pipeline_id, job.policy.space.scope, true);
+  bool locked = job.commits == Commits::yes ? lock_after_helpers(job)
+                                            : try_lock(job.run.pipeline_id, job.policy.space.scope, true);
   if (!locked) refuse_second(job.run.pipeline_id, excluded_scope(job));
   if (ledger::runs_changed_since_snapshot(job.run.pipeline_id, excluded_scope(job)))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
