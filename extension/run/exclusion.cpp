@@ -20,16 +20,17 @@ std::optional<std::string> excluded_scope(const Job& job) {
 
 namespace {
 
-/// Who was interrupted may have had helpers: they notice when they have done what they have in hand.
+/// By one try. But who was interrupted may have had helpers, and these notice when they have done what they
+/// have in hand.
 bool lock_after_helpers(const Job& job) {
-  auto lock = [&] { return lock_patiently(job.run.pipeline_id, job.policy.space.scope, true); };
+  auto& scope = job.policy.space.scope;
+  bool locked = try_lock(job.run.pipeline_id, scope, true);
+  bool left = job.commits == Commits::yes && in_work(job.run.status) && !job.run.owner_alive;
   double end = bridge::now_ms() + settings::lease_duration;
-  bool left = in_work(job.run.status) && !job.run.owner_alive && job.run.workers > 1;
-  bool locked = lock();
-  while (!locked && left && bridge::now_ms() < end) {
+  for (bool more = left && job.run.workers > 1; !locked && more;) {
     ledger::Pieces pieces = ledger::pieces_of(job.run.id);
-    if (pieces.open == pieces.unclaimed) return lock();
-    locked = lock();
+    more = pieces.open > pieces.unclaimed && bridge::now_ms() < end;
+    locked = lock_patiently(job.run.pipeline_id, scope, true);
   }
   return locked;
 }
@@ -37,9 +38,7 @@ bool lock_after_helpers(const Job& job) {
 }  // namespace
 
 void exclude_others(const Job& job) {
-  bool locked = job.commits == Commits::yes ? lock_after_helpers(job)
-                                            : try_lock(job.run.pipeline_id, job.policy.space.scope, true);
-  if (!locked) refuse_second(job.run.pipeline_id, excluded_scope(job));
+  if (!lock_after_helpers(job)) refuse_second(job.run.pipeline_id, excluded_scope(job));
   if (ledger::runs_changed_since_snapshot(job.run.pipeline_id, excluded_scope(job)))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")

@@ -39,6 +39,11 @@ void Ownership::end_turn() {
   if (!helps_ && took > settings::lease_duration / 3.0) ledger::renew_lease(run_.id);
 }
 
+bool Ownership::last_look() {
+  ledger::lock_run(run_.id);
+  return look();
+}
+
 bool Ownership::look() {
   if (helps_) {
     if (!stopped() && !ledger::takes_helpers(run_.id)) request_ = ledger::Request::pause;

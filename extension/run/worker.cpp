@@ -437,11 +437,8 @@ std::string Worker::end() {
   bool waits = importer_->counts().conflicted > 0 && !job_.options.dry_run;  // for decisions: resolve()
   if (!job_.ownership.stopped() && !job_.options.dry_run && !waits && job_.options.verify.value_or(true))
     verify();
-  if (job_.commits == Commits::yes) {
-    // A wish was accepted until now. Whoever has another one finds the run at its end.
-    ledger::lock_run(job_.run.id);
-    job_.ownership.take_turn();
-  }
+  // A wish was accepted until now. Whoever has another one finds the run at its end.
+  if (job_.commits == Commits::yes) job_.ownership.last_look();
   const char* end = job_.ownership.request() == ledger::Request::pause    ? "paused"
                     : job_.ownership.request() == ledger::Request::cancel ? "cancelled"
                     : waits                                               ? "awaiting_resolution"

@@ -216,8 +216,7 @@ void refuse_strangers_code(const std::set<std::string>& tables, const std::strin
 void Rollback::begin() {
   std::optional<std::string> excluded;  // where scopes share their ids, all of them
   if (plan_->definition().scoped) excluded = run_.scope;
-  if (!run::lock_patiently(run_.pipeline_id, space_.scope, true))
-    run::refuse_second(run_.pipeline_id, excluded);
+  if (!run::try_lock(run_.pipeline_id, space_.scope, true)) run::refuse_second(run_.pipeline_id, excluded);
   run::refuse_transferred(*ledger::find_run(run_.id), role_);
   if (std::optional<ledger::Run> active = ledger::find_active_run(run_.pipeline_id, excluded, run_.id))
     throw Error(codes::run_in_progress, "a migration is in progress")

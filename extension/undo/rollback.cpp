@@ -96,8 +96,7 @@ void Rollback::take_all_back() {
   }
   take_back_marks();
   // A wish was accepted until now. Whoever has another one finds the run at its end.
-  ledger::lock_run(run_.id);
-  if (!ownership_->take_turn()) return pause();
+  if (!ownership_->last_look()) return pause();
   run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
   ledger::finish_rollback(run_.id);
   std::string details;
