@@ -50,6 +50,8 @@ CREATE TABLE portage.migration_runs (
   first_xid        xid8,
   owner_pid        integer,
   owner_started_at timestamptz,
+  owner_statement_at timestamptz,
+  owner_lock       bigint,
   owner_lease      timestamptz,
   requested        text CONSTRAINT run_request CHECK (requested IN ('pause', 'cancel')),
   paused_from      text,
@@ -82,6 +84,8 @@ COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped w
 COMMENT ON COLUMN portage.migration_runs.purged_at IS 'when retention erased what is known of the run''s items; infinity: it has begun to';
 COMMENT ON COLUMN portage.migration_runs.group_id IS 'the group (run_groups) whose member the run is';
 COMMENT ON COLUMN portage.migration_runs.owner_pid IS 'the backend that works on the run; a run whose owner is gone shows as interrupted';
+COMMENT ON COLUMN portage.migration_runs.owner_statement_at IS 'when the statement began (pg_stat_activity.query_start) that works on the run: with its end the run has no owner, though the session lives';
+COMMENT ON COLUMN portage.migration_runs.owner_lock IS 'the key of the advisory lock on pipeline and scope, which the owner''s transactions hold: who holds it is at work, though its lease has run out';
 COMMENT ON COLUMN portage.migration_runs.owner_lease IS 'until when the owner has promised a sign of life (portage.lease_duration)';
 COMMENT ON COLUMN portage.migration_runs.requested IS 'what an operator wants of the owner; it obeys between two batches';
 COMMENT ON COLUMN portage.migration_runs.paused_from IS 'the state to which resume() returns';
@@ -152,6 +156,7 @@ CREATE TABLE portage.migration_ranges (
   done            boolean NOT NULL DEFAULT false,
   owner_pid       integer,
   owner_started_at timestamptz,
+  owner_statement_at timestamptz,
   lease_expires   timestamptz,
   epoch           bigint NOT NULL DEFAULT 0,
   attempts        integer NOT NULL DEFAULT 0,

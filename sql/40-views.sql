@@ -46,7 +46,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
          r.started_at, r.completed_at, r.dry_run
     FROM portage.migration_runs r
     CROSS JOIN LATERAL (SELECT r.status IN ('running', 'verifying', 'rolling_back')
-             AND portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END)
+             AND portage.run_owner_alive(r)
              AS alive) o
     -- looked for only where it is shown
     CROSS JOIN LATERAL (SELECT CASE WHEN r.status IN ('paused', 'running', 'rolling_back', 'failed', 'cancelled', 'rolled_back')
@@ -63,7 +63,7 @@ CREATE VIEW portage.progress WITH (security_barrier) AS
         WHERE r.read IS NOT NULL ORDER BY read DESC LIMIT 1) c
     CROSS JOIN LATERAL (SELECT count(DISTINCT g.owner_pid)::integer AS helpers FROM portage.migration_ranges g
        WHERE o.alive AND r.workers > 1 AND g.run_id = r.id AND NOT g.done AND g.owner_pid <> r.owner_pid
-         AND portage.owner_alive(g.owner_pid, g.owner_started_at, g.lease_expires)) w
+         AND portage.owner_alive(g.owner_pid, g.owner_started_at, g.owner_statement_at, g.lease_expires)) w
     CROSS JOIN LATERAL (SELECT count(*)::integer AS total, count(*) FILTER (WHERE g.done OR m.skipped IS NOT NULL)::integer AS done,
              sum(m.byte_length) AS bytes,
              sum(CASE WHEN g.done OR m.skipped IS NOT NULL THEN m.byte_length

@@ -89,10 +89,10 @@ void nap_raw(long milliseconds) {
 bool execute_at_top_raw(const char* sql, MemoryContext memory) {
   volatile bool done = false;
   debug_query_string = sql;
+  SetCurrentStatementStartTimestamp();  // what is told of the activity: by it the owner of a run is known
   pgstat_report_activity(STATE_RUNNING, sql);
   PG_TRY();
   {
-    SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     MemoryContextSwitchTo(memory);
     List* parsed = pg_parse_query(sql);

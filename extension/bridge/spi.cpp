@@ -1,8 +1,6 @@
 // See spi.hpp.
 #include "bridge/spi.hpp"
 
-#include "bridge/deferral.hpp"
-
 extern "C" {
 #include "catalog/pg_type_d.h"
 }
@@ -51,6 +49,44 @@ Param param_int8_array(const std::vector<int64_t>& values) {
     return PointerGetDatum(construct_array(items, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
   });
   return {INT8ARRAYOID, array, false};
+}
+
+namespace {
+
+constinit Result* results = nullptr;  // those that hold rows
+
+}  // namespace
+
+void Result::hold(SPITupleTable* table) noexcept {
+  table_ = table;
+  if (!table) return;
+  before_ = nullptr;
+  after_ = results;
+  if (results) results->before_ = this;
+  results = this;
+}
+
+SPITupleTable* Result::let_go() noexcept {
+  if (!table_) return nullptr;
+  (before_ ? before_->after_ : results) = after_;
+  if (after_) after_->before_ = before_;
+  return std::exchange(table_, nullptr);
+}
+
+/// On the way out of an error nothing is freed: it goes with the subtransaction, and SPI may be in the middle
+/// of another connection, to which the rows do not belong.
+void Result::free() noexcept {
+  SPITupleTable* table = let_go();
+  if (table && !unwinding()) SPI_freetuptable(table);
+}
+
+bool Result::none() { return results == nullptr; }
+
+void Result::forget(SubTransactionId from) {
+  for (Result *result = results, *next; result; result = next) {
+    next = result->after_;
+    if (result->table_->subid >= from) result->let_go();
+  }
 }
 
 Datum Result::datum(size_t row, int column, bool* null) const {
@@ -144,32 +180,6 @@ Result execute(const std::string& sql, const std::vector<Param>& params, bool re
   Result result(SPI_tuptable, SPI_processed);
   SPI_tuptable = nullptr;
   return result;
-}
-
-Spi::Spi(bool nonatomic) {
-  MemoryContext context = CurrentMemoryContext;
-  check_spi(guarded([=] { return SPI_connect_ext(nonatomic ? SPI_OPT_NONATOMIC : 0); }));
-  MemoryContextSwitchTo(context);
-}
-
-void Spi::finish() {
-  MemoryContext context = CurrentMemoryContext;
-  check_spi(guarded([] { return SPI_finish(); }));
-  MemoryContextSwitchTo(context);
-}
-
-void commit() {
-  MemoryContext context = CurrentMemoryContext;
-  guarded([] { SPI_commit(); });
-  MemoryContextSwitchTo(context);
-  transaction_is_ours();
-}
-
-void rollback() {
-  MemoryContext context = CurrentMemoryContext;
-  guarded([] { SPI_rollback(); });
-  MemoryContextSwitchTo(context);
-  transaction_is_ours();
 }
 
 Datum input_value(Oid type, int32_t typmod, const std::string& text) {

@@ -35,21 +35,25 @@ Param param(const std::optional<T>& value) {
                                                    : INT8OID);
 }
 
-/// The rows of one statement. Movable; frees the rows when it goes.
+/// The rows of one statement. Movable; frees the rows when it goes. With the subtransaction in which it was
+/// made, once that is rolled back, the rows are gone. Must not live across commit() or rollback().
 class Result {
  public:
   Result() = default;
-  Result(SPITupleTable* table, uint64_t processed) : table_(table), processed_(processed) {}
-  Result(Result&& other) noexcept
-      : table_(std::exchange(other.table_, nullptr)), processed_(other.processed_) {}
+  Result(SPITupleTable* table, uint64_t processed) : processed_(processed) { hold(table); }
+  Result(Result&& other) noexcept : processed_(other.processed_) { hold(other.let_go()); }
   Result& operator=(Result&& other) noexcept {
-    std::swap(table_, other.table_);
+    SPITupleTable* mine = let_go();
+    hold(other.let_go());
+    other.hold(mine);
     processed_ = other.processed_;
     return *this;
   }
-  ~Result() {
-    if (table_) SPI_freetuptable(table_);
-  }
+  ~Result() { free(); }
+  /// Those of all results that were made in this subtransaction, or in a later one, are about to be freed.
+  static void forget(SubTransactionId);
+  /// There is none that holds rows.
+  static bool none();
 
   size_t size() const { return table_ ? table_->numvals : 0; }
   bool empty() const { return size() == 0; }
@@ -67,8 +71,13 @@ class Result {
   Oid oid(size_t row, int column) const;
 
  private:
+  void hold(SPITupleTable*) noexcept;
+  SPITupleTable* let_go() noexcept;
+  void free() noexcept;
+
   SPITupleTable* table_ = nullptr;
   uint64_t processed_ = 0;
+  Result *before_ = nullptr, *after_ = nullptr;  // in the list of those that hold rows
 };
 
 /// A statement that is always the same; prepared at its first use in this backend and kept.
@@ -90,18 +99,53 @@ class Statement {
 Result execute(const std::string& sql, const std::vector<Param>& params = {}, bool read_only = false,
                long limit = 0);
 
-/// Connects to SPI. finish() at the end of a body that succeeded; after an error the end of the
-/// (sub)transaction cleans up. The current memory context stays what it was.
+class Subtransaction;
+
+/// Connects to SPI. finish() at the end of a body that succeeded. The current memory context stays what it
+/// was.
+///
+/// `nonatomic`: for a procedure that commits. Then a subtransaction is open all the time, in each of its
+/// transactions: whatever an error leaves open that is caught (snapshots, scans, portals, pins, locks, other
+/// connections to SPI) was opened in it, and is unwound where that is rolled back, in rollback() or in the
+/// destructor; the transaction itself has none of it.
 class Spi {
  public:
   explicit Spi(bool nonatomic = false);
+  ~Spi();
+  Spi(const Spi&) = delete;
+  Spi& operator=(const Spi&) = delete;
   void finish();
+  /// Lives as long as the innermost connection.
+  static MemoryContext memory();
+
+ private:
+  friend void commit();
+  friend void rollback();
+  static Spi& committing();
+  void begin();
+  void end();
+
+  Spi* outer_;
+  MemoryContext memory_ = nullptr;
+  std::unique_ptr<Subtransaction> kept_;
+  bool nonatomic_;
 };
 
-/// Commits and begins anew. Only in a procedure that was called outside any transaction block.
+/// Commits and begins anew. Only in a procedure that was called outside any transaction block. After an error
+/// all is rolled back, and begun anew.
 void commit();
-/// Rolls back and begins anew; likewise.
+/// Rolls back and begins anew; likewise. To be called wherever an error is caught (subxact.hpp), before
+/// anything else is done.
 void rollback();
+/// How many transactions of this backend's procedures have been rolled back: what the session has locked over
+/// its commits went with each.
+uint64_t rollbacks();
+/// An exception is on its way: what a destructor would do with PostgreSQL has to wait until it has been
+/// caught and rolled back.
+inline bool unwinding() { return std::uncaught_exceptions() > 0; }
+/// Has `f(arg)` called when what is being unwound by an exception has been rolled back: in a
+/// procedure that commits, for what its transactions do not take along.
+void when_rolled_back(void (*f)(Datum), Datum arg) noexcept;
 
 /// The text of a Datum of a known type, through its output function.
 std::string output_text(Oid type, Datum value);

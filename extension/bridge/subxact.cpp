@@ -9,24 +9,21 @@ namespace portage::bridge {
 
 Subtransaction::Subtransaction() : context_(CurrentMemoryContext), owner_(CurrentResourceOwner) {
   guarded([] { BeginInternalSubTransaction(nullptr); });
+  id_ = GetCurrentSubTransactionId();
   MemoryContextSwitchTo(context_);
   open_ = true;
 }
 
 void Subtransaction::release() {
-  open_ = false;  // a failing release has left the subtransaction aborted: the transaction's end cleans it up
-  try {
-    guarded([] { ReleaseCurrentSubTransaction(); });
-  } catch (...) {
-    open_ = true;
-    throw;
-  }
+  guarded([] { ReleaseCurrentSubTransaction(); });  // if it fails, there is still what can be rolled back
+  open_ = false;
   MemoryContextSwitchTo(context_);
   CurrentResourceOwner = owner_;
 }
 
 void Subtransaction::rollback() {
   open_ = false;
+  Result::forget(id_);
   guarded([] { RollbackAndReleaseCurrentSubTransaction(); });
   MemoryContextSwitchTo(context_);
   CurrentResourceOwner = owner_;

@@ -1,5 +1,6 @@
-// Subtransactions: the only licence to swallow a Postgres error. attempt() runs C++ code in one and gives
-// back the error, everything that the code wrote being gone.
+// Where errors are caught: the only licence to swallow one is to have rolled back the subtransaction in which
+// it was raised. attempt() runs C++ code in a subtransaction of its own, committing() in the transactions of
+// a procedure, and each gives back the error, everything that the code wrote or had open being gone.
 #pragma once
 
 #include "bridge/spi.hpp"
@@ -19,6 +20,7 @@ class Subtransaction {
  private:
   MemoryContext context_;
   ResourceOwner owner_;
+  SubTransactionId id_ = InvalidSubTransactionId;
   bool open_ = false;
 };
 
@@ -34,31 +36,38 @@ bool is_interrupt(int sqlerrcode);
 template <class F>
 std::optional<Error> attempt(F&& f) {
   Subtransaction subtransaction;
+  std::optional<Error> caught;
   try {
     f();
     subtransaction.release();
-    return std::nullopt;
   } catch (const Error& error) {
-    subtransaction.rollback();
-    return error;
+    caught = error;
   }
+  if (caught) subtransaction.rollback();
+  return caught;
 }
 
-/// Runs `f` as a transaction of its own, in a procedure that may commit: likewise, with the commit. After an
-/// error all is rolled back.
+/// Runs `f`, which commits as it goes, in a procedure that may. After an error all that was not committed is
+/// rolled back, and unwound. Other exceptions pass, and end the procedure.
+template <class F>
+std::optional<Error> committing(F&& f) {
+  std::optional<Error> caught;
+  try {
+    f();
+  } catch (const Error& error) {
+    caught = error;
+  }
+  if (caught) rollback();
+  return caught;
+}
+
+/// Runs `f` as a transaction of its own, in a procedure that may commit: likewise, with the commit.
 template <class F>
 std::optional<Error> transact(F&& f) {
-  std::optional<Error> error = attempt(f);
-  if (!error) {
-    try {
-      commit();
-      return std::nullopt;
-    } catch (const Error& at_commit) {
-      error = at_commit;
-    }
-  }
-  rollback();
-  return error;
+  return committing([&] {
+    f();
+    commit();
+  });
 }
 
 }  // namespace portage::bridge

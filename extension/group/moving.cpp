@@ -55,13 +55,13 @@ bool finish(int64_t id) {
   bool completed =
       std::all_of(members.begin(), members.end(), [](const Member& m) { return m.status == "completed"; });
   std::string error;
-  try {
+  std::optional<Error> caught = bridge::committing([&] {
     if (completed) settle_parked(members);
-  } catch (const Error& caught) {
-    bridge::rollback();
-    if (bridge::is_interrupt(caught.code())) throw;
-    if (caught.code() == codes::run_in_progress) return false;
-    error = caught.message() + (caught.report().detail.empty() ? "" : "\n" + caught.report().detail);
+  });
+  if (caught) {
+    if (bridge::is_interrupt(caught->code())) throw *caught;
+    if (caught->code() == codes::run_in_progress) return false;
+    error = caught->message() + (caught->report().detail.empty() ? "" : "\n" + caught->report().detail);
   }
   end(id, completed && error.empty() ? "completed" : "failed", error);
   bridge::commit();
@@ -87,14 +87,12 @@ void work_off_member(int64_t group, Member& member) {
   }
   ledger::want_worker(member.run);  // so that it counts as left by somebody, whoever that was
   bridge::commit();
-  try {
-    run::work_off_waiting(member.run);
-  } catch (const Error& error) {
-    bridge::rollback();
-    if (bridge::is_interrupt(error.code()) || ledger::find_run(member.run)->status != "failed") throw;
+  std::optional<Error> error = bridge::committing([&] { run::work_off_waiting(member.run); });
+  if (error) {
+    if (bridge::is_interrupt(error->code()) || ledger::find_run(member.run)->status != "failed") throw *error;
     bridge::notice(
-        format("run %lld of pipeline \"%s\" failed: ", id, member.pipeline.c_str()) + error.message(),
-        error.report().detail, WARNING);
+        format("run %lld of pipeline \"%s\" failed: ", id, member.pipeline.c_str()) + error->message(),
+        error->report().detail, WARNING);
     return;
   }
   std::string status = ledger::find_run(member.run)->status;
@@ -126,13 +124,11 @@ void move_on(int64_t id, bool wait) {
 void move_all_on(bool wait, run::Heartbeat heartbeat) {
   for (const ledger::Group& group : ledger::groups_in_background()) {
     if (!acts_for(group) || run::leave_to_others(group.role, group.role, heartbeat)) continue;
-    try {
-      move_on(group.id, wait);
-    } catch (const Error& error) {
-      if (bridge::is_interrupt(error.code())) throw;
-      bridge::notice(format("portage: group %lld: ", static_cast<long long>(group.id)) + error.message(),
-                     error.report().detail, LOG);
-    }
+    std::optional<Error> error = bridge::committing([&] { move_on(group.id, wait); });
+    if (!error) continue;
+    if (bridge::is_interrupt(error->code())) throw *error;
+    bridge::notice(format("portage: group %lld: ", static_cast<long long>(group.id)) + error->message(),
+                   error->report().detail, LOG);
   }
 }
 

@@ -92,8 +92,8 @@ int64_t abandoned_indexes() {
       "SELECT count(*) FROM portage.deferred_indexes d JOIN portage.migration_runs r ON r.id = d.run_id JOIN "
       "portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version JOIN "
       "pg_namespace n ON n.nspname = v.target_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname "
-      "= v.target_name WHERE d.stays IS NULL AND d.restored_at IS NULL AND NOT portage.owner_alive("
-      "r.owner_pid, r.owner_started_at, NULL)");
+      "= v.target_name WHERE d.stays IS NULL AND d.restored_at IS NULL AND NOT "
+      "portage.run_owner_alive(r)");
   return select().bigint(0, 1);
 }
 

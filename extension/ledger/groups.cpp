@@ -82,8 +82,7 @@ std::vector<Member> members_of(int64_t group) {
   AsLedger as;
   static const Statement select(
       "SELECT m.run_id, r.pipeline, m.level, m.waits_for::text, m.again, coalesce(m.reason, ''), r.status, "
-      "portage.owner_alive(r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN "
-      "r.owner_lease END), r.started_at IS NOT NULL, r.dry_run, coalesce(r.open_parked, 0) "
+      "portage.run_owner_alive(r), r.started_at IS NOT NULL, r.dry_run, coalesce(r.open_parked, 0) "
       "FROM portage.group_members m JOIN portage.migration_runs r ON r.id = m.run_id WHERE m.group_id = $1 "
       "ORDER BY m.level, m.run_id");
   Result rows = select.run(group);

@@ -18,7 +18,7 @@ void erase_history(int64_t pipeline_id) {
   AsLedger as;
   bridge::Result active = bridge::execute(
       "SELECT r.id FROM portage.migration_runs r WHERE r.pipeline_id = $1 AND "
-      "portage.owner_alive(r.owner_pid, r.owner_started_at, NULL) LIMIT 1",
+      "portage.run_owner_alive(r) LIMIT 1",
       {param(pipeline_id)});
   if (!active.empty())
     throw bridge::Error(codes::run_in_progress, "a migration is in progress")

@@ -13,4 +13,8 @@ struct Owners {
 
 Owners living_owners();
 
+/// Who this backend is at this moment, beside its process: when the statement began that it works off, as
+/// others see it (pg_stat_activity.query_start). Null where that is not told.
+bridge::Param statement_begin();
+
 }  // namespace portage::ledger

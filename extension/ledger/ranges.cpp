@@ -2,6 +2,7 @@
 // are cut off a tail and claimed one by one.
 #include "bridge/codes.hpp"
 #include "ledger/as_ledger.hpp"
+#include "ledger/owners.hpp"
 #include "ledger/parts.hpp"
 
 namespace portage::ledger {
@@ -87,13 +88,13 @@ Range claim_range(int64_t run_id, int32_t part, int64_t first_ordinal) {
   static const std::string sql =
       std::string(
           "INSERT INTO portage.migration_ranges AS r (run_id, part, range_no, first_ordinal, next_ordinal, "
-          "cursor_ordinal, next_byte, next_line, owner_pid, owner_started_at, epoch, attempts) "
-          "VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), (SELECT backend_start FROM "
-          "pg_stat_get_activity(pg_backend_pid())), 1, 1) ON CONFLICT (run_id, part, range_no) DO UPDATE "
-          "SET ") +
+          "cursor_ordinal, next_byte, next_line, owner_pid, owner_started_at, owner_statement_at, epoch, "
+          "attempts) VALUES ($1, $2, 1, $3, $3, $3, 0, 1, pg_backend_pid(), (SELECT backend_start FROM "
+          "pg_stat_get_activity(pg_backend_pid())), $4, 1, 1) ON CONFLICT (run_id, part, range_no) DO UPDATE "
+          "SET owner_statement_at = $4, ") +
       mine;
   static const Statement upsert(sql.c_str());
-  upsert.run(run_id, part, first_ordinal);
+  upsert({param(run_id), param(part), param(first_ordinal), statement_begin()});
   return *find_range(run_id, part);
 }
 
@@ -158,26 +159,31 @@ std::optional<Range> claim_piece(int64_t run_id, int lease) {
           "WITH f AS MATERIALIZED (SELECT c.part, c.range_no FROM portage.migration_ranges c WHERE c.run_id "
           "= "
           "$1 AND NOT c.done AND c.end_ordinal IS NOT NULL AND NOT portage.owner_alive(c.owner_pid, "
-          "c.owner_started_at, c.lease_expires) ORDER BY c.part, c.range_no LIMIT 1 FOR UPDATE SKIP LOCKED) "
+          "c.owner_started_at, c.owner_statement_at, c.lease_expires) ORDER BY c.part, c.range_no LIMIT 1 "
+          "FOR UPDATE SKIP LOCKED) "
           "UPDATE portage.migration_ranges r SET ") +
       mine +
-      ", lease_expires = clock_timestamp() + $2 * interval '1 ms' FROM f WHERE r.run_id = $1 AND r.part = "
+      ", owner_statement_at = $3, lease_expires = clock_timestamp() + $2 * interval '1 ms' FROM f WHERE "
+      "r.run_id = $1 AND r.part = "
       "f.part AND r.range_no = f.range_no RETURNING " +
       range_columns;
   static const Statement claim(sql.c_str());
-  return range_of(claim.run(run_id, static_cast<int32_t>(lease)));
+  return range_of(claim({param(run_id), param(static_cast<int32_t>(lease)), statement_begin()}));
 }
 
 Range reclaim(int64_t run_id, const Range& range, int lease) {
   AsLedger as;
-  static const std::string sql = std::string("UPDATE portage.migration_ranges r SET ") + mine +
-                                 ", lease_expires = clock_timestamp() + $5 * interval '1 ms' WHERE run_id = "
-                                 "$1 AND part = $2 AND range_no "
-                                 "= $3 AND epoch = $4 RETURNING " +
-                                 range_columns;
+  static const std::string sql =
+      std::string("UPDATE portage.migration_ranges r SET ") + mine +
+      ", owner_statement_at = $6, lease_expires = clock_timestamp() + $5 * interval "
+      "'1 ms' WHERE run_id = "
+      "$1 AND part = $2 AND range_no "
+      "= $3 AND epoch = $4 RETURNING " +
+      range_columns;
   static const Statement claim(sql.c_str());
   std::optional<Range> again =
-      range_of(claim.run(run_id, range.part, range.number, range.epoch, static_cast<int32_t>(lease)));
+      range_of(claim({param(run_id), param(range.part), param(range.number), param(range.epoch),
+                      param(static_cast<int32_t>(lease)), statement_begin()}));
   if (!again) throw taken_over(range);
   return *again;
 }
@@ -185,8 +191,9 @@ Range reclaim(int64_t run_id, const Range& range, int lease) {
 void release_pieces(int64_t run_id) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_ranges SET owner_pid = NULL, owner_started_at = NULL, lease_expires = NULL "
-      "WHERE run_id = $1 AND NOT done AND end_ordinal IS NOT NULL AND owner_pid = pg_backend_pid()");
+      "UPDATE portage.migration_ranges SET owner_pid = NULL, owner_started_at = NULL, owner_statement_at = "
+      "NULL, lease_expires = NULL WHERE run_id = $1 AND NOT done AND end_ordinal IS NOT NULL AND owner_pid = "
+      "pg_backend_pid()");
   update.run(run_id);
 }
 
@@ -194,7 +201,8 @@ Pieces pieces_of(int64_t run_id) {
   AsLedger as;
   static const Statement select(
       "SELECT count(*), count(*) FILTER (WHERE NOT portage.owner_alive(owner_pid, owner_started_at, "
-      "lease_expires)) FROM portage.migration_ranges WHERE run_id = $1 AND NOT done AND end_ordinal IS NOT "
+      "owner_statement_at, lease_expires)) FROM portage.migration_ranges WHERE run_id = $1 AND NOT done AND "
+      "end_ordinal IS NOT "
       "NULL");
   Result rows = select.run(run_id);
   return {rows.bigint(0, 1), rows.bigint(0, 2)};

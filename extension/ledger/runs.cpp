@@ -5,6 +5,7 @@
 #include "ledger/arrays.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/known_roles.hpp"
+#include "ledger/owners.hpp"
 #include "ledger/run_index.hpp"
 #include "settings.hpp"
 
@@ -24,17 +25,14 @@ constexpr const char* run_columns =
     "(SELECT v.sensitive IS NOT NULL FROM portage.pipeline_versions v WHERE v.pipeline_id = r.pipeline_id "
     "AND v.version = r.pipeline_version)";
 
-// A process id alone may have been given to somebody else since: the time at which the process began decides.
-constexpr const char* with_life =
-    " r CROSS JOIN LATERAL portage.owner_alive(r.owner_pid, r.owner_started_at, "
-    "CASE WHEN r.status <> 'verifying' THEN r.owner_lease END) AS alive ";
+constexpr const char* with_life = " r CROSS JOIN LATERAL portage.run_owner_alive(r) AS alive ";
 
 constexpr const char* active_index = "migration_runs_active";
 
 constexpr const char* waiting_run =
     "FROM portage.migration_runs r WHERE r.status IN ('queued', 'running', 'verifying', 'rolling_back') AND "
-    "(r.status = 'queued' OR ((r.background OR r.owner_pid IS NOT NULL) AND NOT portage.owner_alive("
-    "r.owner_pid, r.owner_started_at, CASE WHEN r.status <> 'verifying' THEN r.owner_lease END))) "
+    "(r.status = 'queued' OR ((r.background OR r.owner_pid IS NOT NULL) AND NOT "
+    "portage.run_owner_alive(r))) "
     "AND coalesce(r.launched_at <= clock_timestamp() - $1 * interval '1 ms', true) ";
 
 Run run_of(const Result& rows, size_t i) {
@@ -190,7 +188,7 @@ bool set_status(int64_t id, const std::string& from, const std::string& to) {
 }
 
 bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns,
-              std::string_view writer, const std::string& writer_reason) {
+              std::string_view writer, const std::string& writer_reason, int64_t lock) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', "
@@ -199,25 +197,21 @@ bool take_run(int64_t id, const std::string& from, const std::vector<std::string
       "hash_columns = coalesce(hash_columns, $2), writer = $3, writer_reason = $4, completed_at = NULL, "
       "error = NULL, error_class = NULL, "
       "error_code = NULL WHERE id = $1");
-  if (!own_run(id, from, "running")) return false;
+  if (!own_run(id, from, "running", lock)) return false;
   update({param(id), bridge::param_text_array(hash_columns), param(writer), param(writer_reason)});
   return true;
 }
 
-bool own_run(int64_t id, const std::string& from, const std::string& to) {
+bool own_run(int64_t id, const std::string& from, const std::string& to, int64_t lock) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = $4, owner_pid = pg_backend_pid(), owner_started_at = "
       "(SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), owner_lease = clock_timestamp() + "
-      "$2 * interval '1 ms', paused_from = NULL, hold_reason = NULL, launched_at = NULL "
-      "WHERE id = $1 AND status = $3");
-  return update.run(id, static_cast<int64_t>(settings::lease_duration), from, to).processed() == 1;
-}
-
-void suspend_lease(int64_t id) {
-  AsLedger as;
-  static const Statement update("UPDATE portage.migration_runs SET owner_lease = NULL WHERE id = $1");
-  update.run(id);
+      "$2 * interval '1 ms', owner_statement_at = $5, owner_lock = $6, paused_from = NULL, hold_reason = "
+      "NULL, launched_at = NULL WHERE id = $1 AND status = $3");
+  return update({param(id), param(static_cast<int64_t>(settings::lease_duration)), param(from), param(to),
+                 statement_begin(), param(lock)})
+             .processed() == 1;
 }
 
 void renew_lease(int64_t id) {
@@ -237,8 +231,10 @@ void lock_run(int64_t id) {
 void release_run(int64_t id) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET owner_pid = NULL, owner_started_at = NULL, owner_lease = NULL, "
-      "hold_reason = NULL, background = false WHERE id = $1");
+      "UPDATE portage.migration_runs SET owner_pid = NULL, owner_started_at = NULL, owner_statement_at = "
+      "NULL, owner_lease = NULL, hold_reason = NULL, background = false WHERE id = $1 AND owner_pid = "
+      "pg_backend_pid() AND owner_started_at = (SELECT backend_start FROM "
+      "pg_stat_get_activity(pg_backend_pid()))");
   update.run(id);
 }
 
@@ -267,7 +263,7 @@ bool takes_helpers(int64_t id) {
   static const Statement select(
       "SELECT FROM portage.migration_runs r WHERE id = $1 AND status = 'running' AND current_step = "
       "'importing' "
-      "AND requested IS NULL AND portage.owner_alive(r.owner_pid, r.owner_started_at, r.owner_lease)");
+      "AND requested IS NULL AND portage.run_owner_alive(r)");
   return !select.run(id).empty();
 }
 
@@ -288,8 +284,8 @@ bool pause_run(int64_t id, const std::string& from) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = 'paused', paused_from = $2, requested = NULL, owner_pid = "
-      "NULL, owner_started_at = NULL, owner_lease = NULL, hold_reason = NULL, launched_at = NULL WHERE id = "
-      "$1 AND status = $2");
+      "NULL, owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, hold_reason = NULL, "
+      "launched_at = NULL WHERE id = $1 AND status = $2");
   return update.run(id, from).processed() == 1;
 }
 
@@ -329,7 +325,8 @@ void finish_run(int64_t id, const std::string& status, const std::string& error,
       "'completed' "
       "THEN $3 ELSE total_items END, open_rejects = $10 + $11, open_conflicts = $8, open_parked = $9, "
       "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, "
-      "owner_started_at = NULL, owner_lease = NULL, current_step = NULL, requested = NULL, hold_reason = "
+      "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, current_step = NULL, "
+      "requested = NULL, hold_reason = "
       "NULL, launched_at = NULL, "
       "error = CASE WHEN $2 = 'rolled_back' THEN error ELSE nullif($12, '') END, "
       "error_class = CASE WHEN $2 = 'rolled_back' THEN error_class ELSE nullif($13, '') END, "

@@ -23,7 +23,7 @@ struct Run {
   std::string timezone;
   std::vector<std::string> hash_columns;
   std::optional<int32_t> owner_pid;
-  bool owner_alive = false;  ///< the backend that took it still exists
+  bool owner_alive = false;  ///< the statement that took it still works on it (sql/38-owners.sql)
   bool owner_is_me = false;
   bool sealed = false;      ///< it has been started: no more parts
   std::string paused_from;  ///< the state to which resume() returns
@@ -68,18 +68,18 @@ std::optional<Run> find_rival(const std::string& schema, const std::string& tabl
 bool runs_changed_since_snapshot(int64_t pipeline_id, const std::optional<std::string>& scope);
 /// Changes the state; returns false if the run was not in state `from` (somebody was faster).
 bool set_status(int64_t id, const std::string& from, const std::string& to);
-/// Status running with this backend as owner; remembers the first xid, when it started, and how it writes.
-/// False if the run was not in state `from`.
+/// Status running with this backend's statement as owner; remembers the first xid, when it started, and how
+/// it writes. `lock`: the key of the lock that its transactions hold. False if the run was not in state
+/// `from`.
 bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns,
-              std::string_view writer, const std::string& writer_reason);
-/// This backend is its owner, in this state; false likewise. What an operator wants of the owner stands.
-bool own_run(int64_t id, const std::string& from, const std::string& to);
-/// The owner counts as there as long as its session lives: what it begins gives no sign of life.
-void suspend_lease(int64_t id);
+              std::string_view writer, const std::string& writer_reason, int64_t lock);
+/// This backend's statement is its owner, in this state; false likewise. What an operator wants of the owner
+/// stands.
+bool own_run(int64_t id, const std::string& from, const std::string& to, int64_t lock);
 void renew_lease(int64_t id);
 /// Nobody else changes the run's state until the end of the transaction.
 void lock_run(int64_t id);
-/// No owner any more, and no background worker is to take its place.
+/// If this backend is the run's owner: it has none any more, and no background worker is to take its place.
 void release_run(int64_t id);
 void make_request(int64_t id, Request);
 /// What is wanted of this backend as the run's owner; nothing if it is not that any more, or if the run has

@@ -32,7 +32,8 @@ void give_run(int64_t run_id, const Role& to) {
   AsLedger as;
   static const Statement run(
       "UPDATE portage.migration_runs SET role_oid = $2, role_name = $3::name, session_role_oid = $2, "
-      "session_role = $3::name, owner_pid = NULL, owner_started_at = NULL, owner_lease = NULL WHERE id = $1");
+      "session_role = $3::name, owner_pid = NULL, owner_started_at = NULL, owner_statement_at = NULL, "
+      "owner_lease = NULL WHERE id = $1");
   run({param(run_id), param_oid(to.oid), param(to.name)});
   static const Statement group(
       "UPDATE portage.run_groups SET role_oid = $2, role_name = $3::name WHERE id = (SELECT group_id FROM "
@@ -55,14 +56,16 @@ Role give_pipeline(int64_t id, const Role& to) {
   grants({param(id), param_oid(to.oid)});
   static const Statement owner(
       "UPDATE portage.pipelines SET owner = $2, owner_name = $3::name WHERE id = $1");
+  Role from = role_in(row, 0, 1);
+  std::string name = row.text(0, 3);
   try {
     owner({param(id), param_oid(to.oid), param(to.name)});
   } catch (const bridge::Error& error) {
     if (error.code() != ERRCODE_UNIQUE_VIOLATION) throw;
     throw bridge::Error(ERRCODE_DUPLICATE_OBJECT,
-                        "role \"" + to.name + "\" has a pipeline \"" + row.text(0, 3) + "\" already");
+                        "role \"" + to.name + "\" has a pipeline \"" + name + "\" already");
   }
-  return role_in(row, 0, 1);
+  return from;
 }
 
 }  // namespace portage::ledger

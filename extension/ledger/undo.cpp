@@ -267,7 +267,8 @@ void finish_rollback(int64_t run_id) {
   static const std::string sql =
       std::string(
           "UPDATE portage.migration_runs SET completed_at = clock_timestamp(), owner_pid = NULL, "
-          "owner_started_at = NULL, current_step = NULL, error = ") +
+          "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, requested = NULL, "
+          "current_step = NULL, error = ") +
       own_error + ", error_class = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_class END, error_code = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_code END WHERE id = $1";
@@ -280,7 +281,8 @@ void fail_rollback(int64_t run_id, const std::string& error, const std::string& 
   static const std::string sql =
       std::string(
           "UPDATE portage.migration_runs SET completed_at = clock_timestamp(), owner_pid = NULL, "
-          "owner_started_at = NULL, current_step = NULL, error = concat_ws(E'\\n', ") +
+          "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, requested = NULL, "
+          "current_step = NULL, error = concat_ws(E'\\n', ") +
       own_error + ", 'rollback: ' || $2), error_class = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_class ELSE $3 END, error_code = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_code ELSE $4 END WHERE id = $1";

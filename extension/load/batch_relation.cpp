@@ -12,10 +12,11 @@ using bridge::guarded;
 
 BatchRelation::BatchRelation(const Target& target, std::vector<int> columns, std::vector<int> key,
                              const char* name)
-    : memory_("portage batch relation", PortalContext ? PortalContext : CurrentMemoryContext),
-      columns_(std::move(columns)),
-      key_(std::move(key)) {
-  bridge::InMemory in(memory_.get());
+    : columns_(std::move(columns)), key_(std::move(key)) {
+  MemoryContext connection = bridge::Spi::memory();
+  memory_ = guarded(
+      [=] { return AllocSetContextCreate(connection, "portage batch relation", ALLOCSET_SMALL_SIZES); });
+  bridge::InMemory in(memory_);
   int count = static_cast<int>(1 + key_.size() + columns_.size());
   TupleDesc shape = guarded([=] { return CreateTemplateTupleDesc(count); });
   auto define = [&](int number, const std::string& name, Oid type, int32_t typmod, Oid collation) {
@@ -52,10 +53,14 @@ BatchRelation::~BatchRelation() {
       SPIPlanPtr p = plan;
       guarded([=] { SPI_freeplan(p); });
     }
+    // On the way out of an error SPI may stand in a trigger's connection: ours keeps the relation, empty,
+    // until the next one takes its name, or the connection ends.
+    if (bridge::unwinding()) return;
     const char* name = relation_->md.name;
     guarded([=] { (void)SPI_unregister_relation(name); });
+    MemoryContextDelete(memory_);
   } catch (...) {
-    // On the way out of an error the SPI connection is going anyway.
+    // The end of the connection frees what is left.
   }
 }
 
@@ -63,7 +68,7 @@ BatchRelation::Filling::Filling(EphemeralNamedRelation relation, Tuplestorestate
     : relation_(relation), store_(store) {
   relation_->reldata = store;
   // SPI makes its list of relations in the current context, and keeps it as long as the connection lasts.
-  bridge::InMemory in(PortalContext ? PortalContext : TopTransactionContext);
+  bridge::InMemory in(bridge::Spi::memory());
   guarded([=] {
     SPI_unregister_relation(relation->md.name);
     int code = SPI_register_relation(relation);

@@ -36,7 +36,7 @@ class BatchRelation {
   bridge::Result run(const std::string& sql, const std::vector<BatchRow>& rows);
 
  private:
-  bridge::Memory memory_;
+  MemoryContext memory_ = nullptr;  ///< of SPI's connection, which may have to keep the relation
   std::vector<int> columns_, key_;
   EphemeralNamedRelation relation_ = nullptr;
   std::unordered_map<std::string, SPIPlanPtr> plans_;

@@ -70,13 +70,13 @@ class MergeCompiler {
     merge.strategy = rule.strategy;
     std::string text = rule.strategy == Strategy::sql ? rule.sql : text_of(rule.strategy, column);
     if (text.empty()) return;
+    Oid type = column.type;
+    std::string type_name = guarded([=] { return format_type_be(type); });
     try {
       merge.expression =
           expression(text, {column.type, column.typmod, false, "column \"" + column.name + "\""}, rule.place);
     } catch (const Error& error) {
       if (rule.strategy == Strategy::sql || error.code() != ERRCODE_UNDEFINED_FUNCTION) throw;
-      Oid type = column.type;
-      const char* type_name = guarded([=] { return format_type_be(type); });
       throw fault(
           rule.place, "column \"" + column.name + "\" of type " + type_name + " cannot be merged that way",
           "sum needs + and -, concat ||, greatest, least and newest an order; union is for arrays and "

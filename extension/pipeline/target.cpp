@@ -244,13 +244,8 @@ Target describe_target(Oid table, const std::vector<std::string>& key_columns,
 bool unchanged(const Target& target) { return still_same(target) || difference(target).empty(); }
 
 std::string difference(const Target& before) {
-  Target now;
-  try {
-    now = read_target(before.oid);
-  } catch (const Error& error) {
-    if (error.code() == ERRCODE_UNDEFINED_TABLE) return "table " + before.quoted_name() + " was dropped";
-    throw;
-  }
+  if (!exists(before.oid)) return "table " + before.quoted_name() + " was dropped";
+  Target now = read_target(before.oid);
   std::string text;
   if (now.name != before.name || now.schema != before.schema)
     text += "table " + before.quoted_name() + " is now " + now.quoted_name() + "; ";

@@ -221,6 +221,8 @@ bool has_write_rules(Relation relation) {
   return false;
 }
 
+bool exists(Oid table) { return OpenRelation(table).relation != nullptr; }
+
 Target read_target(Oid table) {
   OpenRelation open(table);
   Relation relation = open.relation;

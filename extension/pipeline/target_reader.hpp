@@ -5,6 +5,9 @@
 
 namespace portage {
 
+/// True if there is such a relation; it cannot be dropped before the end of the transaction then.
+bool exists(Oid table);
+
 /// Everything but the choice of a key. Throws 42P01 when there is no such relation.
 Target read_target(Oid table);
 

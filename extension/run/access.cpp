@@ -28,18 +28,17 @@ bool visible(int64_t id) {
   return !select.run(id).empty();
 }
 
-/// One key of 64 bits; a collision of two scopes only makes one of them wait for its turn.
-uint64 lock_key(int64_t number, const std::string& text) {
-  return hash_bytes_extended(reinterpret_cast<const unsigned char*>(text.data()),
-                             static_cast<int>(text.size()),
-                             static_cast<uint64>(number) ^ UINT64CONST(0x706f7274616765));
-}
-
 bool changes(const ledger::Run& run) {
   return ledger::is_admin(GetUserId()) || ledger::acts_for(GetUserId(), run.role.oid);
 }
 
 }  // namespace
+
+int64_t lock_key(int64_t number, const std::string& text) {
+  return static_cast<int64_t>(
+      hash_bytes_extended(reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()),
+                          static_cast<uint64>(number) ^ UINT64CONST(0x706f7274616765)));
+}
 
 ledger::Run run_to_read(int64_t id) {
   std::optional<ledger::Run> run = ledger::find_run(id);
@@ -105,7 +104,6 @@ int64_t latest_run() {
 
 void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope) {
   std::optional<ledger::Run> active = ledger::find_active_run(pipeline_id, scope, -1);
-  uint64 key = lock_key(pipeline_id, scope.value_or(""));
   bridge::Settings plain_path;
   plain_path.set("search_path", "pg_catalog, pg_temp");
   bridge::Result holder = bridge::execute(
@@ -113,25 +111,40 @@ void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope)
       "classid = ($1 >> 32 & 4294967295)::oid AND objid = ($1 & 4294967295)::oid AND pid <> pg_backend_pid() "
       "AND "
       "database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
-      {bridge::param(static_cast<int64_t>(key))});
-  int pid = active && active->owner_pid ? *active->owner_pid
-            : holder.is_null(0, 1)      ? 0
-                                        : holder.integer(0, 1);
-  std::string detail =
-      active ? bridge::format("Run %lld of this pipeline and scope is being worked on by process %d.",
-                              static_cast<long long>(active->id), pid)
-             : bridge::format("Process %d migrates this pipeline and scope at this moment.", pid);
-  throw Error(codes::run_in_progress, "a migration is in progress")
-      .detail(detail)
-      .hint(active ? bridge::format("Wait for it, or SELECT portage.cancel(%lld);",
-                                    static_cast<long long>(active->id))
-                   : "Try again when its transaction has ended.");
+      {bridge::param(lock_key(pipeline_id, scope.value_or("")))});
+  bool works = active && active->owner_alive;
+  std::optional<int> pid;
+  if (works)
+    pid = active->owner_pid;
+  else if (!holder.is_null(0, 1))
+    pid = holder.integer(0, 1);
+  std::string which, status;
+  if (active) {
+    which = bridge::format("Run %lld of this pipeline and scope is ", static_cast<long long>(active->id));
+    status = which + active->status + "; ";
+  }
+  Error error(codes::run_in_progress, "a migration is in progress");
+  if (active && pid)
+    throw error
+        .detail((works ? which + "being worked on by process "
+                       : status + "at this moment it is in the hands of process ") +
+                std::to_string(*pid) + ".")
+        .hint(bridge::format("Wait for it, or SELECT portage.cancel(%lld);",
+                             static_cast<long long>(active->id)));
+  if (pid)
+    throw error.detail(bridge::format("Process %d migrates this pipeline and scope at this moment.", *pid))
+        .hint("Try again when its transaction has ended.");
+  // Whoever it was has let go since.
+  throw error
+      .detail(active ? status + "the process that had it in its hands is gone."
+                     : "The process that migrated this pipeline and scope is gone.")
+      .hint("Try again.");
 }
 
 namespace {
 
-bool try_lock_key(uint64 number, bool exclusive) {
-  Datum key = Int64GetDatum(static_cast<int64>(number));
+bool try_lock_key(int64_t number, bool exclusive) {
+  Datum key = Int64GetDatum(number);
   return bridge::guarded([=] {
     return DatumGetBool(exclusive ? DirectFunctionCall1(pg_try_advisory_xact_lock_int8, key)
                                   : DirectFunctionCall1(pg_try_advisory_xact_lock_shared_int8, key));
@@ -149,16 +162,22 @@ bool try_lock_target(Oid target, bool exclusive) {
 }
 
 SessionLock::SessionLock(int64_t pipeline_id, const std::string& scope)
-    : key_(Int64GetDatum(static_cast<int64>(lock_key(pipeline_id, scope)))) {
+    : key_(Int64GetDatum(lock_key(pipeline_id, scope))) {
   Datum key = key_;
   held_ = bridge::guarded([=] { return DatumGetBool(DirectFunctionCall1(pg_try_advisory_lock_int8, key)); });
 }
 
+static void unlock_raw(Datum key) { DirectFunctionCall1(pg_advisory_unlock_int8, key); }
+
 SessionLock::~SessionLock() {
   if (!held_) return;
+  if (bridge::unwinding()) {
+    bridge::when_rolled_back(unlock_raw, key_);
+    return;
+  }
   Datum key = key_;
   try {
-    bridge::guarded([=] { DirectFunctionCall1(pg_advisory_unlock_int8, key); });
+    bridge::guarded([=] { unlock_raw(key); });
   } catch (const Error&) {  // the session's end lets go of it
   }
 }

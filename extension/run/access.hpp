@@ -31,6 +31,8 @@ using ledger::require_scope;
 /// PZ007 for a lock that another session holds: names its run and process.
 [[noreturn]] void refuse_second(int64_t pipeline_id, const std::optional<std::string>& scope);
 bool try_lock(int64_t pipeline_id, const std::string& scope, bool exclusive);
+/// Its key, of 64 bits: a collision of two scopes only makes one of them wait for its turn.
+int64_t lock_key(int64_t pipeline_id, const std::string& scope);
 
 /// The same for a target table: exclusive for a pipeline that wants it for itself alone.
 bool try_lock_target(Oid target, bool exclusive);

@@ -5,6 +5,7 @@
 #include "bridge/background.hpp"
 #include "bridge/codes.hpp"
 #include "bridge/entry.hpp"
+#include "bridge/subxact.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
 #include "run/arguments.hpp"
@@ -86,17 +87,15 @@ bool waits(const ledger::Run& run) {
 void work_off_waiting(int64_t id) {
   if (!waits(run_to_change(id))) return;
   bool recorded = false;  // then a retry() may have come since, and is not to be put down
-  try {
-    run_here(id, false, &recorded);
-  } catch (const Error& error) {
-    bridge::rollback();
-    // Somebody was faster: to take the run, or to pause or end it.
-    bool outrun = error.code() == codes::run_in_progress || error.code() == codes::stale_owner ||
-                  (error.code() == codes::wrong_state && !waits(*ledger::find_run(id)));
-    if (!outrun && !recorded) put_down(id, error);
-    bridge::commit();
-    if (!outrun || error.code() == codes::stale_owner) throw;
-  }
+  std::optional<Error> error = bridge::committing([&] { run_here(id, false, &recorded); });
+  if (!error) return;
+  if (bridge::is_interrupt(error->code())) throw *error;  // not the run's fault
+  // Somebody was faster: to take the run, or to pause or end it.
+  bool outrun = error->code() == codes::run_in_progress || error->code() == codes::stale_owner ||
+                (error->code() == codes::wrong_state && !waits(*ledger::find_run(id)));
+  if (!outrun && !recorded) put_down(id, *error);
+  bridge::commit();
+  if (!outrun || error->code() == codes::stale_owner) throw *error;
 }
 
 void send_worker(const ledger::Run& run) {

@@ -237,16 +237,10 @@ void help(const ledger::Run& run) {
     job.policy.may_update = may_update(*job.plan);
     importer = std::make_unique<Importer>(job, teller);
   }
-  try {
-    importer->help();
-  } catch (const Error&) {
-    bridge::rollback();
-    ledger::release_pieces(run.id);
-    bridge::commit();
-    throw;
-  }
-  ledger::release_pieces(run.id);
-  bridge::commit();
+  std::optional<Error> error = bridge::committing([&] { importer->help(); });
+  std::optional<Error> late = bridge::transact([&] { ledger::release_pieces(run.id); });
+  if (error) throw *error;
+  if (late) throw *late;
 }
 
 void print_summary(int64_t id) {

@@ -1,9 +1,12 @@
 // See exclusion.hpp.
 #include "run/exclusion.hpp"
 
+#include "bridge/clock.hpp"
 #include "bridge/codes.hpp"
 #include "run/access.hpp"
 #include "run/preflight.hpp"
+#include "run/states.hpp"
+#include "settings.hpp"
 
 namespace portage::run {
 
@@ -15,9 +18,27 @@ std::optional<std::string> excluded_scope(const Job& job) {
   return job.run.scope;
 }
 
+namespace {
+
+/// By one try. But who was interrupted may have had helpers, and these notice when they have done what they
+/// have in hand.
+bool lock_after_helpers(const Job& job) {
+  auto& scope = job.policy.space.scope;
+  bool locked = try_lock(job.run.pipeline_id, scope, true);
+  bool left = job.commits == Commits::yes && in_work(job.run.status) && !job.run.owner_alive;
+  double end = bridge::now_ms() + settings::lease_duration;
+  for (bool more = left && job.run.workers > 1; !locked && more;) {
+    ledger::Pieces pieces = ledger::pieces_of(job.run.id);
+    more = pieces.open > pieces.unclaimed && bridge::now_ms() < end;
+    locked = lock_patiently(job.run.pipeline_id, scope, true);
+  }
+  return locked;
+}
+
+}  // namespace
+
 void exclude_others(const Job& job) {
-  if (!try_lock(job.run.pipeline_id, job.policy.space.scope, true))
-    refuse_second(job.run.pipeline_id, excluded_scope(job));
+  if (!lock_after_helpers(job)) refuse_second(job.run.pipeline_id, excluded_scope(job));
   if (ledger::runs_changed_since_snapshot(job.run.pipeline_id, excluded_scope(job)))
     throw Error(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to a concurrent migration")
         .detail("This pipeline and scope was migrated after the transaction took its snapshot.")
@@ -38,13 +59,18 @@ void refuse_rivals(const Job& job) {
     rival = ledger::find_rival(target.schema, target.name, exclusive, job.run.id);
     if (!rival) return;
   }
-  std::string detail = rival ? format("Run %lld of pipeline \"%s\" is %s; process %d works on it.",
-                                      static_cast<long long>(rival->id), rival->pipeline.c_str(),
-                                      rival->status.c_str(), rival->owner_pid.value_or(0))
-                             : "Another session migrates into it at this moment.";
+  std::string detail = "Another session migrates into it at this moment.", hint = "Wait for it, or end it.";
+  if (rival) {
+    long long id = static_cast<long long>(rival->id);
+    detail =
+        format("Run %lld of pipeline \"%s\" is %s; ", id, rival->pipeline.c_str(), rival->status.c_str()) +
+        (rival->owner_alive ? format("process %d works on it.", *rival->owner_pid) : "nobody works on it.");
+    if (!rival->owner_alive)
+      hint = format("CALL portage.run(%lld); goes on with it, SELECT portage.cancel(%lld); ends it.", id, id);
+  }
   throw Error(codes::run_in_progress, "a migration into " + target.quoted_name() + " is in progress")
       .detail(detail + " One of the two pipelines is \"exclusive\".")
-      .hint("Wait for it, or end it.");
+      .hint(hint);
 }
 
 }  // namespace portage::run

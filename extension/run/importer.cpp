@@ -35,13 +35,12 @@ double ms_since(Clock::time_point start) {
 
 /// A short transaction of its own between two batches.
 template <class F>
-void apart(F&& f) {
-  std::optional<Error> error = bridge::transact([&] {
+std::optional<Error> apart(F&& f) {
+  return bridge::transact([&] {
     bridge::Memory scratch("portage between batches");
     bridge::InMemory in(scratch.get());
     f();
   });
-  if (error) throw *error;
 }
 
 }  // namespace
@@ -101,17 +100,16 @@ void Importer::work_side_by_side() {
 /// False if all parts are cut.
 bool Importer::cut(Scanner& scanner) {
   bool more = true;
-  try {
-    apart([&] {
-      if (job_.ownership.take_turn()) more = scanner.cut();
-    });
-    patience_.forget();
-    return more;
-  } catch (const Error& error) {
+  std::optional<Error> error = apart([&] {
+    if (job_.ownership.take_turn()) more = scanner.cut();
+  });
+  if (error) {
     scanner.forget();
-    patience_.bear(error, false);
+    patience_.bear(*error, false);
     return true;
   }
+  patience_.forget();
+  return more;
 }
 
 void Importer::help() {
@@ -124,29 +122,25 @@ void Importer::help() {
 /// False if there is none at this moment that nobody works on.
 bool Importer::work_off_piece() {
   std::optional<ledger::Range> piece;
-  try {
-    apart([&] {
-      if (job_.ownership.take_turn()) piece = ledger::claim_piece(job_.run.id, settings::lease_duration);
-    });
-  } catch (const Error& error) {
-    patience_.bear(error, false);
+  std::optional<Error> error = apart([&] {
+    if (job_.ownership.take_turn()) piece = ledger::claim_piece(job_.run.id, settings::lease_duration);
+  });
+  if (error) {
+    patience_.bear(*error, false);
     return true;
   }
   if (!piece) return false;
   auto part = std::find_if(parts_.begin(), parts_.end(),
                            [&](const ledger::Part& one) { return one.number == piece->part; });
-  try {
-    work_off(*part, piece);
-  } catch (const Error& error) {
-    if (error.code() != codes::stale_owner) throw;
-    // Its lease had run out, and somebody else has it: there may be others.
-  }
+  error = bridge::committing([&] { work_off(*part, piece); });
+  // Where its lease had run out, somebody else has it: there may be others.
+  if (error && error->code() != codes::stale_owner) throw *error;
   return true;
 }
 
 ledger::Pieces Importer::look_at_pieces() {
   ledger::Pieces pieces;
-  apart([&] { pieces = ledger::pieces_of(job_.run.id); });
+  if (std::optional<Error> error = apart([&] { pieces = ledger::pieces_of(job_.run.id); })) throw *error;
   return pieces;
 }
 
@@ -163,10 +157,11 @@ void Importer::wait_for_others() {
 
 void Importer::refresh_counts() {
   int64_t bytes = 0;
-  apart([&] {
+  std::optional<Error> error = apart([&] {
     counts_ = ledger::sum_batches(job_.run.id);
     bytes = ledger::sum_bytes(job_.run.id);
   });
+  if (error) throw *error;
   teller_.progress(counts_, bytes);
 }
 
@@ -249,6 +244,7 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
       loaded = load_batch(part, *open, batch, done, range, at_end);
       if (job_.commits == Commits::yes && ms_since(looked_at_server_) > look_interval)
         strain_ = look_at_server();  // now: who is blocked, is so until we commit
+      job_.ownership.end_turn();
       ready = Clock::now();
     };
     bool commits = job_.commits == Commits::yes;

@@ -6,6 +6,7 @@
 #include "bridge/entry.hpp"
 #include "bridge/json.hpp"
 #include "run/access.hpp"
+#include "settings.hpp"
 
 namespace portage::run {
 
@@ -23,12 +24,23 @@ bool lock_patiently(int64_t pipeline_id, const std::string& scope, bool exclusiv
 }
 
 bool Ownership::take_turn() {
+  turn_ = Clock::now();
   bool locked = commits_ == Commits::yes ? lock_patiently(run_.pipeline_id, scope_, false)
                                          : try_lock(run_.pipeline_id, scope_, false);
   if (!locked && helps_) request_ = ledger::Request::pause;
   if (!locked && !helps_ && commits_ == Commits::yes)
     throw Error(ERRCODE_LOCK_NOT_AVAILABLE, "another session has taken this pipeline and scope")
         .hint(format("CALL portage.run(%lld); goes on from here.", static_cast<long long>(run_.id)));
+  return look();
+}
+
+void Ownership::end_turn() {
+  double took = std::chrono::duration<double, std::milli>(Clock::now() - turn_).count();
+  if (!helps_ && took > settings::lease_duration / 3.0) ledger::renew_lease(run_.id);
+}
+
+bool Ownership::last_look() {
+  ledger::lock_run(run_.id);
   return look();
 }
 

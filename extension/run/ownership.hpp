@@ -24,6 +24,11 @@ class Ownership {
   /// To be asked at the begin of each transaction: the lock and the run are still ours, which is PZ013
   /// otherwise; false if it is to stop. 55P03 while another session has taken pipeline and scope.
   bool take_turn();
+  /// To be asked where the run's end is about to be written: nobody changes the run until the transaction
+  /// ends. PZ013 and false likewise.
+  bool last_look();
+  /// To be called before the commit of a transaction that may have taken long: the run stays ours after it.
+  void end_turn();
   /// Waits between two transactions, for so many milliseconds at most; false if the run is to stop.
   bool rest(double milliseconds);
   ledger::Request request() const { return request_; }
@@ -42,6 +47,7 @@ class Ownership {
   bool helps_;
   ledger::Request request_ = ledger::Request::none;
   std::string held_;
+  std::chrono::steady_clock::time_point turn_;
 };
 
 }  // namespace portage::run

@@ -51,17 +51,7 @@ namespace {
 /// True if it went well.
 bool settle_one(int64_t id, Commits commits) {
   auto work = [&] { Parked(*ledger::find_run(id), commits).work(false); };
-  std::optional<Error> error;
-  if (commits == Commits::no) {
-    error = bridge::attempt(work);
-  } else {
-    try {
-      work();
-    } catch (const Error& caught) {
-      error = caught;
-      bridge::rollback();
-    }
-  }
+  std::optional<Error> error = commits == Commits::no ? bridge::attempt(work) : bridge::committing(work);
   if (!error) return true;
   if (bridge::concerns_whole_batch(error->code()) && error->code() != ERRCODE_INSUFFICIENT_PRIVILEGE)
     throw *error;

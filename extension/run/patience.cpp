@@ -34,6 +34,12 @@ void on_timeout() {
   SetLatch(MyLatch);
 }
 
+/// The statement has a limit of its own, which may pass at the same moment.
+bool statement_ran_out() {
+  return StatementTimeout > 0 && TimestampDifferenceExceeds(GetCurrentStatementStartTimestamp(),
+                                                            GetCurrentTimestamp(), StatementTimeout);
+}
+
 }  // namespace
 
 TimeLimit::TimeLimit(double milliseconds) {
@@ -50,10 +56,11 @@ TimeLimit::TimeLimit(double milliseconds) {
 TimeLimit::~TimeLimit() {
   if (!registered) return;
   disable_timeout(timeout_id, false);
-  if (fired) QueryCancelPending = false;  // it may have come when all was done
+  // It may have come when all was done.
+  if (fired && !get_timeout_indicator(STATEMENT_TIMEOUT, false)) QueryCancelPending = false;
 }
 
-bool TimeLimit::ran_out() { return fired; }
+bool TimeLimit::ran_out() { return fired && !statement_ran_out(); }
 
 bool is_transient(int code) {
   int category = ERRCODE_TO_CATEGORY(code);

@@ -54,16 +54,15 @@ void purge_by_definition(int64_t now) {
     if (!admin && !ledger::acts_for(me, pipeline.owner)) continue;
     if (!ledger::note_retained(pipeline.id, now)) continue;
     bridge::commit();
-    try {
+    std::optional<Error> error = bridge::committing([&] {
       ledger::Erased erased;
-      if (purge(pipeline.id, pipeline.ended_before, erased, steps_a_tick)) continue;
+      if (purge(pipeline.id, pipeline.ended_before, erased, steps_a_tick)) return;
       ledger::note_retained(pipeline.id, std::nullopt);
       bridge::commit();
-    } catch (const Error& error) {
-      bridge::rollback();
-      if (bridge::is_interrupt(error.code())) throw;
-      bridge::notice("portage: retention: " + error.message(), "", LOG);  // in an hour it is tried again
-    }
+    });
+    if (!error) continue;
+    if (bridge::is_interrupt(error->code())) throw *error;
+    bridge::notice("portage: retention: " + error->message(), "", LOG);  // in an hour it is tried again
   }
 }
 

@@ -2,33 +2,24 @@
 #include "run/target_lock.hpp"
 
 namespace portage::run {
-namespace {
-
-bool held_raw(Oid table) {
-  Relation relation = table_open(table, AccessShareLock);
-  bool held = CheckRelationLockedByMe(relation, ShareRowExclusiveLock, false);
-  table_close(relation, NoLock);
-  return held;
-}
-
-}  // namespace
 
 void TargetLock::hold() {
-  Oid table = table_;
-  bridge::guarded([=] {
-    if (held_raw(table)) return;
-    LockRelId id{table, MyDatabaseId};
-    LockRelationIdForSession(&id, ShareRowExclusiveLock);
+  if (held()) return;
+  LockRelId id{table_, MyDatabaseId};
+  bridge::guarded([id] {
+    LockRelId copy = id;
+    LockRelationIdForSession(&copy, ShareRowExclusiveLock);
   });
+  taken_ = bridge::rollbacks();
 }
 
 TargetLock::~TargetLock() {
-  if (!IsTransactionState()) return;  // what is rolled back lets go of it
-  Oid table = table_;
+  if (!held() || bridge::unwinding()) return;  // the rollback that is to come lets go of it
+  LockRelId id{table_, MyDatabaseId};
   try {
-    bridge::guarded([=] {
-      LockRelId id{table, MyDatabaseId};
-      if (held_raw(table)) UnlockRelationIdForSession(&id, ShareRowExclusiveLock);
+    bridge::guarded([id] {
+      LockRelId copy = id;
+      UnlockRelationIdForSession(&copy, ShareRowExclusiveLock);
     });
   } catch (const bridge::Error&) {  // the session's end lets go of it
   }

@@ -16,7 +16,10 @@ class TargetLock {
   void hold();  ///< waits as long as lock_timeout says
 
  private:
+  bool held() const { return taken_ == bridge::rollbacks(); }
+
   Oid table_;
+  std::optional<uint64_t> taken_;  ///< when, by the count of rollbacks
 };
 
 }  // namespace portage::run

@@ -101,8 +101,9 @@ void Worker::begin() {
                                                : "resumed",
                       verifying ? "{\"step\": \"verifying\"}" : "{}");
   // An operator may have been faster.
-  if (!(verifying ? ledger::own_run(run.id, run.status, next)
-                  : ledger::take_run(run.id, run.status, columns, writer.name, writer.reason)))
+  int64_t lock = lock_key(run.pipeline_id, job_.policy.space.scope);
+  if (!(verifying ? ledger::own_run(run.id, run.status, next, lock)
+                  : ledger::take_run(run.id, run.status, columns, writer.name, writer.reason, lock)))
     refuse_transition(run.id, ledger::find_run(run.id)->status, next);
   run.status = next;
   job_.policy.hash_columns = ledger::hash_columns_of(run.id);
@@ -147,27 +148,33 @@ void Worker::check_data_versions() {
     check_data_version(job_.run.id, part, *job_.plan);
 }
 
+/// What the run's owner does: whatever breaks it off, nobody is left to be waited for.
+template <class F>
+void Worker::as_owner(F&& f) {
+  if (job_.commits == Commits::no) return f();
+  if (std::optional<Error> error = bridge::committing(f)) fail(*error);
+}
+
 void Worker::work() {
   if (job_.commits == Commits::yes) bridge::commit();
-  if (job_.run.status == "verifying") return;  // all is read
-  try {
-    if (job_.commits == Commits::yes)
-      for (const ledger::Part& part : ledger::parts_of(job_.run.id))
-        if (!part.cursor_column.empty() && !ledger::find_range(job_.run.id, part.number))
-          wait_for_writers(job_, part);
-    if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
-    if (job_.options.initial_load) defer_indexes();
-    importer_->pass_over_unchanged();
-    if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
-    importer_->work();
-    if (job_.ownership.stopped()) importer_->wait_for_others();
-    if (!job_.ownership.stopped()) put_indexes_back(false);
-    if (!job_.ownership.stopped()) settle();
-    if (!job_.ownership.stopped()) look_for_missing();
-    if (!job_.ownership.stopped()) job_.target_lock.reset();
-  } catch (const Error& error) {
-    fail(error);
-  }
+  if (job_.run.status != "verifying") as_owner([this] { read(); });
+}
+
+void Worker::read() {
+  if (job_.commits == Commits::yes)
+    for (const ledger::Part& part : ledger::parts_of(job_.run.id))
+      if (!part.cursor_column.empty() && !ledger::find_range(job_.run.id, part.number))
+        wait_for_writers(job_, part);
+  if (job_.options.validate_first && importer_->counts().read == 0) validate_first();
+  if (job_.options.initial_load) defer_indexes();
+  importer_->pass_over_unchanged();
+  if (job_.workers > 1) send_helpers(job_.run, job_.workers - 1);
+  importer_->work();
+  if (job_.ownership.stopped()) importer_->wait_for_others();
+  if (!job_.ownership.stopped()) put_indexes_back(false);
+  if (!job_.ownership.stopped()) settle();
+  if (!job_.ownership.stopped()) look_for_missing();
+  if (!job_.ownership.stopped()) job_.target_lock.reset();
 }
 
 /// Takes indexes of the target away, or goes on without those that are away already.
@@ -178,17 +185,14 @@ void Worker::defer_indexes() {
   if (!job_.ownership.stopped()) reopen();
 }
 
-/// Builds what is missing: a step of its own, which may take longer than a lease.
+/// Builds what is missing: a step of its own.
 void Worker::put_indexes_back(bool at_any_rate) {
   if (!job_.options.initial_load || ledger::missing_indexes(job_.run.id).empty()) return;
   ledger::set_step(job_.run.id, "indexing");
   ledger::add_event(job_.run.id, "stage_changed", "{\"step\": \"indexing\"}");
-  ledger::suspend_lease(job_.run.id);
   bridge::commit();
   RestoreIndexes stage(job_.run, *job_.plan, job_.role, job_.policy);
   work_off(stage, at_any_rate);
-  ledger::renew_lease(job_.run.id);
-  bridge::commit();
   if (!at_any_rate && !job_.ownership.stopped()) reopen();
 }
 
@@ -250,6 +254,7 @@ void Worker::work_off(Stage& stage, bool at_any_rate) {
       page = stage.page();
       finished = page.finished;
       tell_errors(job_, page.counts, page.items, page.n);
+      job_.ownership.end_turn();
     };
     if (job_.commits == Commits::no) {
       work();
@@ -312,108 +317,128 @@ void Worker::validate_first() {
   bridge::commit();
 }
 
-/// Records why the run stops, commits that, and raises the error. In a function there is nothing to record
-/// in: its caller's transaction decides.
+/// Records why the run stops, commits that, and raises the error: as_owner() has rolled back what it had
+/// broken off. An interrupt that comes meanwhile is told instead.
 void Worker::fail(const Error& error) {
-  if (job_.commits == Commits::no) throw error;
-  bridge::rollback();  // what the error has broken off
-  const ledger::Run& run = job_.run;
-  std::string code = error.sqlstate();
   if (ends_worker(error.code())) {
-    // Not the run's fault: it stays running without an owner, which is to say interrupted and resumable.
-    if (job_.workers > 1) ledger::release_pieces(run.id);
-    if (error.code() != codes::stale_owner) ledger::release_run(run.id);
-  } else {
-    std::string text = error.message();
-    if (!error.report().detail.empty()) text += "\n" + error.report().detail;
-    bool changed = error.code() == codes::target_changed;
-    if (!changed) text += still_missing();
-    if (changed)
-      pause(run.id, run.status, "{\"code\": \"" + code + "\"}");
-    else
-      move(run.id, run.status, "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
-    ledger::finish_run(run.id, changed ? "paused" : "failed", text, std::string(error_class("", code)), code);
-    if (!changed && job_.options.dry_run) ledger::forget_predictions(run.id, 0);
-    if (job_.workers > 1) {
-      bridge::commit();  // which lets others of its workers stop
-      importer_->wait_for_others();
-    }
-    if (!changed && !job_.options.dry_run && job_.options.rollback_on_failure) {
-      bridge::commit();
-      take_back(error);
-    }
+    leave();
+    throw error;
   }
+  Error told = error;
+  std::optional<Error> late = bridge::committing([&] { told = record(error); });
+  if (!late) throw told;
+  if (bridge::is_interrupt(late->code())) leave();
+  throw *late;
+}
+
+/// Not the run's fault: it stays as it is without an owner, which is to say interrupted and resumable.
+/// Whether that succeeds or not: when this statement is over, nobody believes in its owner any more.
+void Worker::leave() {
+  (void)bridge::transact([this] {
+    LockLimit locks(true);
+    if (job_.workers > 1) ledger::release_pieces(job_.run.id);
+    ledger::release_run(job_.run.id);
+  });
+  recorded_ = true;
+}
+
+/// The run has failed, or is paused where the target has changed. Gives the error that is to be raised.
+Error Worker::record(const Error& error) {
+  const ledger::Run& run = job_.run;
+  std::string code = error.sqlstate(), text = error.message();
+  if (!error.report().detail.empty()) text += "\n" + error.report().detail;
+  bool changed = error.code() == codes::target_changed;
+  if (!changed) text += still_missing();
+  if (changed)
+    pause(run.id, run.status, "{\"code\": \"" + code + "\"}");
+  else
+    move(run.id, run.status, "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
+  ledger::finish_run(run.id, changed ? "paused" : "failed", text, std::string(error_class("", code)), code);
+  if (!changed && job_.options.dry_run) ledger::forget_predictions(run.id, 0);
   bridge::commit();
   recorded_ = true;
+  if (job_.workers > 1) importer_->wait_for_others();  // they stop now
+  Error told = error;
+  if (!changed && !job_.options.dry_run && job_.options.rollback_on_failure) told = take_back(error);
   teller_.state(ledger::find_run(run.id)->status.c_str(), importer_->counts());
-  throw error;
+  return told;
 }
 
 /// Puts the target's indexes back at the end of a run that goes no further; tells what cannot be.
 std::string Worker::still_missing() {
-  try {
-    put_indexes_back(true);
-    return "";
-  } catch (const Error& late) {
-    bridge::rollback();
-    std::string text = "Indexes of the target are not back yet: " + late.message();
-    bridge::notice(
-        text, format("CALL portage.restore_indexes(%lld); builds them.", static_cast<long long>(job_.run.id)),
-        WARNING);
-    return "\n" + text;
-  }
+  std::optional<Error> late = bridge::committing([this] { put_indexes_back(true); });
+  if (!late) return "";
+  if (bridge::is_interrupt(late->code())) throw *late;
+  std::string text = "Indexes of the target are not back yet: " + late->message();
+  bridge::notice(
+      text, format("CALL portage.restore_indexes(%lld); builds them.", static_cast<long long>(job_.run.id)),
+      WARNING);
+  return "\n" + text;
 }
 
 /// Takes back what the failed run has committed; what others changed or refer to meanwhile stays, and is
 /// told.
-void Worker::take_back(const Error& error) {
-  try {
+Error Worker::take_back(const Error& error) {
+  std::optional<Error> late = bridge::committing([this] {
     undo::Rollback rollback(*ledger::find_run(job_.run.id), job_.role, undo::Drifted::keep, false);
     rollback.spare_dependants();
     rollback.begin();
     rollback.work();
-  } catch (const Error& late) {
-    throw Error(error.code(), error.message())
-        .detail(error.report().detail + "\nWhat was committed could not be taken back: " + late.message())
-        .hint(format("CALL portage.rollback(%lld); takes it back.", static_cast<long long>(job_.run.id)));
-  }
+  });
+  if (!late) return error;
+  if (bridge::is_interrupt(late->code())) throw *late;
+  return Error(error.code(), error.message())
+      .detail(error.report().detail + "\nWhat was committed could not be taken back: " + late->message())
+      .hint(format("CALL portage.rollback(%lld); takes it back.", static_cast<long long>(job_.run.id)));
 }
 
 /// Proves what was imported. A check of severity critical fails the run; others are told in `verified`.
 void Worker::verify() {
-  try {
-    if (job_.run.status != "verifying") {
-      move(job_.run.id, job_.run.status, "verifying", "stage_changed", "{\"step\": \"verifying\"}");
-      job_.run.status = "verifying";
-      ledger::set_step(job_.run.id, "verifying");
-      if (job_.commits == Commits::yes) bridge::commit();
-    }
-    verify::Verification verification(*ledger::find_run(job_.run.id), job_.role, verify::Depth::hashes);
-    verification.on_page = [this] {
-      if (!job_.ownership.take_turn()) throw Error(ERRCODE_QUERY_CANCELED, "the run is to stop");
-    };
-    verify::Verdict verdict = verification.work(job_.commits == Commits::yes);
-    if (verdict.critical)
-      throw Error(codes::verification_failed,
-                  format("run %lld did not pass its verification", static_cast<long long>(job_.run.id)))
-          .detail("Checks that did not pass: " + verdict.failed + ".")
-          .hint(format("SELECT * FROM portage.data_integrity_checks WHERE run_id = %lld AND NOT passed;",
-                       static_cast<long long>(job_.run.id)));
-  } catch (const Error& error) {
-    if (!job_.ownership.stopped()) fail(error);
+  if (job_.run.status != "verifying") {
+    move(job_.run.id, job_.run.status, "verifying", "stage_changed", "{\"step\": \"verifying\"}");
+    job_.run.status = "verifying";
+    ledger::set_step(job_.run.id, "verifying");
+    if (job_.commits == Commits::yes) bridge::commit();
   }
+  bool stop = false;
+  auto work = [&] {
+    verify::Verification verification(*ledger::find_run(job_.run.id), job_.role, verify::Depth::hashes);
+    verification.on_page = [&] {
+      stop = !job_.ownership.take_turn();
+      if (stop) throw Error(ERRCODE_QUERY_CANCELED, "the run is to stop");
+    };
+    return verification.work(job_.commits == Commits::yes);
+  };
+  verify::Verdict verdict{};
+  if (job_.commits == Commits::no)
+    verdict = work();
+  else if (std::optional<Error> error = bridge::committing([&] { verdict = work(); }))
+    if (!stop) throw *error;
+  if (!stop && verdict.critical)
+    throw Error(codes::verification_failed,
+                format("run %lld did not pass its verification", static_cast<long long>(job_.run.id)))
+        .detail("Checks that did not pass: " + verdict.failed + ".")
+        .hint(format("SELECT * FROM portage.data_integrity_checks WHERE run_id = %lld AND NOT passed;",
+                     static_cast<long long>(job_.run.id)));
 }
 
 void Worker::complete() {
-  try {
-    if (!job_.ownership.stopped()) importer_->check_rejects(true);
-  } catch (const Error& error) {
-    fail(error);
-  }
+  std::string end;
+  as_owner([&] { end = this->end(); });
+  teller_.state(end.c_str(), importer_->counts());
+  if (end == "completed" && !job_.options.dry_run)
+    settle_waiting_runs(job_.run.pipeline_id, excluded_scope(job_), job_.commits);
+}
+
+/// The state in which the run ends, or pauses; it is committed.
+std::string Worker::end() {
+  if (!job_.ownership.stopped()) importer_->check_rejects(true);
   if (job_.ownership.request() == ledger::Request::cancel) still_missing();
   bool waits = importer_->counts().conflicted > 0 && !job_.options.dry_run;  // for decisions: resolve()
   if (!job_.ownership.stopped() && !job_.options.dry_run && !waits && job_.options.verify.value_or(true))
     verify();
+  // A wish was accepted until now. Whoever has another one finds the run at its end.
+  if (job_.commits == Commits::yes) job_.ownership.last_look();
   const char* end = job_.ownership.request() == ledger::Request::pause    ? "paused"
                     : job_.ownership.request() == ledger::Request::cancel ? "cancelled"
                     : waits                                               ? "awaiting_resolution"
@@ -422,6 +447,7 @@ void Worker::complete() {
     pause(job_.run.id, job_.run.status);
   } else {
     if (job_.options.dry_run) ledger::forget_predictions(job_.run.id, 0);
+    waits = waits && !job_.ownership.stopped();
     move(job_.run.id, job_.run.status, end,
          job_.ownership.stopped() ? "cancelled"
          : waits                  ? "stage_changed"
@@ -431,9 +457,7 @@ void Worker::complete() {
     if (!job_.ownership.stopped() && !waits && !job_.options.keep_payload) ledger::drop_payloads(job_.run.id);
   }
   if (job_.commits == Commits::yes) bridge::commit();
-  teller_.state(end, importer_->counts());
-  if (strcmp(end, "completed") == 0 && !job_.options.dry_run)
-    settle_waiting_runs(job_.run.pipeline_id, excluded_scope(job_), job_.commits);
+  return end;
 }
 
 }  // namespace portage::run

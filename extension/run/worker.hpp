@@ -67,8 +67,14 @@ class Worker {
   void work_off(Stage&, bool at_any_rate = false);
   void validate_first();
   void verify();
+  template <class F>
+  void as_owner(F&&);
+  void read();
+  std::string end();
   [[noreturn]] void fail(const bridge::Error&);
-  void take_back(const bridge::Error&);
+  void leave();
+  bridge::Error record(const bridge::Error&);
+  bridge::Error take_back(const bridge::Error&);
 
   bridge::Memory memory_;
   Job job_;

@@ -279,7 +279,7 @@ void Rollback::begin() {
   else
     run::move(run_.id, run_.status, "rolling_back", "rollback_started");
   run_.status = "rolling_back";
-  if (!ledger::own_run(run_.id, run_.status, run_.status))
+  if (!ledger::own_run(run_.id, run_.status, run_.status, run::lock_key(run_.pipeline_id, space_.scope)))
     run::refuse_transition(run_.id, ledger::find_run(run_.id)->status, run_.status);
   ledger::set_rollback_options(run_.id,
                                drifted_ == Drifted::refuse ? "refuse"

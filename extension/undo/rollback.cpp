@@ -72,6 +72,10 @@ Rollback Rollback::resumed(const ledger::Run& run, Oid role) {
 }
 
 void Rollback::work() {
+  if (std::optional<Error> error = bridge::committing([this] { take_all_back(); })) fail(*error);
+}
+
+void Rollback::take_all_back() {
   Page page;
   for (bool again = true; again;) {
     bool progress = false;
@@ -83,14 +87,7 @@ void Rollback::work() {
       while (work_off_page(page, deleted, below, progress)) bridge::check_interrupts();
       if (ownership_->stopped()) break;
     }
-    if (ownership_->stopped()) {
-      run::pause(run_.id, "rolling_back");
-      bridge::commit();
-      bridge::notice(
-          format("run %lld is paused", static_cast<long long>(run_.id)),
-          format("SELECT portage.resume(%lld); goes on with the rollback.", static_cast<long long>(run_.id)));
-      return;
-    }
+    if (ownership_->stopped()) return pause();
     // Another round helps only rows that others of the run referred to, have written after them, or stood in
     // the place of. What refers to them when none of the run is left to do so, is somebody else's.
     again = ((spared_for_[overwritten] > 0 || spared_for_["waits"] > 0) && progress) ||
@@ -98,6 +95,8 @@ void Rollback::work() {
     strangers_too_ = strangers_too_ || (cascade_ && !progress);
   }
   take_back_marks();
+  // A wish was accepted until now. Whoever has another one finds the run at its end.
+  if (!ownership_->last_look()) return pause();
   run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
   ledger::finish_rollback(run_.id);
   std::string details;
@@ -114,6 +113,14 @@ void Rollback::work() {
              static_cast<long long>(taken_), static_cast<long long>(spared_)),
       details);
   bridge::commit();
+}
+
+void Rollback::pause() {
+  run::pause(run_.id, "rolling_back");
+  bridge::commit();
+  bridge::notice(
+      format("run %lld is paused", static_cast<long long>(run_.id)),
+      format("SELECT portage.resume(%lld); goes on with the rollback.", static_cast<long long>(run_.id)));
 }
 
 /// The next items below an ordinal, or rows that the run has deleted below a number: one transaction. False
@@ -179,9 +186,10 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
     (deleted ? restored_ : taken_) += static_cast<int64_t>(taken.size());
     progress = progress || !taken.empty();
     below = next_below;
+    ownership_->end_turn();
   });
-  if (error) {
-    recover(*error, page);
+  if (error) {  // the page is as if it had never been; what will not pass is raised
+    if (patience_->bear(*error, page.size() > Page::least)) page.shrink();
     return true;
   }
   patience_->forget();
@@ -351,24 +359,21 @@ std::string Rollback::report() const {
       restored.c_str());
 }
 
-/// Waits for what may pass; else the error stands. The page is as if it had never been.
-void Rollback::recover(const Error& error, Page& page) {
-  try {
-    if (patience_->bear(error, page.size() > Page::least)) page.shrink();
-  } catch (const Error& final) {
-    fail(final);
-  }
-}
-
+/// Records why the rollback stops, and raises the error: work() has rolled back what it had broken off. An
+/// interrupt that comes meanwhile is told instead.
 void Rollback::fail(const Error& error) {
   std::string code = error.sqlstate();
-  if (bridge::is_interrupt(error.code())) {
-    ledger::release_run(run_.id);  // stays rolling_back without an owner: CALL rollback() again resumes it
-  } else if (error.code() != codes::stale_owner) {
-    run::move(run_.id, "rolling_back", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
-    ledger::fail_rollback(run_.id, error.message(), std::string(error_class("", code)), code);
-  }
-  bridge::commit();
+  std::optional<Error> late = bridge::transact([&] {
+    run::LockLimit locks(true);
+    if (bridge::is_interrupt(error.code())) {
+      ledger::release_run(run_.id);  // stays rolling_back without an owner: CALL rollback() again resumes it
+    } else if (error.code() != codes::stale_owner) {
+      run::move(run_.id, "rolling_back", "failed", "migration_failed", "{\"code\": \"" + code + "\"}");
+      ledger::fail_rollback(run_.id, error.message(), std::string(error_class("", code)), code);
+    }
+  });
+  // Where that has failed, nobody believes in the run's owner any more when this statement is over.
+  if (late && (bridge::is_interrupt(late->code()) || !bridge::is_interrupt(error.code()))) throw *late;
   throw error;
 }
 

@@ -66,7 +66,8 @@ class Rollback {
   void take_back_marks();
   bool work_off_page(Page&, bool deleted, int64_t& below, bool& progress);
   bool take_back_open(Batch&, std::vector<Case*>& cases);
-  void recover(const bridge::Error&, Page&);
+  void take_all_back();
+  void pause();
   [[noreturn]] void fail(const bridge::Error&);
   std::string report() const;
 

@@ -95,8 +95,11 @@ void Verification::require_same(bool lock) {
 
 void Verification::page_end() {
   bridge::check_interrupts();
+  if (commit_between_) {
+    if (on_page) on_page();
+    bridge::commit();
+  }
   if (on_page) on_page();
-  if (commit_between_) bridge::commit();
   require_same(false);
 }
 
@@ -116,6 +119,7 @@ void Verification::record(const std::vector<Check>& checks, const std::string& a
 
 Verdict Verification::work(bool commit_between) {
   commit_between_ = commit_between;
+  if (on_page) on_page();
   state_ = state_of(run_.id, false).value_or("");
   Scene scene{run_, role_, depth_, *plan_, *writer_, hashed_, space_, [this] { page_end(); }};
   std::vector<Check> checks;

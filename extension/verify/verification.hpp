@@ -30,7 +30,8 @@ class Verification {
   Verdict work(bool commit_between);
 
   std::function<void(const Check&)> on_check;  ///< told of each check as soon as it is made
-  std::function<void()> on_page;  ///< called between pages; may throw, which ends the verification
+  /// Called where a transaction begins or ends; may throw, which ends the verification.
+  std::function<void()> on_page;
 
  private:
   void page_end();

@@ -13,6 +13,7 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import psycopg2  # noqa: E402
+import psycopg2.extensions  # noqa: E402
 from portage_server import Server, check, finish  # noqa: E402
 from sessions import until  # noqa: E402
 
@@ -34,6 +35,7 @@ CREATE FUNCTION disguised(role regrole, sql text, style text, swallow boolean) R
   LANGUAGE c AS '{0}', 'portage_test_disguised';
 CREATE FUNCTION loop() RETURNS void LANGUAGE c AS '{0}', 'portage_test_loop';
 CREATE FUNCTION holdoff() RETURNS boolean LANGUAGE c AS '{0}', 'portage_test_holdoff';
+CREATE PROCEDURE transactions(what text) LANGUAGE c AS '{0}', 'portage_test_transactions';
 CREATE FUNCTION notice(message text, detail text) RETURNS void LANGUAGE c AS '{0}', 'portage_test_notice';
 CREATE TABLE t (n integer PRIMARY KEY CHECK (n < 1000));
 CREATE ROLE someone;
@@ -176,6 +178,32 @@ def attempts(s):
     check('interrupts are held off as before an error', s.value('SELECT holdoff()'))
 
 
+def transactions(s):
+    """Of a procedure that commits, with something open when the error comes: it is unwound in one place."""
+    rows = "SELECT coalesce(string_agg(n::text, ' ' ORDER BY n), '') FROM t WHERE n BETWEEN 100 AND 999"
+    for what in ('nothing', 'snapshot', 'scan', 'portal', 'connection', 'rows', 'error in SQL', 'nested'):
+        for call in (f"CALL transactions('{what}')", f"DO $$BEGIN CALL transactions('{what}'); END$$"):
+            s.connection.notices.clear()
+            error = s.error(call)
+            check(f'{call}: what an error left open is gone, and the procedure goes on', error is None and not s.connection.notices,
+                  (error, s.connection.notices))
+            check('what was committed before and after is there, and nothing else', s.value(rows) == '100 101 102', s.value(rows))
+            check('the destructors ran', s.all_destroyed())
+            s.cursor.execute('DELETE FROM t WHERE n BETWEEN 100 AND 999')
+    for _ in range(3):
+        s.connection.notices.clear()
+        error = s.error("CALL transactions('at the end')")
+        check('an error that ends the procedure leaves no transaction behind',
+              error is not None and error.pgcode == '23514' and not s.connection.notices and
+              s.connection.get_transaction_status() == psycopg2.extensions.TRANSACTION_STATUS_IDLE and s.value(rows) == '100 101 102',
+              (error, s.connection.notices, s.value(rows)))
+        s.cursor.execute('DELETE FROM t WHERE n BETWEEN 100 AND 999')
+    error = s.error("BEGIN; CALL transactions('nothing')")
+    check('in a transaction of others it cannot commit', error is not None and error.pgcode == '2D000', error)
+    s.cursor.execute('ROLLBACK')
+    check('the destructors ran', s.all_destroyed())
+
+
 def scopes(s):
     state = "SELECT concat_ws(' ', current_user, current_setting('datestyle'), current_setting('extra_float_digits'))"
     before = s.value(state)
@@ -303,6 +331,7 @@ def main():
             postgres_errors(session)
             exceptions(session)
             attempts(session)
+            transactions(session)
             scopes(session)
             interrupts(server, session)
             with open(server.log, encoding='utf-8') as log:

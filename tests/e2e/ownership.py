@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Who owns a run, when its owner sleeps: a process that is stopped (SIGSTOP) until its lease has run out. Between two batches
 another session takes the run over, and the sleeper, awake again, is told so (PZ013) and has changed nothing; within a batch
-it cannot be taken over, and who tries is told why. And an operator whose wish meets a run that is just being taken up: it
-is obeyed."""
+it cannot be taken over, and who tries is told why. An owner whose statement is over, though its session lives and could leave
+no word of it: it is an owner no more. And an operator whose wish meets a run that is just being taken up, or is about to end:
+it is obeyed."""
 
 import os
 import random
@@ -27,10 +28,14 @@ def prepare(admin):
     admin.rows("CREATE TRIGGER gate BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION gates.keep('id')")
     admin.rows("""SELECT portage.create_pipeline('copy', 'target', '{"format": "rows", "legacy_id": "id",
         "columns": {"scope": "$scope", "id": "id", "name": "name"}}')""")
+    admin.rows("CREATE TRIGGER gate_back BEFORE DELETE ON target FOR EACH ROW EXECUTE FUNCTION gates.keep_old('id')")
+    admin.rows("""SELECT portage.create_pipeline('checked', 'target', '{"format": "rows", "legacy_id": "id",
+        "columns": {"scope": "$scope", "id": "id", "name": "name"},
+        "checks": {"gate": {"sql": "SELECT gates.pass(''check'') = ''check''"}}}')""")
 
 
-def open_run(admin, scope, batch_size=100, first=1, last=ITEMS):
-    run = admin.value("SELECT portage.open_run('copy', %s, %s)", scope, '{"batch_size": %d}' % batch_size)
+def open_run(admin, scope, batch_size=100, first=1, last=ITEMS, pipeline='copy'):
+    run = admin.value('SELECT portage.open_run(%s, %s, %s)', pipeline, scope, '{"batch_size": %d}' % batch_size)
     admin.rows("SELECT portage.attach_query(%s, %s, key => '{id}')", run, f'SELECT * FROM source WHERE id BETWEEN {first} AND {last}')
     return run
 
@@ -228,6 +233,126 @@ def wish_and_death(server, admin):
     check('who calls run() himself wants it to go on', status(admin, run) == 'completed' and not books(admin, run), status(admin, run))
 
 
+def checked_run(admin, scope):
+    """A run whose verification stands at the gate 'check'."""
+    return open_run(admin, scope, first=1, last=200, pipeline='checked')
+
+
+def waits_for_lock(admin, session):
+    return until(lambda: admin.value("SELECT wait_event_type = 'Lock' AND wait_event <> 'advisory' FROM pg_stat_activity WHERE pid = %s",
+                                     session.pid))
+
+
+def statement_is_over(server, admin, state):
+    """The owner is cancelled, and once more while it waits for the run's row to say that it has left: the row goes on naming it."""
+    name = f'cancelled while {state}'
+    run = checked_run(admin, name) if state == 'verifying' else open_run(admin, name, first=1400, last=1600)
+    with Session(server) as owning, Session(server) as locker, Session(server) as other:
+        if state == 'rolling_back':
+            admin.rows('CALL portage.run(%s)', run)
+        with Gate(server, 'check' if state == 'verifying' else 1500) as gate:
+            pending = owning.begin('CALL portage.rollback(%s)' if state == 'rolling_back' else 'CALL portage.run(%s)', run)
+            gate.somebody_waits()
+            check(f'{name}: it has an owner', status(admin, run) == state and owner(admin, run) == owning.pid and admin.value(
+                'SELECT is_running FROM portage.progress WHERE run_id = %s', run), status(admin, run))
+            locker.rows('BEGIN')
+            locking = locker.begin('SELECT FROM portage.migration_runs WHERE id = %s FOR UPDATE', run)
+            until(lambda: locking.done() or admin.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", locker.pid))
+            admin.rows('SELECT pg_cancel_backend(%s)', owning.pid)
+            locking.result()
+            waits_for_lock(admin, owning)
+            admin.rows('SELECT pg_cancel_backend(%s)', owning.pid)
+            error = pending.wait().error
+            locker.rows('ROLLBACK')
+        admin.rows('DELETE FROM gates.closed')
+        check(f'{name}: that is what its caller hears', error is not None and error.pgcode == '57014', told(error))
+        check(f'{name}: the row still names it', owner(admin, run) == owning.pid)
+        check(f'{name}: it counts as interrupted', admin.rows('SELECT status, is_running FROM portage.progress WHERE run_id = %s', run) ==
+              [(state, False)] and not admin.rows('SELECT * FROM portage.locks WHERE run_id = %s', run))
+        check(f'{name}: its session lives', owning.value('SELECT 1') == 1)
+        error = other.error('CALL portage.rollback(%s)' if state == 'rolling_back' else 'CALL portage.run(%s)', run)
+        end = 'rolled_back' if state == 'rolling_back' else 'completed'
+        check(f'{name}: another session goes on at once', error is None and status(admin, run) == end, (told(error), status(admin, run)))
+        check(f'{name}: the books balance', state == 'rolling_back' or not books(admin, run), books(admin, run))
+
+
+def nobody_looks(server, admin):
+    """Where track_activities is off, nobody knows of statements: the process, the lease and the lock have to do."""
+    run = open_run(admin, 'unseen', first=1400, last=1600)
+    with Session(server) as owning, Gate(server, 1500) as gate:
+        owning.rows('SET track_activities = off')
+        pending = owning.begin('CALL portage.run(%s)', run)
+        gate.somebody_waits()
+        check('an owner that tells nobody what it does is one', admin.value('SELECT is_running FROM portage.progress WHERE run_id = %s', run))
+        error = admin.error('SELECT portage.verify(%s)', run)
+        check('... and is named', error is not None and error.pgcode == 'PZ007' and f'process {owning.pid}' in told(error), told(error))
+        gate.open()
+        check('... and ends its run', pending.wait().error is None and status(admin, run) == 'completed', status(admin, run))
+
+
+def late_wishes(server, admin):
+    """A wish that comes when the owner has asked for the last time: its transaction has the run's row when the owner wants it, and
+    is committed then."""
+    for what, wish, end in (('run', 'pause', 'paused'), ('run', 'cancel', 'cancelled'), ('rollback', 'pause', 'paused')):
+        name = f'{wish} at the very end of a {what}'
+        run = checked_run(admin, name)
+        at = 'check'
+        if what == 'rollback':
+            admin.rows('CALL portage.run(%s)', run)
+            at = 1
+        with Session(server) as owning, Session(server) as operator:
+            with Gate(server, at) as gate:
+                pending = owning.begin(f'CALL portage.{what}(%s)', run)
+                gate.somebody_waits()
+                operator.rows('BEGIN')
+                check(f'{name} is accepted', operator.error(f'SELECT portage.{wish}(%s)', run) is None)
+                gate.open()
+                waits_for_lock(admin, owning)
+                operator.rows('COMMIT')
+                error = pending.wait().error
+            admin.rows('DELETE FROM gates.closed')
+            check(f'{name}, and obeyed', error is None and status(admin, run) == end, (told(error), status(admin, run)))
+            if end == 'paused':
+                admin.rows(f'CALL portage.{what}(%s)', run)
+                check(f'{name}: it can be gone on with', status(admin, run) == ('completed' if what == 'run' else 'rolled_back'), status(admin, run))
+
+
+def who_is_in_the_way(server, admin):
+    """PZ007 names whoever it is, and nobody where there is nobody."""
+    admin.rows('CREATE TABLE single (id integer PRIMARY KEY, name text)')
+    admin.rows("""SELECT portage.create_pipeline(n, 'single', '{"format": "rows", "legacy_id": "id", "exclusive": true,
+        "columns": {"id": "id", "name": "name"}}') FROM unnest('{one,two}'::text[]) n""")
+    admin.rows("CREATE TRIGGER gate BEFORE INSERT ON single FOR EACH ROW EXECUTE FUNCTION gates.keep('id')")
+    first, second = (open_run(admin, '', first=1, last=10, pipeline=n) for n in ('one', 'two'))
+    with Session(server) as owning:
+        with Gate(server, 5) as gate:
+            pending = owning.begin('CALL portage.run(%s)', first)
+            gate.somebody_waits()
+            admin.rows('SELECT portage.pause(%s)', first)
+            gate.open()
+            pending.wait()
+        error = admin.error('CALL portage.run(%s)', second)
+        check('a run that is paused is in the hands of nobody', error is not None and error.pgcode == 'PZ007' and
+              'is paused; nobody works on it' in told(error) and 'process' not in told(error), told(error))
+    run = open_run(admin, 'gone', first=1400, last=1600)
+    with Gate(server, 1500) as gate, Session(server) as operator:
+        with Session(server) as owning:
+            pending = owning.begin('CALL portage.run(%s)', run)
+            gate.somebody_waits()
+            admin.rows('SELECT pg_terminate_backend(%s)', owning.pid)
+            pending.wait()
+        left(admin, owning.pid)
+        admin.rows('DELETE FROM gates.closed')
+        operator.rows('BEGIN')
+        operator.rows('SELECT portage.pause(%s)', run)
+        error = admin.error('CALL portage.run(%s)', run)
+        check('who has a run in hand for a moment is named, not who is gone', error is not None and error.pgcode == 'PZ007' and
+              f'process {operator.pid}.' in told(error) and str(owning.pid) not in told(error), told(error))
+        operator.rows('ROLLBACK')
+    admin.rows('CALL portage.run(%s)', run)
+    check('... and then it goes on', status(admin, run) == 'completed')
+
+
 def main():
     print(f'seed {SEED}', flush=True)
     chance = random.Random(SEED)
@@ -248,6 +373,11 @@ def main():
         until(lambda: admin.value('SHOW portage.lease_duration') == '1h')
         wishes(chance, server, admin)
         wish_and_death(server, admin)
+        for state in ('running', 'verifying', 'rolling_back'):
+            statement_is_over(server, admin, state)
+        nobody_looks(server, admin)
+        late_wishes(server, admin)
+        who_is_in_the_way(server, admin)
     finish()
 
 

@@ -129,6 +129,10 @@ CREATE FUNCTION gates.keep() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
   PERFORM gates.pass(to_jsonb(NEW) ->> TG_ARGV[0]);
   RETURN NEW;
 END$$;
+CREATE FUNCTION gates.keep_old() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  PERFORM gates.pass(to_jsonb(OLD) ->> TG_ARGV[0]);
+  RETURN OLD;
+END$$;
 GRANT USAGE ON SCHEMA gates TO PUBLIC;
 GRANT SELECT ON gates.closed TO PUBLIC;
 """
