@@ -91,6 +91,9 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
                                 count(*) FILTER (WHERE j.rule = 'privilege') AS privileges
                            FROM portage.rejects j WHERE j.run_id = p.run_id) j
      CROSS JOIN LATERAL (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS d (deleted)
+     CROSS JOIN LATERAL (SELECT sum(m.ambiguous_dates)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND p.status <> 'rolled_back') AS a (count)
+      LEFT JOIN LATERAL (SELECT pg_catalog.substr(v.settings ->> 'datestyle', 6) FROM portage.pipeline_versions v
+                          WHERE v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version) AS v (datestyle) ON true
      CROSS JOIN LATERAL (VALUES
        (1, p.status IN ('running', 'verifying') AND NOT p.is_running, 'interrupted', 'nobody works on the run: it can go on where it stopped',
         format('SELECT portage.resume(%s);', p.run_id)),
@@ -115,6 +118,9 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
        (9, EXISTS (SELECT FROM portage.data_integrity_checks c WHERE c.run_id = p.run_id AND c.name = 'unchanged_rows' AND NOT c.passed),
         'rows_gone', 'unchanged items have no row any more: an import that compares each item with its row brings them back',
         format('CALL portage.import(%L, ..., scope => %L, options => ''{"incremental": false}'');', portage.pipeline_name(r.pipeline_id), p.scope)),
+       (9, a.count > 0, 'ambiguous_dates',
+        format('dates that can be read in two ways: %s; they were read as %s, since the definition does not say "datestyle"', a.count, v.datestyle),
+        format('SELECT settings ->> ''datestyle'' FROM portage.pipeline_versions WHERE pipeline_id = %s AND version = %s;', r.pipeline_id, r.pipeline_version)),
        (10, r.verified IS NULL AND p.status = 'completed' AND NOT p.dry_run, 'verify', 'the run has not been verified',
         format('SELECT * FROM portage.verify(%s);', p.run_id)),
        (11, p.status = 'completed' AND p.inserted >= 10000, 'analyze', 'the planner does not know the new rows yet',

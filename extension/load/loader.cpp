@@ -33,7 +33,7 @@ Loader::Loader(Plan& plan, Writer& writer, Policy policy)
     : plan_(plan),
       writer_(writer),
       policy_(std::move(policy)),
-      hashes_(plan.target(), policy_.run_id, policy_.hash_columns) {
+      hashes_(plan, policy_.run_id, policy_.hash_columns) {
   if (policy_.purpose != Purpose::import)
     predictions_ = std::make_unique<Predictions>(plan_, policy_.run_id, policy_.session);
 }
@@ -209,6 +209,10 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     Item& item = *items[i];
     if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);
     if (item.outcome != Outcome::pending) continue;
+    if (!rows[i].candidates.empty()) {
+      refuse_several(batch, item, rows[i]);
+      continue;
+    }
     auto before = rows[i].found ? taken.find(rows[i].key) : taken.end();
     if (before != taken.end() && policy_.park) {
       add_duplicate(batch, item, false, before->second);

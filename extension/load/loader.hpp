@@ -134,11 +134,11 @@ class Loader {
   std::set<const Item*> without_leader(Batch&, size_t settled);
   size_t judge_followers(Batch&, size_t settled);
   void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
+  void refuse_several(Batch&, Item&, const Row&);
   void park(Batch&, Item&, const std::string& why);
   bool moves_row(const Item&, const Row&) const;
   std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
-  bool same_match(const Item&, const Item&) const;
   const Item* find_duplicates(Batch&, const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&, bool replaces);
@@ -184,9 +184,9 @@ class Loader {
   std::vector<ledger::Undo> undo_;
   std::vector<ledger::Conflict> conflicts_;
   std::vector<std::pair<Meeting*, size_t>> suggestions_;  // still to be made, and of which conflict
-  std::vector<ledger::Mapping> mappings_;  // of the batch in hand, by position
-  const Item* first_ = nullptr;            // of the batch in hand
-  std::optional<ItemPointerData> trail_;   // of the mapping found last
+  std::vector<ledger::Mapping> mappings_;                 // of the batch in hand, by position
+  const Item* first_ = nullptr;                           // of the batch in hand
+  std::optional<ItemPointerData> trail_;                  // of the mapping found last
   std::vector<Follower> followers_;
   std::map<std::pair<const Item*, bool>, int64_t>
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal

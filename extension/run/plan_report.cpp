@@ -6,6 +6,7 @@
 #include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
+#include "load/key_lookup.hpp"
 #include "load/writer_choice.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
@@ -36,7 +37,7 @@ Estimate estimate(const ledger::Run& run, const ledger::Part& part, const Plan& 
   if (part.kind == "query") {
     ledger::Part from = part;
     if (!run.sealed) from.cursor_from = cursor_start(run, part, options, plan);
-    return {rows_of(from), std::nullopt, true};
+    return {rows_of(from, plan.stored()), std::nullopt, true};
   }
   int64_t bytes = part.byte_length.value_or(0);
   if (part.kind == "payload") {
@@ -222,19 +223,17 @@ std::string plan_of(const ledger::Run& run) {
            {"sql",
             "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role.name) + ";"}});
     if (!compiled.match().empty()) {
-      bool indexed = false;
-      for (const UniqueIndex& index : target.unique_indexes)
-        indexed =
-            indexed || std::all_of(index.attnums.begin(), index.attnums.end(), [&](int a) {
-              return std::find(compiled.match().begin(), compiled.match().end(), a) != compiled.match().end();
-            });
+      bool indexed = load::are_unique(target, compiled.match());
       std::string columns;
       for (int attnum : compiled.match())
         (columns += columns.empty() ? "" : ", ") += bridge::quoted(target.column(attnum).name);
       if (!indexed)
         recommendations.push_back(
             {{"code", "match_index"},
-             {"text", "No unique index covers the match columns: every batch reads the whole target."},
+             {"text",
+              "No unique index covers the match columns: every batch reads the whole target, and an item "
+              "that "
+              "finds more than one row is a reject."},
              {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
     }
   }
