@@ -127,7 +127,17 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
         (SELECT format('ANALYZE %I.%I;', v.target_schema, v.target_name) FROM portage.pipeline_versions v
           WHERE v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version)),
        (12, p.status IN ('completed', 'failed', 'cancelled') AND NOT p.dry_run AND p.inserted + p.updated + coalesce(d.deleted, 0) > 0, 'rollback', 'the run can be taken back',
-        format('CALL portage.rollback(%s);', p.run_id))) AS n (position, holds, code, text, sql)
+        format('CALL portage.rollback(%s);', p.run_id))
+       UNION ALL
+       -- the last word about each sequence that a batch found behind
+       SELECT 9, true, 'sequence', format('sequence %s is behind the values of column %s, since %s: the next number that is drawn may be taken',
+                s.details ->> 'sequence', s.details ->> 'column', s.details ->> 'reason'),
+              format('SELECT setval(%L, %s(%s, last_value)) FROM %s;', s.details ->> 'sequence',
+                     CASE s.details ->> 'reason' WHEN 'it descends' THEN 'least' ELSE 'greatest' END, s.details ->> 'value', s.details ->> 'sequence')
+         FROM (SELECT DISTINCT ON (e.details ->> 'sequence') e.event_type, e.details FROM portage.migration_events e
+                WHERE e.run_id = p.run_id AND e.event_type IN ('sequence_advanced', 'sequence_behind')
+                ORDER BY e.details ->> 'sequence', e.seq DESC) s
+        WHERE s.event_type = 'sequence_behind') AS n (position, holds, code, text, sql)
      WHERE p.run_id = $1 AND n.holds AND n.sql IS NOT NULL
      ORDER BY n.position;
   END;

@@ -10,6 +10,7 @@
 #include "load/predictions.hpp"
 #include "load/run_hashes.hpp"
 #include "load/seen_ids.hpp"
+#include "load/sequences.hpp"
 #include "load/writer.hpp"
 #include "pipeline/hash.hpp"
 
@@ -88,6 +89,8 @@ class Loader {
   /// The items among them that became conflicted; likewise.
   const std::vector<ledger::Conflict>& conflicts() const { return conflicts_; }
   const Timings& timings() const { return timings_; }
+  /// How many events load() has left of sequences that it found behind; likewise.
+  int64_t sequence_events() const { return sequence_events_; }
 
  private:
   /// An item to be written, with the row and mapping that it meets.
@@ -127,6 +130,7 @@ class Loader {
   };
 
   size_t load_rows(Batch&, size_t from);
+  void follow_sequences(const Item* items, size_t n);
   size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open,
                     const std::vector<Untouched>& before);
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
@@ -177,6 +181,8 @@ class Loader {
   Writer& writer_;
   Policy policy_;
   Timings timings_;
+  std::unique_ptr<Sequences> sequences_;
+  int64_t sequence_events_ = 0;
   std::unique_ptr<SeenIds> seen_;
   std::unique_ptr<NewIds> new_ids_;
   std::unique_ptr<Predictions> predictions_;  // for what is not an import

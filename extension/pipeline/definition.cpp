@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "pipeline/definition_nodes.hpp"
+#include "pipeline/sequence_definition.hpp"
 
 namespace portage {
 namespace {
@@ -287,6 +288,14 @@ std::map<std::string, std::string> settings_of(const JsonNode& node) {
   return settings;
 }
 
+/// "sequences": whether those of identity and serial columns stay where they are.
+bool leaves_sequences(const JsonNode& node) {
+  const std::string& text = text_of(node, "\"sequences\"");
+  if (text != "advance" && text != "leave")
+    fault(node, "\"sequences\" must be \"advance\" or \"leave\"", nearest_hint(text, {"advance", "leave"}));
+  return text == "leave";
+}
+
 Format format_of(const JsonNode& node) {
   static const Names known{"json", "ndjson", "csv", "rows"};
   const std::string& text = text_of(node, "\"format\"");
@@ -336,7 +345,7 @@ Definition parse_definition(std::string_view json) {
              {"format",   "items",     "legacy_id",   "columns",   "rules",     "checks",     "where",
               "match",    "key",       "on_conflict", "merge",     "newest_by", "duplicates", "data_version",
               "timezone", "sensitive", "scoped",      "exclusive", "csv",       "source",     "retain",
-              "after",    "missing",   "datestyle",   "settings"});
+              "after",    "missing",   "datestyle",   "settings",  "sequences"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -366,6 +375,7 @@ Definition parse_definition(std::string_view json) {
     definition.datestyle = nonempty_text_of(*datestyle, "\"datestyle\"");
   if (auto* settings = root.find("settings")) definition.settings = settings_of(*settings);
   if (auto* scoped = root.find("scoped")) definition.scoped = boolean_of(*scoped, "\"scoped\"");
+  if (auto* sequences = root.find("sequences")) (void)leaves_sequences(*sequences);
   if (auto* exclusive = root.find("exclusive"))
     definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
@@ -379,6 +389,12 @@ Definition parse_definition(std::string_view json) {
   }
   check_together(definition, root);
   return definition;
+}
+
+bool leaves_sequences(std::string_view json) {
+  JsonNode root = parse_json_tree(json);
+  const JsonNode* sequences = root.find("sequences");
+  return sequences && leaves_sequences(*sequences);
 }
 
 namespace {

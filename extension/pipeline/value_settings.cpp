@@ -61,13 +61,26 @@ ValueSettings value_settings(const Definition& definition, const ValueSettings* 
 
 void pin_value_settings(bridge::Settings& settings, const std::string& timezone, const ValueSettings& values,
                         bool of_sql) {
-  settings.set("timezone", timezone)
-      .set("extra_float_digits", "1")
-      .set("bytea_output", "hex")
-      .set("xmlbinary", "base64")
-      .set("quote_all_identifiers", "off");
+  struct Setting {
+    const char* name;
+    const char* value;
+    bool differs;
+  };
+  std::vector<Setting> all{{"timezone", timezone.c_str(), false},
+                           {"extra_float_digits", "1", false},
+                           {"bytea_output", "hex", false},
+                           {"xmlbinary", "base64", false},
+                           {"quote_all_identifiers", "off", false}};
   for (const auto& [name, value] : values)
-    if (of_sql || !is_of_functions(name)) settings.set(name.c_str(), value);
+    if (of_sql || !is_of_functions(name)) all.push_back({name.c_str(), value.c_str(), false});
+  Setting* first = all.data();
+  size_t count = all.size();
+  guarded([=] {  // mostly they are as they should be: looked at together
+    for (size_t i = 0; i < count; i++)
+      first[i].differs = strcmp(GetConfigOption(first[i].name, false, false), first[i].value) != 0;
+  });
+  for (const Setting& setting : all)
+    if (setting.differs) settings.set(setting.name, setting.value);
 }
 
 }  // namespace portage

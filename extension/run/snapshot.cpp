@@ -148,7 +148,7 @@ void Snapshot::end(const ledger::Counts& counts) {
   whole_.status = waits ? "awaiting_resolution" : "completed";
   whole_.event = waits ? "stage_changed" : "migration_completed";
   whole_.details = waits ? "{\"step\": \"resolving\"}" : "{}";
-  whole_.events_before = (counts.conflicted > 0) + (counts.rejects() > 0);
+  whole_.events_before = (counts.conflicted > 0) + (counts.rejects() > 0) + loader_->sequence_events();
   if (job_.options.keep_payload || waits) {
     whole_.kept_payload = payload_;
     whole_.payload_sha256 = sha256(payload_);
