@@ -28,6 +28,7 @@ CREATE TABLE portage.pipeline_versions (
   target_name name NOT NULL,
   search_path text NOT NULL,
   timezone text NOT NULL,
+  settings jsonb NOT NULL,
   author oid NOT NULL,
   author_name name NOT NULL,
   created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -43,6 +44,8 @@ COMMENT ON COLUMN portage.pipeline_versions.refers_to IS
 COMMENT ON COLUMN portage.pipeline_versions.target_oid IS 'the target table; resolved anew by schema and name when this oid is gone or has another name';
 COMMENT ON COLUMN portage.pipeline_versions.search_path IS 'the author''s search_path, under which the expressions are resolved for ever';
 COMMENT ON COLUMN portage.pipeline_versions.timezone IS 'for time stamps without zone: the definition''s, else the author''s session''s';
+COMMENT ON COLUMN portage.pipeline_versions.settings IS
+  'the others that values hang on: the definition''s, else those of the version before, else the author''s session''s';
 COMMENT ON COLUMN portage.pipeline_versions.sensitive IS 'the definition''s sensitive paths; null: there are none';
 COMMENT ON COLUMN portage.pipeline_versions.sensitive_id IS 'whether the legacy id comes from there, or may';
 COMMENT ON COLUMN portage.pipeline_versions.sensitive_key IS 'whether the key of the target does';

@@ -47,6 +47,7 @@ CREATE TABLE portage.migration_runs (
   dry_run          boolean NOT NULL DEFAULT false,
   timezone         text NOT NULL,
   hash_columns     text[],
+  hash_shape       text,
   first_xid        xid8,
   owner_pid        integer,
   owner_started_at timestamptz,
@@ -80,6 +81,7 @@ COMMENT ON COLUMN portage.migration_runs.role_oid IS 'the role as which sources 
 COMMENT ON COLUMN portage.migration_runs.role_name IS 'what the role was called when the run was opened';
 COMMENT ON COLUMN portage.migration_runs.session_role_oid IS 'the role as which background workers connect for the run';
 COMMENT ON COLUMN portage.migration_runs.hash_columns IS 'the columns that row_hash covers in this run: those that its role may read';
+COMMENT ON COLUMN portage.migration_runs.hash_shape IS 'what these columns were, in the order of their names: number, type, modifier, and whether mapped; and the labels of enums';
 COMMENT ON COLUMN portage.migration_runs.cleaned_at IS 'when cleanup() dropped what the run had kept for later: it cannot be taken back any more';
 COMMENT ON COLUMN portage.migration_runs.purged_at IS 'when retention erased what is known of the run''s items; infinity: it has begun to';
 COMMENT ON COLUMN portage.migration_runs.group_id IS 'the group (run_groups) whose member the run is';
@@ -192,6 +194,7 @@ CREATE TABLE portage.migration_batches (
   started_at    timestamptz NOT NULL,
   finished_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   bytes         bigint NOT NULL DEFAULT 0,
+  ambiguous_dates bigint NOT NULL DEFAULT 0,
   timings       jsonb,
   wal_bytes     bigint,
   memory_bytes  bigint,
@@ -200,6 +203,8 @@ CREATE TABLE portage.migration_batches (
   CONSTRAINT batch_span CHECK (kind <> 'import' OR read = last_ordinal - first_ordinal + 1)
 );
 COMMENT ON TABLE portage.migration_batches IS 'a finished batch, inserted in the batch''s own transaction; what does not balance cannot commit';
+COMMENT ON COLUMN portage.migration_batches.ambiguous_dates IS
+  'values that are two dates, by the order of day and month, where the definition does not say which order is meant';
 COMMENT ON COLUMN portage.migration_batches.timings IS 'milliseconds per phase: read, convert, look_up, target, ledger, commit (of the batch before), and cpu of all';
 COMMENT ON COLUMN portage.migration_batches.wal_bytes IS 'WAL that the backend has written since the batch before';
 COMMENT ON COLUMN portage.migration_batches.memory_bytes IS 'private memory of the backend at the end of the batch';

@@ -137,7 +137,7 @@ CREATE VIEW portage.rejects WITH (security_barrier) AS
          i.actor AS replayed_by
     FROM portage.item_rows i JOIN portage.visible_runs v USING (run_id)
    WHERE i.status IN ('invalid', 'failed', 'skipped')
-     AND i.rule IS DISTINCT FROM 'sample' AND i.rule IS DISTINCT FROM 'where'
+     AND i.rule IS DISTINCT FROM 'sample' AND (i.rule IS DISTINCT FROM 'where' OR i.status <> 'skipped')
      AND NOT EXISTS (SELECT FROM portage.item_rows later
                       WHERE later.run_id = i.run_id AND later.ordinal = i.ordinal AND later.revision > i.revision
                      OFFSET 0); -- by the index, one by one: a join would be planned by statistics that a new run has not got

@@ -188,6 +188,13 @@ CREATE FUNCTION portage.summary(run bigint) RETURNS SETOF text
       SELECT 3, 0, 0, format('  %s s, %s items/s', seconds, to_char(items_per_second, 'FM999,999,999,990'))
         FROM info WHERE read > 0 AND seconds IS NOT NULL AND status <> 'rolled_back' -- then it is the rollback that ended
       UNION ALL
+      SELECT 3, 0, 1, format('  dates that can be read in two ways: %s; they were read as %s, as "datestyle" would say',
+                             to_char(d.count, 'FM999,999,999,990'), pg_catalog.substr(v.settings ->> 'datestyle', 6))
+        FROM portage.migration_runs r
+        JOIN portage.pipeline_versions v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version
+       CROSS JOIN (SELECT sum(m.ambiguous_dates)::bigint AS count FROM portage.migration_batches m WHERE m.run_id = $1) d
+       WHERE r.id = $1 AND d.count > 0 AND EXISTS (SELECT FROM info WHERE status <> 'rolled_back')
+      UNION ALL
       SELECT 3, 1, 0, CASE WHEN r.verified THEN '  verified' ELSE '  NOT VERIFIED: SELECT * FROM portage.data_integrity_checks WHERE run_id = ' || $1 || ' AND NOT passed;' END
         FROM portage.migration_runs r WHERE r.id = $1 AND r.verified IS NOT NULL AND EXISTS (SELECT FROM info)
       UNION ALL

@@ -91,6 +91,9 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
                                 count(*) FILTER (WHERE j.rule = 'privilege') AS privileges
                            FROM portage.rejects j WHERE j.run_id = p.run_id) j
      CROSS JOIN LATERAL (SELECT sum(m.deleted)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND m.kind = 'missing') AS d (deleted)
+     CROSS JOIN LATERAL (SELECT sum(m.ambiguous_dates)::bigint FROM portage.migration_batches m WHERE m.run_id = p.run_id AND p.status <> 'rolled_back') AS a (count)
+      LEFT JOIN LATERAL (SELECT pg_catalog.substr(v.settings ->> 'datestyle', 6) FROM portage.pipeline_versions v
+                          WHERE v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version) AS v (datestyle) ON true
      CROSS JOIN LATERAL (VALUES
        (1, p.status IN ('running', 'verifying') AND NOT p.is_running, 'interrupted', 'nobody works on the run: it can go on where it stopped',
         format('SELECT portage.resume(%s);', p.run_id)),
@@ -115,13 +118,26 @@ CREATE FUNCTION portage.recommendations(run bigint, OUT code text, OUT text text
        (9, EXISTS (SELECT FROM portage.data_integrity_checks c WHERE c.run_id = p.run_id AND c.name = 'unchanged_rows' AND NOT c.passed),
         'rows_gone', 'unchanged items have no row any more: an import that compares each item with its row brings them back',
         format('CALL portage.import(%L, ..., scope => %L, options => ''{"incremental": false}'');', portage.pipeline_name(r.pipeline_id), p.scope)),
+       (9, a.count > 0, 'ambiguous_dates',
+        format('dates that can be read in two ways: %s; they were read as %s, since the definition does not say "datestyle"', a.count, v.datestyle),
+        format('SELECT settings ->> ''datestyle'' FROM portage.pipeline_versions WHERE pipeline_id = %s AND version = %s;', r.pipeline_id, r.pipeline_version)),
        (10, r.verified IS NULL AND p.status = 'completed' AND NOT p.dry_run, 'verify', 'the run has not been verified',
         format('SELECT * FROM portage.verify(%s);', p.run_id)),
        (11, p.status = 'completed' AND p.inserted >= 10000, 'analyze', 'the planner does not know the new rows yet',
         (SELECT format('ANALYZE %I.%I;', v.target_schema, v.target_name) FROM portage.pipeline_versions v
           WHERE v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version)),
        (12, p.status IN ('completed', 'failed', 'cancelled') AND NOT p.dry_run AND p.inserted + p.updated + coalesce(d.deleted, 0) > 0, 'rollback', 'the run can be taken back',
-        format('CALL portage.rollback(%s);', p.run_id))) AS n (position, holds, code, text, sql)
+        format('CALL portage.rollback(%s);', p.run_id))
+       UNION ALL
+       -- the last word about each sequence that a batch found behind
+       SELECT 9, true, 'sequence', format('sequence %s is behind the values of column %s, since %s: the next number that is drawn may be taken',
+                s.details ->> 'sequence', s.details ->> 'column', s.details ->> 'reason'),
+              format('SELECT setval(%L, %s(%s, last_value)) FROM %s;', s.details ->> 'sequence',
+                     CASE s.details ->> 'reason' WHEN 'it descends' THEN 'least' ELSE 'greatest' END, s.details ->> 'value', s.details ->> 'sequence')
+         FROM (SELECT DISTINCT ON (e.details ->> 'sequence') e.event_type, e.details FROM portage.migration_events e
+                WHERE e.run_id = p.run_id AND e.event_type IN ('sequence_advanced', 'sequence_behind')
+                ORDER BY e.details ->> 'sequence', e.seq DESC) s
+        WHERE s.event_type = 'sequence_behind') AS n (position, holds, code, text, sql)
      WHERE p.run_id = $1 AND n.holds AND n.sql IS NOT NULL
      ORDER BY n.position;
   END;

@@ -64,4 +64,13 @@ Settings& Settings::set_path_of_another(const std::string& search_path) {
   return set("search_path", guarded([=] { return temporary_last_raw(path); }));
 }
 
+PlainText::PlainText() {
+  settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
+  settings_.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
+  settings_.set("array_nulls", "on").set("xmloption", "content");
+  // Of money. A locale is looked for when it is set: not for one that is the same.
+  if (!guarded([] { return strncmp(GetConfigOption("lc_monetary", false, false), "C.", 2) == 0; }))
+    settings_.set("lc_monetary", "C");
+}
+
 }  // namespace portage::bridge

@@ -110,10 +110,7 @@ class ByIndex {
 /// and before-images return as they were.
 class PlainText {
  public:
-  PlainText() {
-    settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
-    settings_.set("bytea_output", "hex").set("timezone", "UTC").set("search_path", "pg_catalog, pg_temp");
-  }
+  PlainText();
 
  private:
   Settings settings_;

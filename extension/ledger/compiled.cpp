@@ -39,6 +39,9 @@ std::unique_ptr<Plan> compile(const StoredPipeline& pipeline, int64_t run_id) {
 std::unique_ptr<Plan> compile(const Run& run, Oid role) {
   StoredPipeline pipeline = pipeline_version(run.pipeline_id, run.version);
   pipeline.timezone = run.timezone;
+  HashedColumns then = hashed_columns_of(run.id);
+  pipeline.names_then = then.names;
+  pipeline.shape_then = then.shape;
   bridge::AsUser as(role);
   return compile(pipeline, run.id);
 }

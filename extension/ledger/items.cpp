@@ -404,6 +404,7 @@ void write_batch_row(const BatchRecord& record, int64_t batch_id, const Item* it
   row.set("started_at", TimestampTzGetDatum(record.started_at));
   row.set("finished_at", bridge::now_datum());
   number("bytes", record.bytes);
+  number("ambiguous_dates", record.ambiguous_dates);
   row.set("timings", bridge::param_json(timings).value);
   number("wal_bytes", record.wal_bytes);
   number("memory_bytes", record.memory_bytes);

@@ -87,6 +87,7 @@ struct BatchRecord {
   int64_t epoch;
   Counts counts;
   int64_t bytes = 0;
+  int64_t ambiguous_dates = 0;
   TimestampTz started_at = 0;
   std::vector<std::pair<const char*, double>> timings;  ///< phases, milliseconds; "ledger" is added
   int64_t wal_bytes = 0, memory_bytes = 0;

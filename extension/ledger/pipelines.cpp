@@ -37,7 +37,7 @@ namespace {
   "p.id, p.name, v.version, p.owner, p.owner_name::text, v.definition, v.search_path, v.timezone, " \
   "v.target_oid, "                                                                                  \
   "v.target_schema, "                                                                               \
-  "v.target_name, v.refers_to::text, v.sensitive IS NOT NULL"
+  "v.target_name, v.refers_to::text, v.sensitive IS NOT NULL, v.settings::text"
 
 StoredPipeline stored(const Result& row) {
   StoredPipeline pipeline;
@@ -54,6 +54,7 @@ StoredPipeline stored(const Result& row) {
   if (std::string refers_to = row.text(0, 12); refers_to != "{}")
     pipeline.refers_to = nlohmann::json::parse(refers_to).get<decltype(pipeline.refers_to)>();
   pipeline.sensitive = row.boolean(0, 13);
+  pipeline.settings = nlohmann::json::parse(row.text(0, 14)).get<ValueSettings>();
   return pipeline;
 }
 
@@ -89,7 +90,7 @@ void insert_version(int64_t id, int version, Oid author, const NewVersion& fresh
   constinit static Statement insert(
       "INSERT INTO portage.pipeline_versions (pipeline_id, version, definition, target_oid, target_schema,"
       " target_name, search_path, timezone, author, author_name, refers_to, sensitive, sensitive_id,"
-      " sensitive_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
+      " sensitive_key, settings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)");
   std::string refers_to;
   for (const auto& [name, other] : fresh.refers_to)
     refers_to += (refers_to.empty() ? "" : ", ") + bridge::json_quoted(name) + ": " +
@@ -101,7 +102,7 @@ void insert_version(int64_t id, int version, Oid author, const NewVersion& fresh
           bridge::param_oid(fresh.target), param(fresh.target_schema), param(fresh.target_name),
           param(fresh.search_path), param(fresh.timezone), bridge::param_oid(author),
           param(user_name(author)), bridge::param_json("{" + refers_to + "}"), paths, param(sensitivity.id),
-          param(sensitivity.key)});
+          param(sensitivity.key), bridge::param_json(nlohmann::json(fresh.settings).dump())});
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ Oid resolve_target(Oid target, const std::string& schema, const std::string& nam
 /// What create and replace store.
 struct NewVersion {
   std::string definition, search_path, timezone;
+  ValueSettings settings;
   Oid target;
   std::string target_schema, target_name;
   std::map<std::string, int64_t> refers_to;  ///< 0: the pipeline itself

@@ -187,18 +187,20 @@ bool set_status(int64_t id, const std::string& from, const std::string& to) {
   return update.run(id, from, to).processed() == 1;
 }
 
-bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns,
-              std::string_view writer, const std::string& writer_reason, int64_t lock) {
+bool take_run(int64_t id, const std::string& from, const HashedColumns& hashed, std::string_view writer,
+              const std::string& writer_reason, int64_t lock) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = 'running', current_step = 'importing', "
       "started_at = coalesce(started_at, clock_timestamp()), first_xid = coalesce(first_xid, "
       "pg_current_xact_id()), "
-      "hash_columns = coalesce(hash_columns, $2), writer = $3, writer_reason = $4, completed_at = NULL, "
+      "hash_columns = coalesce(hash_columns, $2), hash_shape = coalesce(hash_shape, $5), writer = $3, "
+      "writer_reason = $4, completed_at = NULL, "
       "error = NULL, error_class = NULL, "
       "error_code = NULL WHERE id = $1");
   if (!own_run(id, from, "running", lock)) return false;
-  update({param(id), bridge::param_text_array(hash_columns), param(writer), param(writer_reason)});
+  update({param(id), bridge::param_text_array(hashed.names), param(writer), param(writer_reason),
+          param(hashed.shape)});
   return true;
 }
 
@@ -359,6 +361,14 @@ std::vector<std::string> hash_columns_of(int64_t id) {
   static const Statement select("SELECT hash_columns FROM portage.migration_runs WHERE id = $1");
   Result rows = select.run(id);
   return rows.empty() ? std::vector<std::string>() : names_of(rows, 0, 1);
+}
+
+HashedColumns hashed_columns_of(int64_t id) {
+  AsLedger as;
+  static const Statement select("SELECT hash_columns, hash_shape FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(id);
+  if (rows.empty() || rows.is_null(0, 1)) return {};
+  return {names_of(rows, 0, 1), rows.text(0, 2)};
 }
 
 void want_worker(int64_t id) {

@@ -41,6 +41,12 @@ struct Counts {
   int64_t rejects() const { return invalid + failed; }
 };
 
+/// What row hashes cover.
+struct HashedColumns {
+  std::vector<std::string> names;
+  std::string shape;  ///< what they were (pipeline/row_shape.hpp); "": not known
+};
+
 struct NewRun {
   int64_t pipeline_id;
   std::string pipeline;
@@ -71,8 +77,8 @@ bool set_status(int64_t id, const std::string& from, const std::string& to);
 /// Status running with this backend's statement as owner; remembers the first xid, when it started, and how
 /// it writes. `lock`: the key of the lock that its transactions hold. False if the run was not in state
 /// `from`.
-bool take_run(int64_t id, const std::string& from, const std::vector<std::string>& hash_columns,
-              std::string_view writer, const std::string& writer_reason, int64_t lock);
+bool take_run(int64_t id, const std::string& from, const HashedColumns& hashed, std::string_view writer,
+              const std::string& writer_reason, int64_t lock);
 /// This backend's statement is its owner, in this state; false likewise. What an operator wants of the owner
 /// stands.
 bool own_run(int64_t id, const std::string& from, const std::string& to, int64_t lock);
@@ -102,6 +108,7 @@ void set_step(int64_t id, const std::string& step);
 Counts sum_batches(int64_t id);
 uint64_t first_xid_of(int64_t id);
 std::vector<std::string> hash_columns_of(int64_t id);  ///< what row_hash covers in this run
+HashedColumns hashed_columns_of(int64_t id);
 
 /// A run is to be worked on by a background worker: until it ends, pauses or is interrupted by hand.
 void want_worker(int64_t id);

@@ -56,7 +56,8 @@ void write_run(const WholeRun& run) {
   row.set("requested_by", text_datum(session));
   row.set("dry_run", BoolGetDatum(false));
   row.set("timezone", text_datum(opened.timezone));
-  row.set("hash_columns", bridge::param_text_array(run.hash_columns).value);
+  row.set("hash_columns", bridge::param_text_array(run.hashed.names).value);
+  row.set("hash_shape", text_datum(run.hashed.shape));
   row.set("first_xid", current_xid());
   row.set("background", BoolGetDatum(false));
   row.set("workers", Int32GetDatum(1));

@@ -13,7 +13,7 @@ struct WholeRun {
   TimestampTz created_at, started_at, completed_at;
   std::string status;  ///< in which it ends
   Counts counts;
-  std::vector<std::string> hash_columns;
+  HashedColumns hashed;
   std::string writer, writer_reason;
   Part part;
   std::optional<std::string> sha256;  ///< of the part

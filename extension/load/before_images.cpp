@@ -75,6 +75,7 @@ void Loader::keep_undo(Batch& batch) {
 
 /// What the mappings of landed items remember of them.
 void Loader::keep_images(Batch& batch) {
+  bridge::PlainText plain;  // once for all
   for (Item& item : batch.items) {
     bool landed = item.outcome == Outcome::pending || item.outcome == Outcome::unchanged;
     if (!landed || !item.origin || !item.stored) continue;

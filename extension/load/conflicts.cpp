@@ -59,7 +59,10 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     return;
   }
   bool newer = policy_.replay && mapping.found && mapping.run_id > policy_.run_id;
-  bool ours = replaces || (mapping.found && !newer && mapping.row_hash == hashes_.of(mapping.run_id, row));
+  AsLeft as_left = replaces                  ? AsLeft::yes
+                   : mapping.found && !newer ? hashes_.compare(mapping, row)
+                                             : AsLeft::no;
+  bool ours = as_left == AsLeft::yes;
   if (by_fields() && !newer && !replaces) {
     meet_by_fields(batch, item, mapping, row, ours);
     return;
@@ -75,10 +78,14 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     return;
   }
   auto message = [&](const std::string& key) {
-    return format(newer           ? "the row with key %s was migrated by a later run"
-                  : mapping.found ? "the row with key %s was changed since it was migrated"
-                                  : "a row with key %s exists with different content",
-                  key.c_str());
+    return format(
+        newer ? "the row with key %s was migrated by a later run"
+        : as_left == AsLeft::unknown
+            ? "whether the row with key %s was changed since it was migrated cannot be told, since its "
+              "columns are not what they were"
+        : mapping.found ? "the row with key %s was changed since it was migrated"
+                        : "a row with key %s exists with different content",
+        key.c_str());
   };
   if (policy_.on_conflict == OnConflict::fail)
     throw Error(codes::conflict_failed, format("item %lld: ", static_cast<long long>(item.ordinal)) +
@@ -88,6 +95,15 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
             "Nothing of this batch was written. Choose \"skip\" or \"overwrite\", or settle the row by "
             "hand.");
   keep_out(batch, item, message(std::string(row.key)));
+}
+
+/// Which of several rows is meant, nobody has said.
+void Loader::refuse_several(Batch& batch, Item& item, const Row& row) {
+  item.outcome = Outcome::invalid;
+  item.origin = 0;
+  item.target_key = {};
+  batch.add_issue(item, "match", "21000", plan_.target().column(plan_.match()[0]).name,
+                  "more than one row matches: keys " + std::string(row.candidates));
 }
 
 /// Identical content is no conflict: the row is adopted, or its mapping learns the new source hash.
@@ -163,6 +179,7 @@ std::vector<int> Loader::dispute(const Item& item, const Mapping& mapping, const
 void Loader::meet_by_fields(Batch& batch, Item& item, const Mapping& mapping, const Row& row, bool ours) {
   const Definition& definition = plan_.definition();
   Image image(mapping.image);
+  hashes_.bring_up(mapping.run_id, image);
   auto* fields = batch.arena.make_array<Take>(plan_.mapped().size());
   std::vector<int> disputed = dispute(item, mapping, row, image, ours, fields);
   if (policy_.on_conflict == OnConflict::ask)  // what has a strategy needs no decision

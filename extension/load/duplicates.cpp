@@ -3,7 +3,7 @@
 #include "load/loader.hpp"
 
 #include "load/first_seen.hpp"
-#include "pipeline/hash.hpp"
+#include "load/key_equality.hpp"
 
 extern "C" {
 #include "utils/datum.h"
@@ -214,18 +214,6 @@ bool Loader::mapped_apart(const std::vector<Item*>& items) {
   return true;
 }
 
-/// By the bytes of the match columns.
-bool Loader::same_match(const Item& one, const Item& other) const {
-  for (int attnum : plan_.match()) {
-    const TargetColumn& column = plan_.target().column(attnum);
-    Datum a = one.values[attnum - 1], b = other.values[attnum - 1];
-    bool by_value = column.by_value;
-    int length = column.length;
-    if (!guarded([=] { return datum_image_eq(a, b, by_value, length); })) return false;
-  }
-  return true;
-}
-
 /// Where the last of several is to land: the first item that repeats one of the batch, or nullptr. The batch
 /// ends before it, so that it finds what that one has written, wherever batches end.
 const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& items) {
@@ -263,28 +251,19 @@ const Item* Loader::find_duplicates(Batch& batch, const std::vector<Item*>& item
       std::all_of(items.begin(), items.end(), [](const Item* item) { return item->mapped_before; });
   // Who looks at no row by `match` finds equal ones at the end, within a batch as between two.
   if (match.empty() || all_mapped || policy_.blind) return repeated;
-  // By the bytes of the match columns. Values that are equal but not the same (1.0 and 1.00) are told apart
-  // by the target's own index when they are written.
-  bridge::Memory memory("portage duplicates");
-  RowHasher hasher = RowHasher::make(plan_.target().shape, match, memory.get());
-  std::vector<uint64_t> hashes(items.size());
-  std::vector<HashedRow> hashed;
-  hashed.reserve(items.size());
-  for (size_t i = 0; i < items.size(); i++) hashed.push_back({items[i]->values, items[i]->nulls, &hashes[i]});
-  {
-    const RowHasher* h = &hasher;
-    const HashedRow* all = hashed.data();
-    size_t count = hashed.size();
-    bridge::InMemory in(memory.get());
-    guarded([=] { (*h)(all, count); });
-  }
+  KeyEquality equality(plan_.target(), match);
+  std::vector<bridge::Sought> keys;
+  keys.reserve(items.size());
+  for (const Item* item : items) keys.push_back({item->values, item->nulls});
+  std::vector<uint64_t> hashes = equality.hashes(keys);
   FirstSeen rows(items.size());
   for (size_t i = 0; i < items.size(); i++) {
     Item* item = items[i];
     if (item->outcome != Outcome::pending) continue;
     if (std::any_of(match.begin(), match.end(), [=](int attnum) { return item->nulls[attnum - 1]; }))
       continue;
-    Item* first = rows.of(hashes[i], item, [&](const Item& other) { return same_match(*item, other); });
+    Item* first = rows.of(hashes[i], item,
+                          [&](const Item& other) { return equality.same(item->values, other.values); });
     if (first != item && !item->mapped_before) follow(item, first, false);
   }
   return repeated;

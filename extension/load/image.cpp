@@ -14,6 +14,7 @@ using bridge::guarded;
 
 Image::Image(std::string_view literal) {
   if (literal.data() == nullptr) return;
+  bridge::PlainText plain;
   Datum array = bridge::input_value(TEXTARRAYOID, -1, std::string(literal));
   struct Elements {
     Datum* items;

@@ -18,6 +18,10 @@ class Image {
   explicit Image(std::string_view literal);
   const Column* find(const std::string& name) const;
   bool empty() const { return columns_.empty(); }
+  template <class F>
+  void change(F&& f) {
+    for (Column& column : columns_) f(column);
+  }
 
  private:
   std::vector<Column> columns_;

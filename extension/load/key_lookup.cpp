@@ -7,13 +7,30 @@ namespace portage::load {
 
 using bridge::guarded;
 
+namespace {
+
+/// Whether the index tells values apart as the column does.
+bool agrees(const UniqueIndex& index, size_t i, const TargetColumn& column) {
+  Oid of_index = index.collations[i], of_column = column.collation;
+  return index.equality[i] == equality_of(column.type) && (of_index == of_column || guarded([=] {
+                                                             return get_collation_isdeterministic(of_index) &&
+                                                                    get_collation_isdeterministic(of_column);
+                                                           }));
+}
+
+}  // namespace
+
 bool are_unique(const Target& target, const std::vector<int>& attnums) {
   std::set<int> wanted(attnums.begin(), attnums.end());
   for (const UniqueIndex& index : target.unique_indexes) {
     std::set<int> columns(index.attnums.begin(), index.attnums.end());
     if (!index.partial && !index.expressions && index.valid && !columns.empty() &&
-        std::includes(wanted.begin(), wanted.end(), columns.begin(), columns.end()))
-      return true;
+        std::includes(wanted.begin(), wanted.end(), columns.begin(), columns.end())) {
+      bool as_columns = true;
+      for (size_t i = 0; i < index.attnums.size(); i++)
+        as_columns = as_columns && agrees(index, i, target.column(index.attnums[i]));
+      if (as_columns) return true;
+    }
   }
   return false;
 }
@@ -25,7 +42,7 @@ std::optional<KeyLookup> KeyLookup::make(const Target& target, const std::vector
     bool serves = true, ordered = true;
     for (size_t i = 0; i < index.attnums.size(); i++) {
       const TargetColumn& column = target.column(index.attnums[i]);
-      serves = serves && wanted.contains(column.attnum) && index.equality[i] == equality_of(column.type);
+      serves = serves && wanted.contains(column.attnum) && agrees(index, i, column);
       ordered = ordered && column.not_null;
     }
     if (!serves) continue;

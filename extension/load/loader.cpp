@@ -5,7 +5,9 @@
 #include "load/loader.hpp"
 
 #include "bridge/clock.hpp"
+#include "bridge/json.hpp"
 #include "bridge/subxact.hpp"
+#include "ledger/runs.hpp"
 #include "pipeline/hash.hpp"
 
 extern "C" {
@@ -33,13 +35,35 @@ Loader::Loader(Plan& plan, Writer& writer, Policy policy)
     : plan_(plan),
       writer_(writer),
       policy_(std::move(policy)),
-      hashes_(plan.target(), policy_.run_id, policy_.hash_columns) {
+      hashes_(plan, policy_.run_id, policy_.hash_columns) {
   if (policy_.purpose != Purpose::import)
     predictions_ = std::make_unique<Predictions>(plan_, policy_.run_id, policy_.session);
 }
 
+/// The next number of a sequence must be none that an item has brought.
+void Loader::follow_sequences(const Item* items, size_t n) {
+  if (!sequences_) sequences_ = std::make_unique<Sequences>(plan_);
+  std::vector<SequenceStep> steps = sequences_->follow(items, n, plan_.target());
+  sequence_events_ = static_cast<int64_t>(steps.size());
+  for (const SequenceStep& step : steps) {
+    const std::string& reason = step.sequence->reason;
+    std::string details = bridge::format("{\"sequence\": %s, \"column\": %s, \"value\": %lld",
+                                         bridge::json_quoted(step.sequence->name).c_str(),
+                                         bridge::json_quoted(step.sequence->column).c_str(),
+                                         static_cast<long long>(step.value));
+    if (!step.done)
+      details += ", \"reason\": " +
+                 bridge::json_quoted(reason.empty() ? "other sessions are drawing from it" : reason);
+    ledger::add_event(policy_.run_id, step.done ? "sequence_advanced" : "sequence_behind", details + "}");
+  }
+}
+
 size_t Loader::load(Batch& batch, size_t from) {
-  if (policy_.purpose == Purpose::import) return load_rows(batch, from);
+  if (policy_.purpose == Purpose::import) {
+    size_t settled = load_rows(batch, from);
+    follow_sequences(batch.items.data() + from, settled - from);
+    return settled;
+  }
   size_t settled = 0;
   {
     bridge::Subtransaction undone;
@@ -209,6 +233,10 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     Item& item = *items[i];
     if (item.outcome == Outcome::unchanged) is_taken(item.target_key, item.ordinal);
     if (item.outcome != Outcome::pending) continue;
+    if (!rows[i].candidates.empty()) {
+      refuse_several(batch, item, rows[i]);
+      continue;
+    }
     auto before = rows[i].found ? taken.find(rows[i].key) : taken.end();
     if (before != taken.end() && policy_.park) {
       add_duplicate(batch, item, false, before->second);

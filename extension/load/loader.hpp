@@ -10,6 +10,7 @@
 #include "load/predictions.hpp"
 #include "load/run_hashes.hpp"
 #include "load/seen_ids.hpp"
+#include "load/sequences.hpp"
 #include "load/writer.hpp"
 #include "pipeline/hash.hpp"
 
@@ -88,6 +89,8 @@ class Loader {
   /// The items among them that became conflicted; likewise.
   const std::vector<ledger::Conflict>& conflicts() const { return conflicts_; }
   const Timings& timings() const { return timings_; }
+  /// How many events load() has left of sequences that it found behind; likewise.
+  int64_t sequence_events() const { return sequence_events_; }
 
  private:
   /// An item to be written, with the row and mapping that it meets.
@@ -127,6 +130,7 @@ class Loader {
   };
 
   size_t load_rows(Batch&, size_t from);
+  void follow_sequences(const Item* items, size_t n);
   size_t load_until(Batch&, size_t from, size_t end, std::vector<Item*>& open,
                     const std::vector<Untouched>& before);
   void restore(Batch&, size_t from, size_t first, size_t end, const std::vector<Untouched>& before);
@@ -134,11 +138,11 @@ class Loader {
   std::set<const Item*> without_leader(Batch&, size_t settled);
   size_t judge_followers(Batch&, size_t settled);
   void add_duplicate(Batch&, Item&, bool by_id, int64_t first);
+  void refuse_several(Batch&, Item&, const Row&);
   void park(Batch&, Item&, const std::string& why);
   bool moves_row(const Item&, const Row&) const;
   std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
-  bool same_match(const Item&, const Item&) const;
   const Item* find_duplicates(Batch&, const std::vector<Item*>&);
   void classify(Batch&, const std::vector<Item*>&);
   void meet(Batch&, Item&, const ledger::Mapping&, const Row&, bool replaces);
@@ -177,6 +181,8 @@ class Loader {
   Writer& writer_;
   Policy policy_;
   Timings timings_;
+  std::unique_ptr<Sequences> sequences_;
+  int64_t sequence_events_ = 0;
   std::unique_ptr<SeenIds> seen_;
   std::unique_ptr<NewIds> new_ids_;
   std::unique_ptr<Predictions> predictions_;  // for what is not an import
@@ -184,9 +190,9 @@ class Loader {
   std::vector<ledger::Undo> undo_;
   std::vector<ledger::Conflict> conflicts_;
   std::vector<std::pair<Meeting*, size_t>> suggestions_;  // still to be made, and of which conflict
-  std::vector<ledger::Mapping> mappings_;  // of the batch in hand, by position
-  const Item* first_ = nullptr;            // of the batch in hand
-  std::optional<ItemPointerData> trail_;   // of the mapping found last
+  std::vector<ledger::Mapping> mappings_;                 // of the batch in hand, by position
+  const Item* first_ = nullptr;                           // of the batch in hand
+  std::optional<ItemPointerData> trail_;                  // of the mapping found last
   std::vector<Follower> followers_;
   std::map<std::pair<const Item*, bool>, int64_t>
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal

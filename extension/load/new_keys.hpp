@@ -5,9 +5,7 @@
 // same bytes.
 #pragma once
 
-#include "bridge/index_probe.hpp"
-#include "pipeline/hash.hpp"
-#include "pipeline/target.hpp"
+#include "load/key_equality.hpp"
 
 struct bloom_filter;
 
@@ -30,14 +28,12 @@ class NewKeys {
   bool helps() const { return filter_ != nullptr; }
 
  private:
-  bool equal_is_same() const;
   bool in_order(const std::vector<bridge::Sought>&) const;
-  std::vector<uint64_t> hashes(const std::vector<bridge::Sought>&) const;
 
   const Target& target_;
   std::vector<int> attnums_;
   bridge::Memory memory_;
-  RowHasher hasher_;
+  KeyEquality equality_;
   bloom_filter* filter_ = nullptr;
   bool begun_ = false;
 };

@@ -37,16 +37,59 @@ bool breaks_row_policy(const Error& error) {
   return error.code() == ERRCODE_INSUFFICIENT_PRIVILEGE && error.report().funcname == "ExecWithCheckOptions";
 }
 
+/// Nobody's fault, or one that may pass: others can do nothing about it now.
+bool concerns_all(const Error& error) {
+  int code = error.code();
+  switch (ERRCODE_TO_CATEGORY(code)) {
+    case MAKE_SQLSTATE('0', '8', '0', '0', '0'):  // connection
+    case MAKE_SQLSTATE('4', '0', '0', '0', '0'):  // serialization, deadlock
+    case MAKE_SQLSTATE('5', '3', '0', '0', '0'):  // out of resources
+    case MAKE_SQLSTATE('5', '7', '0', '0', '0'):  // cancel, shutdown
+    case MAKE_SQLSTATE('5', '8', '0', '0', '0'):  // system error
+      return true;
+    default:
+      return code == ERRCODE_LOCK_NOT_AVAILABLE || code == ERRCODE_DATA_CORRUPTED ||
+             code == ERRCODE_INDEX_CORRUPTED;
+  }
+}
+
+Error named(const Error& error, const Item& item) {
+  Error about = error;
+  std::string text = bridge::format("Raised for item %lld (line %lld).", static_cast<long long>(item.ordinal),
+                                    static_cast<long long>(item.record.line));
+  about.change(
+      [&](bridge::ErrorReport& report) { report.detail += (report.detail.empty() ? "" : " ") + text; });
+  return about;
+}
+
 }  // namespace
 
-/// Phase B. False if the transaction's subtransactions are used up.
+/// Phase B. False if the transaction's subtransactions are used up. An error that could be anybody's fault is
+/// the item's if others can be written: it is raised once some have failed so and none has been written.
 bool Loader::settle(Batch& batch) {
-  return halving_.over(
-      0, work_.size(), [&](size_t low, size_t high) { write(batch, low, high); },
+  constexpr int most = 3;
+  int failures = 0;
+  bool any_written = false;
+  std::optional<Error> unclear;
+  auto raise = [&] {
+    if (unclear && !any_written) throw *unclear;
+  };
+  bool all = halving_.over(
+      0, work_.size(),
+      [&](size_t low, size_t high) {
+        write(batch, low, high);
+        any_written = true;
+      },
       [&](size_t low, size_t high, const Error& error) {
-        if (bridge::concerns_whole_batch(error.code()) && !breaks_row_policy(error)) throw error;
-        return high - low == 1 && judge_single(batch, work_[low], error);
+        if (concerns_all(error)) throw error;
+        bool is_unclear = bridge::concerns_whole_batch(error.code()) && !breaks_row_policy(error);
+        if (high - low > 1) return false;
+        if (is_unclear && !unclear) unclear = named(error, *work_[low].item);
+        if (is_unclear && ++failures == most) raise();
+        return judge_single(batch, work_[low], error);
       });
+  raise();
+  return all;
 }
 
 /// What becomes of an item that is refused by itself; true: it is to be tried again.
@@ -81,6 +124,11 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
   Item& item = *work.item;
   Row row;
   if (!work.is_update) row = writer_.find_by_match(batch, {&item})[0];
+  if (!row.candidates.empty()) {
+    work.forget_attempt();
+    refuse_several(batch, item, row);
+    return;
+  }
   if (row.found) row = writer_.find_by_key(batch, {row.key}, true)[0];  // what it decides about stays so
   if (!row.found) {
     work.forget_attempt();

@@ -70,7 +70,7 @@ std::optional<std::string> Predictions::value_of(const Key& key, const Item& ite
     }
     Datum value = item.values[position];
     if (FmgrInfo* hash = key.hashes[i]) {
-      Oid collation = column.collation;
+      Oid collation = key.index ? key.index->collations[i] : column.collation;
       seed = guarded(
           [=] { return DatumGetUInt64(FunctionCall2Coll(hash, collation, value, UInt64GetDatum(seed))); });
     } else {

@@ -13,6 +13,9 @@ extern "C" {
 namespace portage::load {
 namespace {
 
+/// Keys that are told of rows among which an item cannot choose.
+constexpr size_t most_candidates = 5;
+
 using bridge::execute;
 using bridge::guarded;
 using bridge::Result;
@@ -108,11 +111,24 @@ std::vector<Row> SqlWriter::find_by_match(Batch& batch, const std::vector<Item*>
   bridge::ByIndex index_only(match_indexed_);
   Result result = batch_->run(sql, rows);
   bridge::PlainText plain;
+  std::map<size_t, std::set<std::string>> several;  // without a unique index more than one row may match
   for (size_t i = 0; i < result.size(); i++) {
-    Row& row = found[result.integer(i, 1)];
-    if (row.found) continue;  // without a unique index several rows may match: the first stands for all
+    auto position = static_cast<size_t>(result.integer(i, 1));
+    Row& row = found[position];
+    if (row.found) {
+      std::set<std::string>& keys = several[position];
+      keys.emplace(row.key);
+      if (keys.size() < most_candidates) keys.emplace(read_row(batch, result, i, 3).key);
+      continue;
+    }
     row = read_row(batch, result, i, 3);
     row.xmin = DatumGetTransactionId(result.datum(i, 2));
+  }
+  for (const auto& [position, keys] : several) {
+    std::string listed;
+    for (const std::string& key : keys) (listed += listed.empty() ? "" : ", ") += key;
+    if (keys.size() == most_candidates) listed += ", ...";
+    found[position].candidates = batch.arena.copy(listed);
   }
   return found;
 }

@@ -16,6 +16,7 @@ struct Row {
   std::string_view key;                       ///< its key's text
   TransactionId xmin = InvalidTransactionId;  ///< who wrote it, where that can be known
   uint64_t row_hash = 0;                      ///< over the hash columns
+  std::string_view candidates;                ///< of find_by_match: the keys of all rows, where several match
   std::optional<ItemPointerData> locked;      ///< its place, where the writer has locked it there
 };
 

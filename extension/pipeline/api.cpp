@@ -45,28 +45,36 @@ void try_retention(const std::string& interval) {
 }
 
 /// Compiles the definition against its target, to see whether it can be; fills in what is pinned. As the
-/// pipeline's owner, as everything of it is evaluated: who replaces it may have more rights.
+/// pipeline's owner, as everything of it is evaluated: who replaces it may have more rights. What a new
+/// version does not say of the settings that values hang on is as in the one before.
 ledger::NewVersion checked(StoredPipeline& pipeline) {
+  bool is_new = pipeline.version == 0;
   pipeline.refers_to.clear();
   pipeline.search_path = setting("search_path");
-  pipeline.timezone = setting("timezone");
-  std::string own_timezone;
+  if (is_new) pipeline.timezone = setting("timezone");
+  Definition definition;
   try {
-    own_timezone = parse_definition(pipeline.definition).timezone;
+    definition = parse_definition(pipeline.definition);
   } catch (const DefinitionFault&) {
     // compile() will say so
   }
-  if (!own_timezone.empty()) pipeline.timezone = own_timezone;
+  if (!definition.timezone.empty()) pipeline.timezone = definition.timezone;
+  pipeline.settings = value_settings(definition, is_new ? nullptr : &pipeline.settings);
   bridge::AsUser as(pipeline.owner);
   std::unique_ptr<Plan> plan = ledger::compile(pipeline);
   try_checks(*plan);
   try_source(*plan);
   pipeline.refers_to = ledger::check_references(*plan, pipeline);
   try_retention(plan->definition().retain);
-  return {pipeline.definition,    pipeline.search_path,
-          pipeline.timezone,      pipeline.target,
-          pipeline.target_schema, pipeline.target_name,
-          pipeline.refers_to,     sensitivity_of(plan->definition(), plan->target(), plan->key())};
+  return {pipeline.definition,
+          pipeline.search_path,
+          pipeline.timezone,
+          pipeline.settings,
+          pipeline.target,
+          pipeline.target_schema,
+          pipeline.target_name,
+          pipeline.refers_to,
+          sensitivity_of(plan->definition(), plan->target(), plan->key())};
 }
 
 void check_privilege(const std::string& privilege) {

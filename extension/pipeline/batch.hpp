@@ -63,9 +63,10 @@ struct Item {
   uint64_t row_hash;
   const Datum* stored;  ///< the row as it was written, or found unchanged; by attnum - 1
   const bool* stored_nulls;
-  Datum image;         ///< text[]: for the mapping; 0: none (load/image.hpp)
-  char origin;         ///< 'i'nserted, 'a'dopted, 'o'verwritten; 0: no mapping is written
-  bool mapped_before;  ///< a mapping existed; it is updated, not inserted
+  Datum image;               ///< text[]: for the mapping; 0: none (load/image.hpp)
+  char origin;               ///< 'i'nserted, 'a'dopted, 'o'verwritten; 0: no mapping is written
+  bool mapped_before;        ///< a mapping existed; it is updated, not inserted
+  uint16_t ambiguous_dates;  ///< dates that could be read in two ways, and nobody said in which
 };
 
 /// The items of one batch and the memory that they live in.

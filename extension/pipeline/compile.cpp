@@ -2,6 +2,7 @@
 // that a run can fail only on data; each fault names its place in the definition.
 #include "pipeline/merge.hpp"
 #include "pipeline/plan_cache.hpp"
+#include "pipeline/row_shape.hpp"
 #include "pipeline/target_reader.hpp"
 
 #include "bridge/codes.hpp"
@@ -196,6 +197,17 @@ class Compiler {
     body_.convert.is_json = definition_.format == Format::json || definition_.format == Format::ndjson;
   }
 
+  /// The target's row with the names that its columns had when the definition was written.
+  TupleDesc shape_then() const {
+    if (body_.renamed.empty()) return target_.shape;
+    TupleDesc shape = target_.shape;
+    TupleDesc then = guarded([=] { return CreateTupleDescCopy(shape); });
+    for (const auto& [name, now] : body_.renamed)
+      if (const TargetColumn* column = target_.column(now))
+        namestrcpy(&TupleDescAttr(then, column->attnum - 1)->attname, name.c_str());
+    return then;
+  }
+
   // What the definition's author wrote, in the name of the pipeline's owner.
 
   void compile_as_owner() {
@@ -203,7 +215,7 @@ class Compiler {
     bridge::Settings same_everywhere;  // what a session may read otherwise
     same_everywhere.set("standard_conforming_strings", "on").set("transform_null_equals", "off");
     Variables item{body_.item_slot->tts_tupleDescriptor, {}};
-    Variables row{target_.shape, {{target_.name.c_str(), 0, target_.natts}}};
+    Variables row{shape_then(), {{target_.name.c_str(), 0, target_.natts}}};
     std::vector<int> used;
     for (MappedColumn* column : body_.expressions) {
       const TargetColumn& target = target_.column(column->attnum);
@@ -273,6 +285,8 @@ class Compiler {
       int32 typmod = target.typmod;
       column->converter = guarded([=] { return make_converter_raw(type, typmod, column->name, context); });
       const ValueSource& source = *places_[column->attnum];
+      if (definition_.datestyle.empty() && source.kind == ValueSource::Kind::path)
+        column->converter.watch_order = guarded([=] { return is_dated_raw(type); });
       if (source.kind == ValueSource::Kind::constant)
         try_constant(column, column->source.constant, source.place);
       if (source.fallback)
@@ -376,6 +390,28 @@ void check_timezone(const std::string& timezone) {
   }
 }
 
+/// A definition names columns as they were called: those that have another name since the run began.
+void follow_renames(Plan::Body& body) {
+  const StoredPipeline& pipeline = body.pipeline;
+  if (pipeline.shape_then.empty()) return;
+  Target target = read_target(pipeline.target);
+  RowShape then(target, pipeline.shape_then, pipeline.names_then, target.column_names());
+  for (const std::string& name : pipeline.names_then)
+    if (const TargetColumn* now = then.column_now(target, name); now && now->name != name)
+      body.renamed[name] = now->name;
+  if (body.renamed.empty()) return;
+  auto follow = [&](std::string& name) {
+    auto renamed = body.renamed.find(name);
+    if (renamed != body.renamed.end()) name = renamed->second;
+  };
+  Definition& definition = body.definition;
+  for (ColumnMapping& mapping : definition.columns) follow(mapping.column);
+  for (std::string& name : definition.match) follow(name);
+  for (std::string& name : definition.key) follow(name);
+  for (MergeRule& rule : definition.merge) follow(rule.column);
+  follow(definition.newest_by);
+}
+
 }  // namespace
 
 std::unique_ptr<Plan> Plan::compile(const StoredPipeline& pipeline) {
@@ -392,6 +428,7 @@ std::unique_ptr<Plan> Plan::compile(const StoredPipeline& pipeline) {
     throw Error(ERRCODE_UNDEFINED_OBJECT,
                 format("the owner of pipeline \"%s\" does not exist", pipeline.name.c_str()));
   check_timezone(pipeline.timezone);
+  follow_renames(body);
   for (size_t i = 0; i < body.definition.key.size(); i++) {
     // Before the target is described, so that the fault has its place in the definition.
     Target any = read_target(pipeline.target);

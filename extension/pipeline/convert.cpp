@@ -150,10 +150,49 @@ Datum input_raw(Converter* converter, ConvertContext* context, const char* text,
   if (memchr(text, 0, size)) refuse_nul(context);
   // The scratch buffer may be the very text (a JSON string that was just quoted); it ends in NUL then.
   const char* c = text == context->scratch.data ? text : c_string(context, text, size);
-  return InputFunctionCall(&converter->input, const_cast<char*>(c), converter->io_param, converter->typmod);
+  Datum value =
+      InputFunctionCall(&converter->input, const_cast<char*>(c), converter->io_param, converter->typmod);
+  if (converter->watch_order && is_ambiguous_date({c, size}) && context->ambiguous < PG_UINT16_MAX)
+    context->ambiguous++;
+  return value;
 }
 
 }  // namespace
+
+bool is_ambiguous_date(std::string_view text) {
+  int parts[3], lengths[3];
+  size_t at = 0;
+  while (at < text.size() && text[at] == ' ') at++;
+  char separator = 0;
+  for (int i = 0; i < 3; i++) {
+    parts[i] = lengths[i] = 0;
+    for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; at++)
+      if (++lengths[i] < 5) parts[i] = parts[i] * 10 + (text[at] - '0');
+    if (lengths[i] == 0 || lengths[i] > (i < 2 ? 2 : 4)) return false;
+    if (i == 2) break;
+    if (at == text.size() || (text[at] != '/' && text[at] != '.' && text[at] != '-')) return false;
+    if (i == 1 && text[at] != separator) return false;
+    separator = text[at++];
+  }
+  // Each order as day, month, year; a year of more than two digits can only be the last.
+  const int orders[3][3] = {{0, 1, 2}, {1, 0, 2}, {2, 1, 0}};
+  const int* first = nullptr;
+  for (int i = 0; i < (lengths[2] > 2 ? 2 : 3); i++) {
+    const int* order = orders[i];
+    int day = parts[order[0]], month = parts[order[1]];
+    if (day < 1 || day > 31 || month < 1 || month > 12) continue;
+    if (!first)
+      first = order;
+    else if (day != parts[first[0]] || month != parts[first[1]] || parts[order[2]] != parts[first[2]])
+      return true;
+  }
+  return false;
+}
+
+bool is_dated_raw(Oid type) {
+  Oid base = getBaseType(type);
+  return base == DATEOID || base == TIMESTAMPOID || base == TIMESTAMPTZOID;
+}
 
 Converter make_converter_raw(Oid type, int32 typmod, const char* name, MemoryContext context) {
   MemoryContext previous = MemoryContextSwitchTo(context);

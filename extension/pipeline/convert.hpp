@@ -35,7 +35,8 @@ struct Converter {
   Oid type;  ///< as declared
   int32 typmod;
   bool is_domain;
-  FmgrInfo input;  ///< of the declared type: knows domains and typmods
+  bool watch_order;  ///< count texts that are one date by DateStyle, and another by another
+  FmgrInfo input;    ///< of the declared type: knows domains and typmods
   Oid io_param;
   void* domain_cache;
   MemoryContext context;
@@ -50,9 +51,16 @@ struct Converter {
 struct ConvertContext {
   int encoding;  ///< of the texts, if they are foreign
   int server_encoding;
-  bool is_json;  ///< strings of the source are JSON strings
+  bool is_json;        ///< strings of the source are JSON strings
+  uint16_t ambiguous;  ///< texts so far that were counted as Converter::watch_order says
   StringInfoData scratch;
 };
+
+/// Whether a text begins with a date whose day, month and year can be told apart by DateStyle only:
+/// 01/02/2014.
+bool is_ambiguous_date(std::string_view text);
+/// Whether values of the type are dates, with a time or without.
+bool is_dated_raw(Oid type);
 
 /// Raw code. `name` must live as long as the context.
 Converter make_converter_raw(Oid type, int32 typmod, const char* name, MemoryContext context);

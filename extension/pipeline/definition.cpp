@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "pipeline/definition_nodes.hpp"
+#include "pipeline/sequence_definition.hpp"
 
 namespace portage {
 namespace {
@@ -134,6 +135,7 @@ Rule rule_of(const std::string& name, const JsonNode& node) {
                               "unterminated_quote",
                               "duplicate_header",
                               "conflict",
+                              "match",
                               "merge",
                               "privilege",
                               "parked",
@@ -268,6 +270,32 @@ DataVersion data_version_of(const JsonNode& node) {
   return version;
 }
 
+std::map<std::string, std::string> settings_of(const JsonNode& node) {
+  need_object(node, "\"settings\"");
+  std::map<std::string, std::string> settings;
+  for (const auto& [name, value] : node.members) {
+    if (std::find(value_setting_names.begin(), value_setting_names.end(), name) ==
+        value_setting_names.end()) {
+      std::string hint = nearest_hint(name, value_setting_names);
+      if (name == "datestyle" || name == "timezone")
+        hint = "\"" + name + "\" is a key of the definition itself.";
+      else if (hint.empty())
+        hint = "Settings that values hang on are " + listed(value_setting_names) + ".";
+      fault(value, "unknown setting \"" + name + "\"", hint);
+    }
+    settings[name] = value.kind == Kind::boolean ? value.text : text_of(value, "a setting");
+  }
+  return settings;
+}
+
+/// "sequences": whether those of identity and serial columns stay where they are.
+bool leaves_sequences(const JsonNode& node) {
+  const std::string& text = text_of(node, "\"sequences\"");
+  if (text != "advance" && text != "leave")
+    fault(node, "\"sequences\" must be \"advance\" or \"leave\"", nearest_hint(text, {"advance", "leave"}));
+  return text == "leave";
+}
+
 Format format_of(const JsonNode& node) {
   static const Names known{"json", "ndjson", "csv", "rows"};
   const std::string& text = text_of(node, "\"format\"");
@@ -301,13 +329,23 @@ void check_together(const Definition& definition, const JsonNode& root) {
 
 }  // namespace
 
+const std::vector<std::string> value_setting_names{"intervalstyle",
+                                                   "lc_monetary",
+                                                   "xmloption",
+                                                   "array_nulls",
+                                                   "timezone_abbreviations",
+                                                   "default_text_search_config",
+                                                   "lc_numeric",
+                                                   "lc_time"};
+
 Definition parse_definition(std::string_view json) {
   JsonNode root = parse_json_tree(json);
   if (!root.is_object()) fault(root, "a definition must be a JSON object");
-  known_keys(root, {"format",     "items",        "legacy_id", "columns",     "rules",  "checks",
-                    "where",      "match",        "key",       "on_conflict", "merge",  "newest_by",
-                    "duplicates", "data_version", "timezone",  "sensitive",   "scoped", "exclusive",
-                    "csv",        "source",       "retain",    "after",       "missing"});
+  known_keys(root,
+             {"format",   "items",     "legacy_id",   "columns",   "rules",     "checks",     "where",
+              "match",    "key",       "on_conflict", "merge",     "newest_by", "duplicates", "data_version",
+              "timezone", "sensitive", "scoped",      "exclusive", "csv",       "source",     "retain",
+              "after",    "missing",   "datestyle",   "settings",  "sequences"});
   for (const char* required : {"format", "legacy_id", "columns"})
     if (!root.find(required))
       fault(root, std::string("\"") + required + "\" is missing",
@@ -333,7 +371,11 @@ Definition parse_definition(std::string_view json) {
   if (auto* version = root.find("data_version")) definition.data_version = data_version_of(*version);
   if (auto* timezone = root.find("timezone"))
     definition.timezone = nonempty_text_of(*timezone, "\"timezone\"");
+  if (auto* datestyle = root.find("datestyle"))
+    definition.datestyle = nonempty_text_of(*datestyle, "\"datestyle\"");
+  if (auto* settings = root.find("settings")) definition.settings = settings_of(*settings);
   if (auto* scoped = root.find("scoped")) definition.scoped = boolean_of(*scoped, "\"scoped\"");
+  if (auto* sequences = root.find("sequences")) (void)leaves_sequences(*sequences);
   if (auto* exclusive = root.find("exclusive"))
     definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
@@ -347,6 +389,12 @@ Definition parse_definition(std::string_view json) {
   }
   check_together(definition, root);
   return definition;
+}
+
+bool leaves_sequences(std::string_view json) {
+  JsonNode root = parse_json_tree(json);
+  const JsonNode* sequences = root.find("sequences");
+  return sequences && leaves_sequences(*sequences);
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <exception>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -139,7 +140,9 @@ struct Definition {
   std::string newest_by;         ///< column name; "" for none
   Duplicates duplicates = Duplicates::reject;
   std::optional<DataVersion> data_version;
-  std::string timezone;  ///< "": the session's at creation
+  std::string timezone;                         ///< "": the session's at creation
+  std::string datestyle;                        ///< likewise
+  std::map<std::string, std::string> settings;  ///< others that values hang on, by name; likewise
   std::vector<formats::Path> sensitive;
   bool scoped = true;
   bool exclusive = false;  ///< no other run on the same target
@@ -149,6 +152,9 @@ struct Definition {
   std::string retain;              ///< "" or an interval: how long ended runs are known item by item
   MissingItems missing;
 };
+
+/// What "settings" may name: whatever else has a say in what a text means as a value, or in an expression.
+extern const std::vector<std::string> value_setting_names;
 
 /// Reads a definition. Throws DefinitionFault.
 Definition parse_definition(std::string_view json);

@@ -19,6 +19,7 @@ constexpr Row by_rule[] = {
     {"domain", "validation"},
     {"data_version", "validation"},
     {"duplicate", "validation"},
+    {"match", "validation"},
     {"not_null", "database"},
     {"check", "database"},
     {"unique", "database"},

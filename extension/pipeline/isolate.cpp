@@ -169,6 +169,7 @@ __attribute__((noinline)) Stop convert_raw_pass(Work* work) {
   for (; work->item < work->count; next_item(work)) {
     if (skip(work)) continue;
     Item& item = *work->items[work->item];
+    context->ambiguous = item.ambiguous_dates;
     for (; work->step < columns; work->step++) {
       MappedColumn* column = conversions[work->step];
       Field field;
@@ -178,6 +179,7 @@ __attribute__((noinline)) Stop convert_raw_pass(Work* work) {
                                 foreign, &null);
       keep_value(item, column->attnum, value, null);
     }
+    item.ambiguous_dates = context->ambiguous;
     for (; work->step < all; work->step++) {
       const ColumnDefault& column = body->early_defaults[work->step - columns];
       ResetExprContext(body->executor);

@@ -256,7 +256,7 @@ void Plan::merge(Batch& batch, std::vector<Meeting*>& meetings) {
   {
     AsPipelineOwner owner(*body_);
     run_pass(
-        work, merge_raw, concerns_pipeline, [](Stop) {},
+        work, merge_raw, blame_of_expression, [](Stop) {},
         [&](const Error& error) {
           const char* column = work.step == 0 ? body_->definition.newest_by.c_str()
                                               : body_->columns[static_cast<size_t>(work.step) - 1].name;

@@ -12,7 +12,12 @@ namespace portage {
 Plan::Plan() : body_(std::make_unique<Body>()) {}
 Plan::~Plan() = default;
 
+const StoredPipeline& Plan::stored() const { return body_->pipeline; }
 const Definition& Plan::definition() const { return body_->definition; }
+const std::string& Plan::name_now(const std::string& name) const {
+  auto renamed = body_->renamed.find(name);
+  return renamed == body_->renamed.end() ? name : renamed->second;
+}
 const Target& Plan::target() const { return body_->target; }
 Oid Plan::owner() const { return body_->pipeline.owner; }
 const std::vector<int>& Plan::mapped() const { return body_->mapped; }
@@ -21,6 +26,8 @@ const std::vector<int>& Plan::match() const { return body_->match; }
 const std::vector<Reference>& Plan::references() const { return body_->references; }
 const Plan::Surroundings& Plan::surroundings() const { return body_->surroundings; }
 const std::vector<int>& Plan::early() const { return body_->early; }
+
+void Plan::pin_settings(bridge::Settings& settings) const { body_->pin_settings(settings, false); }
 
 formats::Options Plan::reader_options() const {
   const Definition& definition = body_->definition;
@@ -122,10 +129,7 @@ void Plan::name_keys(Batch& batch, const std::vector<Item*>& items) const {
 }
 
 void Plan::Body::pin_settings(bridge::Settings& settings, bool search_path) const {
-  settings.set("timezone", pipeline.timezone)
-      .set("datestyle", "ISO, MDY")
-      .set("intervalstyle", "postgres")
-      .set("extra_float_digits", "1");
+  pin_value_settings(settings, pipeline.timezone, pipeline.settings, search_path);
   if (search_path) settings.set_path_of_another(pipeline.search_path);
 }
 

@@ -6,6 +6,7 @@
 #include "pipeline/batch.hpp"
 #include "pipeline/definition.hpp"
 #include "pipeline/target.hpp"
+#include "pipeline/value_settings.hpp"
 
 #include "formats/reader.hpp"
 
@@ -20,11 +21,16 @@ struct StoredPipeline {
   std::string definition;  ///< JSON, verbatim
   bool sensitive = false;  ///< it names sensitive paths
   std::string search_path, timezone;
+  ValueSettings settings;
   Oid target = InvalidOid;  ///< invalid when the table is gone
   std::string target_schema, target_name;
   std::map<std::string, int64_t> refers_to;  ///< the pipelines that the definition names
   std::vector<std::string> absent_key;  ///< columns of the target's key, where its index is away for a while
-  bool by_administration = false;       ///< the user may use it only because it may use all
+  /// What the columns of the target were when the run in hand began (row_shape.hpp): they may have been
+  /// renamed.
+  std::vector<std::string> names_then;
+  std::string shape_then;
+  bool by_administration = false;  ///< the user may use it only because it may use all
 
   bool operator==(const StoredPipeline&) const = default;
 };
@@ -78,7 +84,10 @@ class Plan {
   static std::unique_ptr<Plan> compile(const StoredPipeline&);
   ~Plan();
 
-  const Definition& definition() const;
+  const StoredPipeline& stored() const;
+  const Definition& definition() const;  ///< with the names that the columns have now
+  /// The name that a column of the definition, or of what a run has kept, has now.
+  const std::string& name_now(const std::string& name) const;
   const Target& target() const;
   Oid owner() const;  ///< the pipeline's
   formats::Options reader_options() const;
@@ -120,6 +129,9 @@ class Plan {
 
   /// Over the mapped columns (values by attnum - 1): Item::source_hash, and what a row has that is the same.
   uint64_t source_hash(const Datum* values, const bool* nulls) const;
+
+  /// Under which texts become values, for a block.
+  void pin_settings(bridge::Settings&) const;
 
   struct Body;  ///< plan_body.hpp; for the files of pipeline/ only
   const Body& body() const { return *body_; }

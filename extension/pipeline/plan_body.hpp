@@ -74,6 +74,7 @@ struct Plan::Body {
   uint64_t changes_before;                                      // see plan_cache.hpp
   StoredPipeline pipeline;
   Definition definition;
+  std::map<std::string, std::string> renamed;  // columns of the target since the run began
   Target target;
   int encoding = PG_UTF8;            // of the source
   std::vector<formats::Path> paths;  // what the reader extracts
@@ -106,6 +107,7 @@ struct Plan::Body {
   ConvertContext convert{};
 
   bool is_foreign_owner() const { return pipeline.owner != GetUserId(); }
+  /// For conversions; for expressions of the pipeline's owner, with the search_path.
   void pin_settings(bridge::Settings& settings, bool search_path) const;
 };
 

@@ -1,6 +1,5 @@
 // Plan::prepare: phase A of fault isolation. Five passes over the batch, each in the name of whom it
-// concerns; a pass is a raw loop under one subtransaction that remembers where it stands, so that a failing
-// value costs one subtransaction and a good row none.
+// concerns (pass.hpp).
 #include "pipeline/pass.hpp"
 
 namespace portage {
@@ -8,11 +7,6 @@ namespace {
 
 using bridge::Error;
 using bridge::format;
-
-/// A value may name a relation (regclass) that does not exist; that is the value's fault.
-bool concerns_more_than_value(int code) {
-  return bridge::concerns_whole_batch(code) && code != ERRCODE_UNDEFINED_TABLE;
-}
 
 /// The passes of one prepare().
 class Preparation {
@@ -23,7 +17,7 @@ class Preparation {
     if (body_.expressions.empty() && !body_.legacy_expression.state && !body_.where.state) return;
     AsPipelineOwner owner(body_);
     run_pass(
-        work_, evaluate_items_raw, concerns_pipeline,
+        work_, evaluate_items_raw, blame_of_expression,
         [&](Stop) { leave_out(); },  // the only thing that this pass stops for
         [&](const Error& error) {
           if (state().left_out) return leave_out();  // without an id that can be read
@@ -51,7 +45,7 @@ class Preparation {
     bridge::Settings settings;
     body_.pin_settings(settings, false);
     run_pass(
-        work_, convert_raw_pass, concerns_more_than_value, [](Stop) {},
+        work_, convert_raw_pass, blame_of_value, [](Stop) {},
         [&](const Error& error) {
           size_t step = static_cast<size_t>(work_.step);
           if (step < body_.conversions.size()) {
@@ -83,7 +77,7 @@ class Preparation {
       work_.reference = static_cast<int>(r);
       std::fill(work_.ids, work_.ids + work_.count, std::string_view());
       run_pass(
-          work_, referred_ids_raw, concerns_more_than_value, [](Stop) {}, failed);
+          work_, referred_ids_raw, blame_of_value, [](Stop) {}, failed);
       std::vector<std::string_view> ids(work_.ids, work_.ids + work_.count);
       std::vector<std::string_view> keys = translate(body_.references[r], ids);
       for (size_t i = 0; i < work_.count; i++) {
@@ -103,7 +97,7 @@ class Preparation {
       }
       work_.keys = keys.data();
       run_pass(
-          work_, take_keys_raw, concerns_more_than_value, [](Stop) {}, failed);
+          work_, take_keys_raw, blame_of_value, [](Stop) {}, failed);
     }
   }
 
@@ -121,7 +115,7 @@ class Preparation {
     if (body_.rules.empty()) return;
     AsPipelineOwner owner(body_);
     run_pass(
-        work_, judge_rules_raw, concerns_pipeline,
+        work_, judge_rules_raw, blame_of_expression,
         [&](Stop) {
           const Rule& rule = *body_.rules[work_.step].rule;
           if (rule.message.empty())
@@ -142,7 +136,7 @@ class Preparation {
     const Target& target = body_.target;
     int first_check = 1 + static_cast<int>(body_.columns.size());
     run_pass(
-        work_, judge_table_raw, concerns_pipeline,
+        work_, judge_table_raw, blame_of_expression,
         [&](Stop stop) {
           if (stop == Stop::no_legacy_id) {
             batch_.add_issue(item(), "legacy_id", "22004", "", "legacy id is missing or null");
@@ -175,7 +169,7 @@ class Preparation {
           }
         });
     run_pass(
-        work_, hash_items_raw, concerns_pipeline, [](Stop) {},
+        work_, hash_items_raw, blame_of_bytes, [](Stop) {},
         [&](const Error& error) {
           if (work_.step == 1) batch_.reject(item(), Outcome::invalid, "conversion", error);
         });
@@ -304,7 +298,7 @@ void Plan::draw_key_defaults(Batch& batch, Item** items, size_t count) {
   work.defaults = defaults.data();
   work.default_count = static_cast<int>(defaults.size());
   run_pass(
-      work, draw_defaults_raw, concerns_pipeline, [](Stop) {},
+      work, draw_defaults_raw, blame_of_expression, [](Stop) {},
       [&](const Error& error) {
         batch.reject(*work.items[work.item], Outcome::invalid, "default",
                      tagged(error, work.defaults[work.step].name));

@@ -24,10 +24,11 @@ struct TargetColumn {
 
 struct UniqueIndex {
   Oid oid;
-  std::string name;           ///< of the index
-  std::string constraint;     ///< "" where the index belongs to none
-  std::vector<int> attnums;   ///< key columns in the index's order; empty where there are expressions
-  std::vector<Oid> equality;  ///< equality operator per key column (equalimage of the index's opclass)
+  std::string name;             ///< of the index
+  std::string constraint;       ///< "" where the index belongs to none
+  std::vector<int> attnums;     ///< key columns in the index's order; empty where there are expressions
+  std::vector<Oid> equality;    ///< equality operator per key column (equalimage of the index's opclass)
+  std::vector<Oid> collations;  ///< per key column
   bool primary, immediate, partial, expressions, valid;
   bool nulls_not_distinct;
 };

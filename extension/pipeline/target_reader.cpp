@@ -49,7 +49,7 @@ struct IndexFacts {
   bool unique, primary, immediate, valid, partial, exclusion, nulls_not_distinct;
   int columns;
   int16 attnums[INDEX_MAX_KEYS];
-  Oid equality[INDEX_MAX_KEYS];
+  Oid equality[INDEX_MAX_KEYS], collations[INDEX_MAX_KEYS];
   char name[NAMEDATALEN];
   const char* constraint;
 };
@@ -69,6 +69,7 @@ IndexFacts index_facts_raw(Oid oid) {
   facts.columns = form->indnkeyatts;
   for (int i = 0; i < facts.columns; i++) {
     facts.attnums[i] = form->indkey.values[i];
+    facts.collations[i] = index->rd_indcollation[i];
     facts.equality[i] = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
                                             index->rd_opcintype[i], BTEqualStrategyNumber);
   }
@@ -93,6 +94,7 @@ void read_indexes(Target& target, Relation relation) {
                       facts.constraint ? facts.constraint : "",
                       {},
                       {},
+                      {},
                       facts.primary,
                       facts.immediate,
                       facts.partial,
@@ -103,6 +105,7 @@ void read_indexes(Target& target, Relation relation) {
       if (facts.attnums[i] <= 0) index.expressions = true;
       index.attnums.push_back(facts.attnums[i]);
       index.equality.push_back(facts.equality[i]);
+      index.collations.push_back(facts.collations[i]);
     }
     if (index.expressions) index.attnums.clear();
     target.unique_indexes.push_back(std::move(index));

@@ -241,7 +241,7 @@ class BytePart final : public OpenPart {
 
 std::unique_ptr<OpenPart> open_part(int64_t run_id, const ledger::Part& part, const Plan& plan,
                                     formats::Options options, const ledger::Range* resume) {
-  if (part.kind == "query") return open_rows(part, std::move(options), resume);
+  if (part.kind == "query") return open_rows(part, plan.stored(), std::move(options), resume);
   return std::make_unique<BytePart>(open_source(run_id, part, offset_of(resume)), part,
                                     plan.definition().format, std::move(options), resume);
 }

@@ -30,9 +30,10 @@ std::string setting(const char* name) {
   return value ? value : "";
 }
 
-void require_format(const ledger::Run& run, Format wanted, const char* what) {
+/// The run's pipeline, of that format.
+StoredPipeline require_format(const ledger::Run& run, Format wanted, const char* what) {
   StoredPipeline pipeline = ledger::pipeline_version(run.pipeline_id, run.version);
-  if (parse_definition(pipeline.definition).format == wanted) return;
+  if (parse_definition(pipeline.definition).format == wanted) return pipeline;
   throw Error(ERRCODE_INVALID_PARAMETER_VALUE,
               format("pipeline \"%s\" does not read rows", run.pipeline.c_str()))
       .hint(std::string("To ") + what + ", the definition must say \"format\": \"rows\".");
@@ -122,14 +123,14 @@ void attach_files(const ledger::Run& run, const std::string& path_or_glob) {
 }
 
 int32_t attach_query(const ledger::Run& run, ledger::Part part, bool snapshot) {
-  require_format(run, Format::rows, "attach a query or table");
+  StoredPipeline pipeline = require_format(run, Format::rows, "attach a query or table");
   Oid role = role_of(run);
   if (!snapshot) {
     part.kind = "query";
     part.search_path = setting("search_path");
     {
       bridge::AsUser as(role);
-      check_query(part);
+      check_query(part, pipeline);
     }
     return ledger::insert_part(run.id, part);
   }
@@ -146,6 +147,7 @@ int32_t attach_query(const ledger::Run& run, ledger::Part part, bool snapshot) {
     ledger::insert_chunk(run.id, number, chunk_no++, sha256(chunk), chunk);
     chunk.clear();
   };
+  QuerySettings settings(part, pipeline);
   std::string sql = "SELECT pg_catalog.row_to_json(q)::text FROM (" + query + "\n) q";
   const char* text = sql.c_str();
   Portal portal;

@@ -388,7 +388,10 @@ ledger::BatchRecord record_of(const Job& job, const load::Loader& loader, const 
   ledger::BatchRecord record;
   record.run_id = job.run.id;
   record.counts = ledger::count_outcomes(items, n);
-  for (size_t i = 0; i < n; i++) record.bytes += static_cast<int64_t>(items[i].record.length);
+  for (size_t i = 0; i < n; i++) {
+    record.bytes += static_cast<int64_t>(items[i].record.length);
+    record.ambiguous_dates += items[i].ambiguous_dates;
+  }
   const load::Timings& after = loader.timings();
   Usage used = usage_now();
   record.timings = {{"read", cost.read_ms},

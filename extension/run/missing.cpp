@@ -28,7 +28,7 @@ Missing::Missing(const ledger::Run& run, const Options& options, Plan& plan, Oid
       plan_(plan),
       role_(role),
       policy_(std::move(policy)),
-      hashes_(plan.target(), run.id, policy_.hash_columns),
+      hashes_(plan, run.id, policy_.hash_columns),
       size_(options.batch_size ? options.batch_size : 1000) {
   if (!deletes()) return;
   bridge::AsUser as(role_);
@@ -153,10 +153,12 @@ std::vector<Missing::Case> Missing::judge(std::vector<ledger::MissingRow>& rows)
   for (size_t i = 0; i < cases.size(); i++) {
     ledger::MissingRow& missing = *cases[i].missing;
     cases[i].row = found[i];
-    if (!found[i].found)
+    if (!found[i].found) {
       missing.reason = "gone";
-    else if (hashes_.of(missing.mapping.run_id, found[i]) != missing.mapping.row_hash)
-      missing.reason = "changed";
+      continue;
+    }
+    load::AsLeft as_left = hashes_.compare(missing.mapping, found[i]);
+    if (as_left != load::AsLeft::yes) missing.reason = as_left == load::AsLeft::no ? "changed" : "unknown";
   }
   return cases;
 }

@@ -6,6 +6,8 @@
 #include "bridge/codes.hpp"
 #include "bridge/subxact.hpp"
 #include "ledger/pipelines.hpp"
+#include "load/key_lookup.hpp"
+#include "load/sequences.hpp"
 #include "load/writer_choice.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
@@ -36,7 +38,7 @@ Estimate estimate(const ledger::Run& run, const ledger::Part& part, const Plan& 
   if (part.kind == "query") {
     ledger::Part from = part;
     if (!run.sealed) from.cursor_from = cursor_start(run, part, options, plan);
-    return {rows_of(from), std::nullopt, true};
+    return {rows_of(from, plan.stored()), std::nullopt, true};
   }
   int64_t bytes = part.byte_length.value_or(0);
   if (part.kind == "payload") {
@@ -108,6 +110,31 @@ Json json_of(const bridge::Error& error) {
           {"message", error.message()},
           {"detail", error.report().detail},
           {"hint", error.report().hint}};
+}
+
+/// Foreign keys to the target whose own columns no index serves: to delete a row, as a rollback does, is to
+/// look through the whole of their tables.
+void recommend_indexes(Oid target, Json& recommendations) {
+  bridge::Settings plain_path;
+  plain_path.set("search_path", "pg_catalog, pg_temp");
+  static const bridge::Statement select(
+      "SELECT c.conrelid::regclass::text, c.conname::text, (SELECT string_agg(quote_ident(a.attname), ', ' "
+      "ORDER BY k.n) FROM unnest(c.conkey) WITH ORDINALITY AS k (attnum, n) JOIN pg_attribute a ON "
+      "a.attrelid "
+      "= c.conrelid AND a.attnum = k.attnum) FROM pg_constraint c WHERE c.contype = 'f' AND c.confrelid = $1 "
+      "AND c.conparentid = 0 AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.conrelid AND "
+      "i.indisvalid AND i.indpred IS NULL AND (SELECT array_agg(x ORDER BY x) FROM unnest((i.indkey::int2[])"
+      "[0:cardinality(c.conkey) - 1]) x) = (SELECT array_agg(x ORDER BY x) FROM unnest(c.conkey) x)) ORDER "
+      "BY "
+      "1, 2");
+  bridge::Result rows = select({bridge::param_oid(target)});
+  for (size_t i = 0; i < rows.size(); i++)
+    recommendations.push_back(
+        {{"code", "reference_index"},
+         {"text", "No index serves constraint " + bridge::quoted(rows.text(i, 2)) + " of table " +
+                      rows.text(i, 1) +
+                      ", which refers to the target: a rollback looks through the whole table for each row."},
+         {"sql", "CREATE INDEX ON " + rows.text(i, 1) + " (" + rows.text(i, 3) + ");"}});
 }
 
 }  // namespace
@@ -196,6 +223,15 @@ std::string plan_of(const ledger::Run& run) {
     const Target& target = compiled.target();
     load::WriterChoice writer = load::choose_writer(target);
     plan["writer"] = {{"name", writer.name}, {"reason", writer.reason}};
+    {
+      bridge::AsUser as(worker->role());
+      for (const load::ColumnSequence& sequence : load::column_sequences(compiled))
+        plan["sequences"].push_back(
+            {{"name", sequence.name},
+             {"column", sequence.column},
+             {"advance", sequence.reason.empty()},
+             {"reason", sequence.reason.empty() ? Json(nullptr) : Json(sequence.reason)}});
+    }
     if (worker->options().initial_load && !run.sealed) {
       for (const Blocker& b : initial_load_blockers(compiled, worker->space())) block(b);
       for (const ledger::DeferredIndex& index : worker->judged_indexes())
@@ -221,20 +257,19 @@ std::string plan_of(const ledger::Run& run) {
             "be skipped."},
            {"sql",
             "GRANT UPDATE ON " + target.quoted_name() + " TO " + bridge::quoted(run.role.name) + ";"}});
+    recommend_indexes(target.oid, recommendations);
     if (!compiled.match().empty()) {
-      bool indexed = false;
-      for (const UniqueIndex& index : target.unique_indexes)
-        indexed =
-            indexed || std::all_of(index.attnums.begin(), index.attnums.end(), [&](int a) {
-              return std::find(compiled.match().begin(), compiled.match().end(), a) != compiled.match().end();
-            });
+      bool indexed = load::are_unique(target, compiled.match());
       std::string columns;
       for (int attnum : compiled.match())
         (columns += columns.empty() ? "" : ", ") += bridge::quoted(target.column(attnum).name);
       if (!indexed)
         recommendations.push_back(
             {{"code", "match_index"},
-             {"text", "No unique index covers the match columns: every batch reads the whole target."},
+             {"text",
+              "No unique index covers the match columns: every batch reads the whole target, and an item "
+              "that "
+              "finds more than one row is a reject."},
              {"sql", "CREATE UNIQUE INDEX ON " + target.quoted_name() + " (" + columns + ");"}});
     }
   }
@@ -245,6 +280,7 @@ std::string plan_of(const ledger::Run& run) {
   answer["writer"] = plan.contains("writer") ? plan["writer"] : Json(nullptr);
   if (plan.contains("indexes")) answer["indexes"] = plan["indexes"];
   if (plan.contains("workers")) answer["workers"] = plan["workers"];
+  if (plan.contains("sequences")) answer["sequences"] = plan["sequences"];
   answer["data_breakdown"] = breakdown;
   answer["estimated_items"] = items;
   answer["estimated_duration"] = duration.text;

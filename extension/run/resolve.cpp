@@ -171,8 +171,8 @@ load::Resolution Resolve::resolution_of(Batch& batch, const OpenConflict& confli
   if (resolution.kind != Kind::value) return resolution;
   const Target& target = plan_->target();
   bridge::AsUser as(role_);
-  bridge::Settings zone;
-  zone.set("timezone", run_.timezone);
+  bridge::Settings pinned;
+  plan_->pin_settings(pinned);
   bridge::Result keys =
       bridge::execute("SELECT pg_catalog.jsonb_object_keys($1)", {bridge::param_json(*decision.value)});
   for (size_t i = 0; i < keys.size(); i++) {

@@ -82,24 +82,12 @@ std::string from_cursor(const ledger::Part& part, const std::vector<KeyColumn>& 
          "::" + cursor.type;
 }
 
-/// Queries are read under the search_path with which they were attached, and under settings that make their
-/// values the same text in every session.
-class QuerySettings {
- public:
-  explicit QuerySettings(const ledger::Part& part) {
-    if (!part.search_path.empty()) settings_.set("search_path", part.search_path);
-    settings_.set("datestyle", "ISO, MDY").set("intervalstyle", "postgres").set("extra_float_digits", "1");
-    settings_.set("bytea_output", "hex");
-  }
-
- private:
-  bridge::Settings settings_;
-};
-
 class RowsReader final : public formats::Reader {
  public:
-  RowsReader(const ledger::Part& part, const formats::Options& options, const ledger::Range* resume)
+  RowsReader(const ledger::Part& part, const StoredPipeline& pipeline, const formats::Options& options,
+             const ledger::Range* resume)
       : part_(part),
+        pipeline_(pipeline),
         want_item_(options.want_item),
         max_item_bytes_(options.max_item_bytes),
         parser_(options.paths, options.max_depth) {
@@ -137,7 +125,7 @@ class RowsReader final : public formats::Reader {
     page_.clear();
     position_ = 0;
     if (done_) return;
-    QuerySettings settings(part_);
+    QuerySettings settings(part_, pipeline_);
     // By the key's index, however little the planner knows of a table that has just been filled: a sort of
     // all that is left, page after page, would be quadratic.
     bridge::Settings in_order;
@@ -166,6 +154,7 @@ class RowsReader final : public formats::Reader {
   }
 
   const ledger::Part& part_;
+  const StoredPipeline& pipeline_;
   bool want_item_;
   size_t max_item_bytes_;
   formats::ItemParser parser_;
@@ -178,32 +167,34 @@ class RowsReader final : public formats::Reader {
 
 class RowsPart final : public OpenPart {
  public:
-  RowsPart(const ledger::Part& part, const formats::Options& options, const ledger::Range* resume)
-      : part_(part), reader_(part_, options, resume) {}
+  RowsPart(const ledger::Part& part, const StoredPipeline& pipeline, const formats::Options& options,
+           const ledger::Range* resume)
+      : part_(part), pipeline_(pipeline), reader_(part_, pipeline_, options, resume) {}
   formats::Reader& reader() override { return reader_; }
 
  private:
   ledger::Part part_;
+  StoredPipeline pipeline_;  // the plan may be compiled anew meanwhile
   RowsReader reader_;
 };
 
 }  // namespace
 
-std::unique_ptr<OpenPart> open_rows(const ledger::Part& part, formats::Options options,
-                                    const ledger::Range* resume) {
-  return std::make_unique<RowsPart>(part, options, resume);
+std::unique_ptr<OpenPart> open_rows(const ledger::Part& part, const StoredPipeline& pipeline,
+                                    formats::Options options, const ledger::Range* resume) {
+  return std::make_unique<RowsPart>(part, pipeline, options, resume);
 }
 
-void check_query(ledger::Part& part) {
-  QuerySettings settings(part);
+void check_query(ledger::Part& part, const StoredPipeline& pipeline) {
+  QuerySettings settings(part, pipeline);
   if (part.key_columns.empty())
     throw Error(ERRCODE_INVALID_PARAMETER_VALUE, "a query needs a key to be read by pages")
         .hint("Name a unique, not-null column: key => 'id'; or copy the result now: snapshot => true.");
   key_of(part);
 }
 
-std::optional<std::string> last_key_of(const ledger::Part& part) {
-  QuerySettings settings(part);
+std::optional<std::string> last_key_of(const ledger::Part& part, const StoredPipeline& pipeline) {
+  QuerySettings settings(part, pipeline);
   std::vector<KeyColumn> key = key_of(part);
   std::string order, nulls;
   for (const KeyColumn& column : key) {
@@ -230,8 +221,8 @@ std::optional<std::string> last_key_of(const ledger::Part& part) {
   return last;
 }
 
-int64_t rows_of(const ledger::Part& part) {
-  QuerySettings settings(part);
+int64_t rows_of(const ledger::Part& part, const StoredPipeline& pipeline) {
+  QuerySettings settings(part, pipeline);
   std::vector<KeyColumn> key = key_of(part);
   return execute("SELECT pg_catalog.count(*) FROM (" + part.query + "\n) q WHERE true" +
                      from_cursor(part, key, "$1"),

@@ -6,6 +6,7 @@
 
 namespace portage::run {
 
-std::unique_ptr<OpenPart> open_rows(const ledger::Part&, formats::Options, const ledger::Range* resume);
+std::unique_ptr<OpenPart> open_rows(const ledger::Part&, const StoredPipeline&, formats::Options,
+                                    const ledger::Range* resume);
 
 }  // namespace portage::run

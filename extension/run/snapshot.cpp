@@ -82,14 +82,15 @@ Snapshot::Snapshot(Job& job, const ledger::NewRun& opened, std::string_view payl
   whole_.part.byte_length = static_cast<int64_t>(payload.size());
   whole_.range.part = 1;
   whole_.range.epoch = 1;
-  whole_.hash_columns = readable_columns(job.plan->target());
+  whole_.hashed.names = readable_columns(job.plan->target());
+  whole_.hashed.shape = row_shape(job.plan->target(), whole_.hashed.names, job.plan->mapped());
   load::WriterChoice choice = load::choose_writer(job.plan->target());
   whole_.writer = choice.name;
   whole_.writer_reason = choice.reason;
-  job.policy.hash_columns = whole_.hash_columns;
+  job.policy.hash_columns = whole_.hashed.names;
   job.policy.first_xid = DatumGetUInt64(ledger::current_xid());
   job.policy.may_update = may_update(*job.plan);
-  writer_ = load::make_writer(*job.plan, job.plan->target().attnums(whole_.hash_columns));
+  writer_ = load::make_writer(*job.plan, job.plan->target().attnums(whole_.hashed.names));
   loader_ = std::make_unique<load::Loader>(*job.plan, *writer_, job.policy);
   // What the caller's transaction has left to be judged later is the caller's, and must not be blamed on
   // items.
@@ -147,7 +148,7 @@ void Snapshot::end(const ledger::Counts& counts) {
   whole_.status = waits ? "awaiting_resolution" : "completed";
   whole_.event = waits ? "stage_changed" : "migration_completed";
   whole_.details = waits ? "{\"step\": \"resolving\"}" : "{}";
-  whole_.events_before = (counts.conflicted > 0) + (counts.rejects() > 0);
+  whole_.events_before = (counts.conflicted > 0) + (counts.rejects() > 0) + loader_->sequence_events();
   if (job_.options.keep_payload || waits) {
     whole_.kept_payload = payload_;
     whole_.payload_sha256 = sha256(payload_);

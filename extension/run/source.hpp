@@ -33,12 +33,26 @@ std::unique_ptr<OpenPart> open_bytes(std::string_view bytes, const ledger::Part&
 /// pg_read_server_files, 58P01 if there is none.
 std::vector<ledger::Part> files_of(const std::string& path_or_glob);
 
+/// Queries are read under the search_path with which they were attached, and under the settings that the
+/// pipeline's values hang on: what they make of texts, and what becomes of their values as texts, is the same
+/// in every session.
+class QuerySettings {
+ public:
+  QuerySettings(const ledger::Part& part, const StoredPipeline& pipeline) {
+    if (!part.search_path.empty()) settings_.set("search_path", part.search_path);
+    pin_value_settings(settings_, pipeline.timezone, pipeline.settings, true);
+  }
+
+ private:
+  bridge::Settings settings_;
+};
+
 /// Fills in what a query part needs: key columns checked, its shape known to work.
-void check_query(ledger::Part&);
+void check_query(ledger::Part&, const StoredPipeline&);
 /// The greatest key of a query part now; nothing if it has no rows.
-std::optional<std::string> last_key_of(const ledger::Part&);
+std::optional<std::string> last_key_of(const ledger::Part&, const StoredPipeline&);
 /// How many rows a query part has, from its cursor_from on.
-int64_t rows_of(const ledger::Part&);
+int64_t rows_of(const ledger::Part&, const StoredPipeline&);
 
 /// Bytes [offset, offset + length) of a part that is bytes; fewer at its end. The current user is the run's
 /// role.

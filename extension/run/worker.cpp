@@ -71,13 +71,14 @@ void Worker::begin() {
   if (job_.options.initial_load && !run.sealed && job_.commits == Commits::no)
     throw Error(ERRCODE_FEATURE_NOT_SUPPORTED, "an initial load cannot be part of another transaction")
         .hint("CALL portage.import() commits as it goes; or leave initial_load out.");
-  std::vector<std::string> columns;
+  ledger::HashedColumns hashed;
   load::WriterChoice writer;
   {
     bridge::AsUser as(job_.role);
     if (!run.sealed && job_.options.initial_load)
       refuse(initial_load_blockers(*job_.plan, job_.policy.space));
-    columns = readable_columns(job_.plan->target());
+    hashed.names = readable_columns(job_.plan->target());
+    hashed.shape = row_shape(job_.plan->target(), hashed.names, job_.plan->mapped());
     writer = load::choose_writer(job_.plan->target());
     if (!run.sealed) check_data_versions();
     if (!run.sealed) seal_parts();
@@ -103,7 +104,7 @@ void Worker::begin() {
   // An operator may have been faster.
   int64_t lock = lock_key(run.pipeline_id, job_.policy.space.scope);
   if (!(verifying ? ledger::own_run(run.id, run.status, next, lock)
-                  : ledger::take_run(run.id, run.status, columns, writer.name, writer.reason, lock)))
+                  : ledger::take_run(run.id, run.status, hashed, writer.name, writer.reason, lock)))
     refuse_transition(run.id, ledger::find_run(run.id)->status, next);
   run.status = next;
   job_.policy.hash_columns = ledger::hash_columns_of(run.id);
@@ -125,7 +126,7 @@ void Worker::seal_parts() {
     if (part.kind == "query") {
       part.cursor_from = cursor_start(job_.run, part, job_.options, *job_.plan);
       if (part.cursor_from) ledger::set_part_cursor_from(job_.run.id, part.number, part.cursor_from);
-      ledger::set_part_last_key(job_.run.id, part.number, last_key_of(part));
+      ledger::set_part_last_key(job_.run.id, part.number, last_key_of(part, job_.plan->stored()));
     } else if (part.kind == "payload") {
       int64_t bytes = 0;
       int32_t expected = 1;

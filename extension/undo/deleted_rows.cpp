@@ -16,6 +16,7 @@ std::vector<Rollback::Case> Rollback::judge_deleted(Batch& batch, std::vector<La
   std::vector<Restore> rows;
   std::vector<std::string_view> keys;
   for (LandedItem& item : items) {
+    for (std::string& name : item.columns) name = plan_->name_now(name);
     cases.push_back({&item, {}, "", "", false});
     rows.push_back({nullptr, &item.columns, &item.before, {}});
     keys.push_back(item.target_key);

@@ -26,6 +26,7 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
   std::vector<std::string_view> keys;
   for (LandedItem& item : items) {
     if (!item.concerned) continue;
+    for (std::string& name : item.columns) name = plan_->name_now(name);
     cases.push_back({&item, {}, "", "", false});
     keys.push_back(item.target_key);
   }
@@ -42,8 +43,8 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
       c.drift = "mapping_missing";
     else if (!ours)
       c.drift = "later_run";
-    else if (item.mapping.row_hash != static_cast<int64_t>(c.row.row_hash))
-      c.drift = "changed";
+    else if (load::AsLeft as_left = hashes_->compare(item.mapping, c.row); as_left != load::AsLeft::yes)
+      c.drift = as_left == load::AsLeft::no ? "changed" : "unknown";
   }
   return cases;
 }
@@ -53,7 +54,7 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
 void Rollback::forgive_own(std::vector<Case>& cases) {
   std::vector<const LandedItem*> suspects;
   for (const Case& c : cases)
-    if (c.drift == "changed" || c.drift == "later_run") suspects.push_back(c.item);
+    if (c.drift == "changed" || c.drift == "unknown" || c.drift == "later_run") suspects.push_back(c.item);
   std::set<int64_t> own = ledger::overwritten_in_run(run_.id, suspects);
   for (Case& c : cases) {
     if (!own.count(c.item->ordinal)) continue;
@@ -134,6 +135,7 @@ void Rollback::note(Findings& found, const std::vector<Case>& cases) const {
   for (const Case& c : cases) {
     found.gone += c.drift == "gone";
     found.changed += c.drift == "changed";
+    found.unknown += c.drift == "unknown";
     found.later_run += c.drift == "later_run";
     found.mapping_missing += c.drift == "mapping_missing";
     found.taken += c.drift == "taken";

@@ -52,10 +52,10 @@ Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool casca
   plan_ = ledger::compile(run, role_);
   bridge::AsUser as(role_);
   space_ = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
-  std::vector<int> hashed;
-  for (const std::string& name : run.hash_columns)
-    if (const TargetColumn* column = plan_->target().column(name)) hashed.push_back(column->attnum);
-  std::sort(hashed.begin(), hashed.end());
+  std::vector<int> hashed = load::RunHashes::columns_of(*plan_, run.id);
+  std::vector<std::string> names;
+  for (int attnum : hashed) names.push_back(plan_->target().column(attnum).name);
+  hashes_ = std::make_unique<load::RunHashes>(*plan_, 0, names);
   writer_ = load::make_writer(*plan_, hashed);
   target_ = std::make_unique<TargetUndo>(*plan_, *writer_, hashed);
   dependants_ = std::make_unique<DependantFinder>(*plan_, role_, run.role.name);

@@ -5,6 +5,7 @@
 #include "bridge/halving.hpp"
 #include "ledger/runs.hpp"
 #include "ledger/undo.hpp"
+#include "load/run_hashes.hpp"
 #include "run/patience.hpp"
 #include "undo/target_undo.hpp"
 
@@ -16,12 +17,12 @@ Drifted parse_drifted(const std::string&);  ///< 22023 for other words
 
 /// What stands in the way of a rollback, or would be spared by it.
 struct Findings {
-  int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0, taken = 0;
+  int64_t items = 0, gone = 0, changed = 0, later_run = 0, mapping_missing = 0, taken = 0, unknown = 0;
   std::vector<std::string> examples;     ///< a few drifted rows, in words
   std::vector<Dependants> dependants;    ///< by constraint, over all levels
   std::set<std::string> missing_grants;  ///< to delete them
   std::set<std::string> strangers_code;  ///< see Tree
-  int64_t drifted() const { return changed + later_run + mapping_missing + taken; }
+  int64_t drifted() const { return changed + later_run + mapping_missing + taken + unknown; }
 };
 
 class Page;
@@ -81,6 +82,7 @@ class Rollback {
   std::unique_ptr<run::Patience> patience_;
   std::unique_ptr<load::Writer> writer_;
   std::unique_ptr<TargetUndo> target_;
+  std::unique_ptr<load::RunHashes> hashes_;
   std::unique_ptr<DependantFinder> dependants_;
   bool strangers_too_ = false;  ///< rows of the target that are no items of the run go as dependants, too
   int64_t taken_ = 0, restored_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0,

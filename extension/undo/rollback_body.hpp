@@ -27,8 +27,8 @@ class Page {
 struct Rollback::Case {
   ledger::LandedItem* item;
   load::Row row;
-  std::string drift;   ///< "", "gone", "changed", "later_run", "mapping_missing"; of a deleted row: "taken",
-                       ///< or "waits" for items of the run that are to be taken back first
+  std::string drift;  ///< "", "gone", "changed", "unknown", "later_run", "mapping_missing"; of a deleted row:
+                      ///< "taken", or "waits" for items of the run that are to be taken back first
   std::string spared;  ///< why, if it is
   bool done = false;
 };

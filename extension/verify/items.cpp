@@ -6,6 +6,7 @@
 #include "bridge/subxact.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/retention.hpp"
+#include "load/run_hashes.hpp"
 #include "run/options.hpp"
 
 namespace portage::verify {
@@ -38,8 +39,10 @@ class ItemWalk {
         parents_(scene),
         plain_(stores_what_comes(scene)),
         untouched_(nothing_interferes(scene.plan.target())) {
-    for (const std::string& name : scene.run.hash_columns)
-      if (!scene.plan.target().column(name)) columns_gone_.add(name);
+    std::vector<std::string> names;
+    for (int attnum : scene.hashed) names.push_back(scene.plan.target().column(attnum).name);
+    hashes_ = std::make_unique<load::RunHashes>(scene.plan, 0, names);
+    for (const std::string& name : hashes_->gone(scene.run.id)) columns_gone_.add(name);
   }
 
   std::vector<Check> work() {
@@ -277,12 +280,13 @@ class ItemWalk {
         later_run_++;
       } else if (!rows[i].found) {
         gone_.add(name_of(item));
-      } else if (static_cast<int64_t>(rows[i].row_hash) != item.mapping.row_hash) {
-        changed_.add(name_of(item));
+      } else if (load::AsLeft as_left = hashes_->compare(item.mapping, rows[i]);
+                 as_left != load::AsLeft::yes) {
+        (as_left == load::AsLeft::no ? changed_ : unknown_).add(name_of(item));
       } else {
         as_recorded_++;
         bool comparable =
-            plain_ && item.revision == 0 &&
+            plain_ && hashes_->same(scene_.run.id) && item.revision == 0 &&
             (item.outcome == Outcome::unchanged || (item.outcome == Outcome::inserted && untouched_));
         if (comparable && static_cast<int64_t>(scene_.plan.source_hash(rows[i].values, rows[i].nulls)) !=
                               item.mapping.source_hash)
@@ -338,9 +342,11 @@ class ItemWalk {
                     ", \"later_run\": " + number(later_run_)};
     if (!wrong_source_hash_.empty()) check.details += ", \"wrong_source_hash\": " + wrong_source_hash_.list();
     if (!wrong_keys_.empty()) check.details += ", \"wrong_keys\": " + wrong_keys_.list();
-    // A column that was dropped since was part of every hash: nothing can be said about rows any more.
-    if (!columns_gone_.empty()) {
-      check.details += ", \"columns_gone\": " + columns_gone_.list();
+    // A column that was dropped since was part of every hash: rows are judged by those that the run has
+    // mapped.
+    if (!columns_gone_.empty()) check.details += ", \"columns_gone\": " + columns_gone_.list();
+    if (!unknown_.empty()) {
+      check.details += ", \"unknown\": " + unknown_.list();
       if (check.passed) check.severity = "warning";
       check.passed = false;
     }
@@ -353,7 +359,9 @@ class ItemWalk {
   Parents parents_;
   bool plain_, untouched_;
   bool cleaned_up_ = ledger::cleaned_up(scene_.run.id);
-  Findings mapping_, undo_, changed_, gone_, wrong_source_hash_, wrong_keys_, columns_gone_, unchanged_gone_;
+  Findings mapping_, undo_, changed_, gone_, wrong_source_hash_, wrong_keys_, columns_gone_, unchanged_gone_,
+      unknown_;
+  std::unique_ptr<load::RunHashes> hashes_;
   int64_t ours_ = 0, landed_ = 0, as_recorded_ = 0, later_run_ = 0, unchanged_ = 0;
   struct Lost {
     std::string finding, legacy_id, target_key;  ///< no key: whatever row it was

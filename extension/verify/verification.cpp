@@ -5,6 +5,7 @@
 #include "bridge/json.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/compiled.hpp"
+#include "load/run_hashes.hpp"
 #include "run/access.hpp"
 
 namespace portage::verify {
@@ -75,7 +76,7 @@ Verification::Verification(const ledger::Run& run, Oid role, Depth depth)
   plan_ = ledger::compile(run, role_);
   run::require_key(*plan_, run.id);
   bridge::AsUser as(role_);
-  hashed_ = plan_->target().attnums(run.hash_columns);
+  hashed_ = load::RunHashes::columns_of(*plan_, run.id);
   writer_ = load::make_writer(*plan_, hashed_);
   space_ = {run.pipeline_id, plan_->definition().scoped ? run.scope : ""};
 }

@@ -234,6 +234,16 @@ SELECT portage.drop_pipeline('regress_portage_rls/tgt_rls', true) > 0 AS dropped
 DROP OWNED BY regress_portage_rls;
 DROP ROLE regress_portage_rls;
 
+-- What refers to the target without an index is named beforehand: a rollback has to look there for each row.
+CREATE TABLE referred (id int PRIMARY KEY, parent int REFERENCES referred, UNIQUE (id, parent));
+CREATE TABLE referring (a int REFERENCES referred, b int, c int REFERENCES referred, FOREIGN KEY (b, c) REFERENCES referred (id, parent));
+CREATE INDEX ON referring (a, b);
+CREATE INDEX ON referring (c) WHERE b > 0;
+SELECT portage.create_pipeline('tgt_referred', 'referred', '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id"}}') > 0 AS created;
+SELECT portage.open_run('tgt_referred') AS run \gset
+SELECT portage.submit(:run, '{"id": 1}') > 0 AS submitted;
+SELECT r ->> 'text' AS text, r ->> 'sql' AS sql FROM jsonb_array_elements(portage.plan(:run) -> 'recommendations') r WHERE r ->> 'code' = 'reference_index';
+
 -- Nothing is left for the next test.
 SELECT count(portage.drop_pipeline(name, true)) > 0 AS dropped FROM portage.pipelines;
 DROP SCHEMA targets, "Odd ""Schema""" CASCADE;

@@ -58,7 +58,7 @@ SELECT portage.replace_pipeline('accounts', $$
      "last":      "SELECT true"}}$$) AS id;
 SELECT inserted FROM portage.migrate('accounts', '[{"id": 3, "owner": "carl", "balance": "1"}]');
 ALTER TABLE app.accounts RENAME COLUMN owner TO holder;
-SELECT portage.verify();  -- the pipeline itself does not fit the table any more
+SELECT name, details ->> 'error' AS error FROM portage.verify() WHERE name IN ('row_hash', 'many', 'gone') ORDER BY 1;  -- the run knows the column by its number, a check by its name
 ALTER TABLE app.accounts RENAME COLUMN holder TO owner;
 SELECT count(*) AS failed FROM portage.verify() WHERE NOT passed;
 SELECT name, severity, expected, actual, passed, details FROM own;

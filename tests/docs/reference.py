@@ -121,7 +121,7 @@ def check_options(reference):
 def check_definition_keys():
     code, text = read('extension/pipeline/definition.cpp'), read('docs/pipelines.md')
     names = lambda part: re.findall(r'"(\w+)"', part)
-    root = names(one(r'known_keys\(root, \{(.*?)\}\)', code))
+    root = names(one(r'known_keys\(root,\s*\{(.*?)\}\)', code))
     # Each key has a section of its own, those of one kind may share it: ## `rules`, ## `match` and `key`
     headings = [name for line in re.findall(r'^## (`.*)$', text, re.M) for name in re.findall(r'`(\w+)`', line)]
     same('definition keys', headings, root)
