@@ -58,13 +58,14 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     adopt(item, mapping, row);
     return;
   }
-  bool newer = policy_.replay && mapping.found && mapping.run_id > policy_.run_id;
+  bool newer = policy_.replay && ((mapping.found && mapping.run_id > policy_.run_id) ||
+                                  newer_rows_.count(std::string(row.key)) > 0);
   bool ours = replaces || (mapping.found && !newer && mapping.row_hash == hashes_.of(mapping.run_id, row));
   if (by_fields() && !newer && !replaces) {
     meet_by_fields(batch, item, mapping, row, ours);
     return;
   }
-  if (ours || policy_.on_conflict == OnConflict::overwrite) {
+  if (ours || (policy_.on_conflict == OnConflict::overwrite && !(newer && policy_.late))) {
     add_update(batch, item, mapping, row, replaces, nullptr);
     return;
   }
