@@ -97,7 +97,7 @@ COMMENT ON COLUMN portage.migration_runs.hold_reason IS 'why the run holds at th
 COMMENT ON COLUMN portage.migration_runs.workers IS 'how many workers may import the run side by side';
 COMMENT ON COLUMN portage.migration_runs.writer IS 'how rows were inserted when the run was last begun: fast, as COPY does it, or by SQL';
 COMMENT ON COLUMN portage.migration_runs.writer_reason IS 'why by this writer';
-COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade';
+COMMENT ON COLUMN portage.migration_runs.rollback_options IS 'how the run is, or was, rolled back: drifted and cascade, and from which state';
 COMMENT ON COLUMN portage.migration_runs.references_tried_at IS 'when parked items were last looked at again; null: not since the run ended';
 COMMENT ON COLUMN portage.migration_runs.replay_cursor IS 'the last item that an interrupted replay_run() tried; null: none is to be resumed';
 
@@ -412,6 +412,22 @@ COMMENT ON TABLE portage.migration_undo IS 'before-images: the columns that an i
 COMMENT ON COLUMN portage.migration_undo.batch_id IS 'the batch that wrote the row: of two that wrote the same row the later one has the higher number';
 COMMENT ON COLUMN portage.migration_undo.after_hashes IS 'hashes of what the columns were changed to, by which a later before-image is known to be this item''s work';
 
+CREATE TABLE portage.row_moves (
+  run_id   bigint NOT NULL,
+  ordinal  bigint NOT NULL,
+  batch_id bigint NOT NULL,
+  from_key text NOT NULL COLLATE "C",
+  to_key   text COLLATE "C",
+  back_id  bigint,
+  PRIMARY KEY (run_id, ordinal, batch_id)
+);
+CREATE INDEX row_moves_from ON portage.row_moves (pg_catalog.hashtextextended(from_key, 0), batch_id);
+CREATE INDEX row_moves_to ON portage.row_moves (pg_catalog.hashtextextended(to_key, 0));
+COMMENT ON TABLE portage.row_moves IS 'rows of targets that have another key since: by an item, or by taking one back. Who knows a row by the key that it had follows it';
+COMMENT ON COLUMN portage.row_moves.batch_id IS 'when: numbers as those of batches';
+COMMENT ON COLUMN portage.row_moves.to_key IS 'null: the row was deleted, which others must know that had written it';
+COMMENT ON COLUMN portage.row_moves.back_id IS 'of a row that was deleted and has returned: when that was; in between it was not there';
+
 CREATE TABLE portage.missing_rows (
   run_id              bigint NOT NULL,
   seq                 bigint NOT NULL,
@@ -521,6 +537,7 @@ SELECT pg_catalog.pg_extension_config_dump('portage.mapping_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.mapping_packs', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.source_cursors', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('portage.row_moves', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.missing_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.migration_conflicts', '');
 SELECT pg_catalog.pg_extension_config_dump('portage.predictions', '');

@@ -10,7 +10,7 @@ CREATE VIEW portage.migration_steps WITH (security_barrier) AS
            lead(e.event_type) OVER w AS next_type, lead(e.details ->> 'step') OVER w AS next_step, lead(e.created_at) OVER w AS next_at
       FROM portage.migration_events e
      WHERE e.event_type IN ('migration_started', 'resumed', 'retried', 'stage_changed', 'paused', 'cancelled', 'migration_completed',
-                            'migration_failed', 'rollback_started', 'rollback_completed')
+                            'migration_failed', 'rollback_started', 'rollback_completed', 'rollback_incomplete')
     WINDOW w AS (PARTITION BY e.run_id ORDER BY e.seq)
   ), steps AS (
     SELECT m.run_id, m.seq, m.step, m.created_at AS started_at, m.next_at AS completed_at, m.next_type
@@ -74,7 +74,7 @@ CREATE VIEW portage.statistics WITH (security_barrier) AS
    CROSS JOIN (SELECT pg_total_relation_size('portage.item_rows') + pg_total_relation_size('portage.item_packs') +
                       pg_total_relation_size('portage.mapping_rows') + pg_total_relation_size('portage.mapping_packs') +
                       pg_total_relation_size('portage.migration_undo') + pg_total_relation_size('portage.migration_payloads') +
-                      pg_total_relation_size('portage.missing_rows') + pg_total_relation_size('portage.predictions') AS bytes,
+                      pg_total_relation_size('portage.row_moves') + pg_total_relation_size('portage.missing_rows') + pg_total_relation_size('portage.predictions') AS bytes,
                       (SELECT sum(b.read) FROM portage.migration_batches b) AS items) s
    WHERE portage.pipeline_readable(p.id) OR portage.is_admin();
 COMMENT ON VIEW portage.statistics IS

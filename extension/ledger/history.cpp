@@ -38,10 +38,10 @@ void erase_history(int64_t pipeline_id) {
                                static_cast<long long>(missing.bigint(0, 1))))
         .hint(bridge::format("CALL portage.restore_indexes(%lld); builds them.",
                              static_cast<long long>(missing.bigint(0, 1))));
-  for (const char* table :
-       {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches", "item_rows",
-        "item_packs", "item_corrections", "migration_undo", "missing_rows", "migration_conflicts",
-        "predictions", "deferred_indexes", "data_integrity_checks", "migration_events", "group_members"})
+  for (const char* table : {"migration_parts", "migration_payloads", "migration_ranges", "migration_batches",
+                            "item_rows", "item_packs", "item_corrections", "migration_undo", "row_moves",
+                            "missing_rows", "migration_conflicts", "predictions", "deferred_indexes",
+                            "data_integrity_checks", "migration_events", "group_members"})
     bridge::execute(std::string("DELETE FROM portage.") + table +
                         " WHERE run_id IN (SELECT id FROM portage.migration_runs WHERE pipeline_id = $1)",
                     {param(pipeline_id)});

@@ -8,6 +8,7 @@
 #include "ledger/as_ledger.hpp"
 #include "ledger/mapping_packs.hpp"
 #include "ledger/pack.hpp"
+#include "ledger/row_moves.hpp"
 #include "ledger/rows.hpp"
 #include "pipeline/error_class.hpp"
 
@@ -430,6 +431,11 @@ void write_batch(const BatchRecord& record, const MappingSpace& space, const Ite
   update_mappings(record, space, items, n);
   int64_t batch_id = next_batch_id();
   write_undo(record, batch_id, items, undo, revisions);
+  std::vector<RowMove> moves;
+  for (const Undo& one : undo)
+    if (one.columns != 0 && one.item->target_key != one.target_key)
+      moves.push_back({one.item->ordinal, one.target_key, one.item->target_key});
+  write_row_moves(record.run_id, batch_id, moves);
   write_conflicts(record, items, revisions);
   double ledger = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
   write_batch_row(record, batch_id, items, n, ledger);

@@ -42,6 +42,9 @@ int64_t count_mappings(const MappingSpace&);
 /// between batches.
 std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace&, int64_t run_id,
                                                          const std::vector<std::string>& keys);
+/// Which of these target keys were written last by later runs of the space.
+std::unordered_set<std::string> keys_written_after(const MappingSpace&, int64_t run_id,
+                                                   const std::vector<std::string>& keys);
 
 struct UnchangedItem {
   int64_t ordinal;

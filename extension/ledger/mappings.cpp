@@ -242,4 +242,19 @@ std::unordered_map<std::string, int64_t> keys_written_by(const MappingSpace& spa
   return written;
 }
 
+std::unordered_set<std::string> keys_written_after(const MappingSpace& space, int64_t run_id,
+                                                   const std::vector<std::string>& keys) {
+  std::unordered_set<std::string> written;
+  if (keys.empty()) return written;
+  AsLedger as;
+  static const bridge::Statement select(
+      "SELECT target_key FROM portage.all_mappings WHERE pipeline_id = $1 AND scope = $2 AND run_id > $3 AND "
+      "target_key = ANY ($4 COLLATE \"C\") AND EXISTS (SELECT FROM portage.migration_runs r WHERE "
+      "r.pipeline_id = $1 AND r.id > $3)");
+  bridge::Result rows =
+      select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(keys)});
+  for (size_t i = 0; i < rows.size(); i++) written.insert(rows.text(i, 1));
+  return written;
+}
+
 }  // namespace portage::ledger

@@ -201,6 +201,32 @@ void settle_marked(const MappingSpace& space, int64_t run_id, const std::vector<
 
 }  // namespace
 
+namespace {
+
+/// Items that have written one of these rows will not take another one for it that has its key later. Who
+/// has inserted it knows by its legacy id.
+void note_deaths(int64_t run_id, const std::vector<const MissingRow*>& rows, int64_t batch_id) {
+  std::vector<int64_t> numbers;
+  std::vector<std::string> keys;
+  for (const MissingRow* row : rows) {
+    if (!row->deleted) continue;
+    numbers.push_back(-row->seq);
+    keys.emplace_back(row->target_key);
+  }
+  static const Statement insert(
+      "INSERT INTO portage.row_moves (run_id, ordinal, batch_id, from_key) SELECT $1, d.number, $2, d.key "
+      "FROM "
+      "unnest($3::bigint[], $4::text[]) AS d (number, key) CROSS JOIN LATERAL (SELECT "
+      "pg_catalog.hashtextextended(d.key COLLATE \"C\", 0) AS hash) h WHERE EXISTS (SELECT FROM "
+      "portage.migration_undo u WHERE pg_catalog.hashtextextended(u.target_key, 0) = h.hash AND u.target_key "
+      "= "
+      "d.key COLLATE \"C\" AND u.columns IS NOT NULL) OR EXISTS (SELECT FROM portage.row_moves m WHERE "
+      "pg_catalog.hashtextextended(m.to_key, 0) = h.hash AND m.to_key = d.key COLLATE \"C\")");
+  insert({param(run_id), param(batch_id), bridge::param_int8_array(numbers), bridge::param_text_array(keys)});
+}
+
+}  // namespace
+
 void settle_missing(const MappingSpace& space, int64_t run_id, const std::vector<const MissingRow*>& rows,
                     const std::string& started_at) {
   bridge::Memory memory("portage missing items");
@@ -210,6 +236,7 @@ void settle_missing(const MappingSpace& space, int64_t run_id, const std::vector
   AsLedger as;
   bridge::ByIndex by_index;
   settle_deleted(space, run_id, rows, batch_id);
+  if (deleted > 0) note_deaths(run_id, rows, batch_id);
   settle_marked(space, run_id, rows);
   if (deleted == 0) return;
   static const Statement insert(

@@ -49,7 +49,8 @@ uint64_t forget_mappings(const MappingSpace&, const std::vector<std::string>& id
 std::string missing_settled(int64_t run_id);
 
 /// Says of items whose mapping is not theirs whether a later run holds their deleted row.
-void look_for_deletions(int64_t run_id, const MappingSpace&, const std::vector<LandedItem*>&);
+void look_for_deletions(int64_t run_id, const MappingSpace&, const std::vector<LandedItem*>&,
+                        formats::Arena&);
 /// These items of an earlier run were taken back: a deleted row that one had inserted does not return any
 /// more, one that it had updated returns with the mapping that is below the item's.
 void hand_on_deletions(int64_t run_id, const MappingSpace&, const std::vector<LandedItem*>&,

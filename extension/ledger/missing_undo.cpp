@@ -2,6 +2,7 @@
 #include "bridge/table_writer.hpp"
 #include "ledger/as_ledger.hpp"
 #include "ledger/missing.hpp"
+#include "ledger/row_moves.hpp"
 #include "ledger/undo_rows.hpp"
 
 namespace portage::ledger {
@@ -10,29 +11,34 @@ using bridge::param;
 using bridge::Result;
 using bridge::Statement;
 
-void look_for_deletions(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items) {
+void look_for_deletions(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
+                        formats::Arena& arena) {
   if (items.empty()) return;
-  std::vector<std::string> ids, keys;
+  std::vector<std::string> ids;
   std::vector<int64_t> ordinals;
   for (const LandedItem* item : items) {
     ids.emplace_back(item->legacy_id);
-    keys.emplace_back(item->target_key);
     ordinals.push_back(item->ordinal);
   }
   AsLedger as;
   bridge::ByIndex by_index;
   static const Statement select(
-      "SELECT u.n, bool_or(d.mapping_run_id = $3 AND d.mapping_ordinal = u.ordinal) FROM unnest($4::text[], "
-      "$5::text[], $6::bigint[]) WITH ORDINALITY AS u (id, key, ordinal, n) CROSS JOIN LATERAL (SELECT * "
+      "SELECT u.n, d.mapping_run_id = $3 AND d.mapping_ordinal = u.ordinal, d.target_key, d.batch_id FROM "
+      "unnest($4::text[], $5::bigint[]) WITH ORDINALITY AS u (id, ordinal, n) CROSS JOIN LATERAL (SELECT * "
       "FROM portage.missing_rows r WHERE r.pipeline_id = $1 AND r.scope = $2 AND r.legacy_id = u.id COLLATE "
-      "\"C\" AND r.status = 'deleted' OFFSET 0) d WHERE d.run_id > $3 AND d.target_key = u.key COLLATE \"C\" "
-      "AND (d.mapping_run_id, d.mapping_ordinal) >= ($3, u.ordinal) GROUP BY u.n");
-  Result rows =
-      select({param(space.pipeline_id), param(space.scope), param(run_id), bridge::param_text_array(ids),
-              bridge::param_text_array(keys), bridge::param_int8_array(ordinals)});
-  for (size_t i = 0; i < rows.size(); i++)
-    items[static_cast<size_t>(rows.bigint(i, 1)) - 1]->held =
-        rows.boolean(i, 2) ? LandedItem::Held::as_left : LandedItem::Held::later;
+      "\"C\" AND r.status = 'deleted' OFFSET 0) d WHERE d.run_id > $3 AND (d.mapping_run_id, "
+      "d.mapping_ordinal) >= ($3, u.ordinal) ORDER BY d.batch_id");
+  Result rows = select({param(space.pipeline_id), param(space.scope), param(run_id),
+                        bridge::param_text_array(ids), bridge::param_int8_array(ordinals)});
+  for (size_t i = 0; i < rows.size(); i++) {
+    LandedItem& item = *items[static_cast<size_t>(rows.bigint(i, 1)) - 1];
+    std::string_view key = arena.copy(rows.text(i, 3));
+    int64_t when = rows.bigint(i, 4);
+    if (item.held != LandedItem::Held::no || !item.was_at(key, when)) continue;
+    item.held = rows.boolean(i, 2) ? LandedItem::Held::as_left : LandedItem::Held::later;
+    item.held_key = key;
+    item.leave(key, when);
+  }
 }
 
 void hand_on_deletions(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
@@ -47,7 +53,7 @@ void hand_on_deletions(int64_t run_id, const MappingSpace& space, const std::vec
           "UPDATE portage.missing_rows SET status = 'taken_back', columns = NULL, before = NULL, before_hash "
           "= NULL WHERE pipeline_id = $1 AND scope = $2 AND legacy_id = $3 AND status = 'deleted' AND run_id "
           "> $4 AND target_key = $5");
-      give_up.run(space.pipeline_id, space.scope, item.legacy_id, run_id, item.target_key);
+      give_up.run(space.pipeline_id, space.scope, item.legacy_id, run_id, item.held_key);
     } else if (item.held == LandedItem::Held::as_left) {
       static const Statement update(
           "UPDATE portage.missing_rows SET target_key = $6, mapping_source_hash = $7, mapping_row_hash = $8, "
@@ -89,7 +95,7 @@ std::vector<LandedItem> deleted_rows(int64_t run_id, const MappingSpace& space, 
       item.before = texts_of(rows, i, 4);
       if (!rows.is_null(i, 5)) item.before_hash = rows.bigint(i, 5);
       item.replaced = mapping_of(rows, i, 6, arena);
-      item.target_key = item.replaced.target_key;
+      item.target_key = item.row_key = item.replaced.target_key;
       items.push_back(std::move(item));
     }
   }
@@ -99,6 +105,32 @@ std::vector<LandedItem> deleted_rows(int64_t run_id, const MappingSpace& space, 
   for (size_t i = 0; i < items.size(); i++) items[i].mapping = mappings[i];
   return items;
 }
+
+namespace {
+
+/// Rows that are there again, for those who follow them; and what they have taken the place of is gone.
+void note_returns(int64_t run_id, const std::vector<LandedItem*>& items) {
+  std::vector<int64_t> numbers;
+  std::vector<std::string> keys;
+  std::vector<RowMove> gone;
+  for (const LandedItem* item : items) {
+    numbers.push_back(item->ordinal);
+    keys.emplace_back(item->back_key);
+    if (item->row_taken) gone.push_back({-item->ordinal, item->back_key, {}});
+  }
+  if (!gone.empty()) write_row_moves(run_id, next_batch_id(), gone);
+  static const Statement back(
+      "INSERT INTO portage.row_moves (run_id, ordinal, batch_id, from_key, to_key, back_id) SELECT $1, "
+      "-u.seq, "
+      "d.batch_id, d.target_key, u.key, $4 FROM unnest($2::bigint[], $3::text[]) AS u (seq, key) CROSS JOIN "
+      "LATERAL (SELECT r.batch_id, r.target_key FROM portage.missing_rows r WHERE r.run_id = $1 AND r.seq = "
+      "u.seq OFFSET 0) d ON CONFLICT (run_id, ordinal, batch_id) DO UPDATE SET to_key = EXCLUDED.to_key, "
+      "back_id = EXCLUDED.back_id");
+  back({param(run_id), bridge::param_int8_array(numbers), bridge::param_text_array(keys),
+        param(next_batch_id())});
+}
+
+}  // namespace
 
 void write_restored(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
                     const std::string& started_at) {
@@ -125,6 +157,7 @@ void write_restored(int64_t run_id, const MappingSpace& space, const std::vector
       "d.mapping_source_hash, d.mapping_row_hash, d.mapping_run_id, d.mapping_ordinal, d.mapping_image, "
       "d.missing_since FROM d");
   restore({param(run_id), bridge::param_int8_array(numbers)});
+  note_returns(run_id, items);
   static const Statement batch(
       "INSERT INTO portage.migration_batches (run_id, kind, deleted, started_at) VALUES ($1, 'rollback', $2, "
       "$3::timestamptz)");

@@ -150,11 +150,21 @@ std::vector<RunWithNews> runs_with_news() {
   return runs;
 }
 
-void note_references_tried(int64_t run_id) {
+std::string moment_of_all_seen() {
+  AsLedger as;
+  // What others have done and not committed yet may bear an earlier time than ours.
+  static const bridge::Statement select(
+      "SELECT least(clock_timestamp(), min(xact_start) FILTER (WHERE backend_xid IS NOT NULL))::text FROM "
+      "pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() AND pid <> "
+      "pg_catalog.pg_backend_pid()");
+  return select.run().text(0, 1);
+}
+
+void note_references_tried(int64_t run_id, const std::string& moment) {
   AsLedger as;
   static const bridge::Statement update(
-      "UPDATE portage.migration_runs SET references_tried_at = clock_timestamp() WHERE id = $1");
-  update.run(run_id);
+      "UPDATE portage.migration_runs SET references_tried_at = $2::timestamptz WHERE id = $1");
+  update.run(run_id, moment);
 }
 
 }  // namespace portage::ledger

@@ -29,6 +29,9 @@ struct RunWithNews {
   Role role, session_role;
 };
 std::vector<RunWithNews> runs_with_news();
-void note_references_tried(int64_t run_id);
+/// A moment before which nothing was done that cannot be seen now.
+std::string moment_of_all_seen();
+/// They have been tried, with all that was migrated up to then.
+void note_references_tried(int64_t run_id, const std::string& moment);
 
 }  // namespace portage::ledger

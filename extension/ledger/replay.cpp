@@ -111,15 +111,15 @@ void set_replay_cursor(int64_t run_id, const std::optional<int64_t>& ordinal) {
   update.run(run_id, ordinal);
 }
 
-void update_counters(int64_t run_id) {
+void update_counters(int64_t run_id, bool landed) {
   Counts sum = sum_batches(run_id);
   AsLedger as;
   static const bridge::Statement update(
       "UPDATE portage.migration_runs SET inserted = $2, updated = $3, unchanged = $4, skipped = $5, "
       "conflicted = $6, parked = $7, invalid = $8, failed = $9, open_rejects = $8 + $9, open_conflicts = $6, "
-      "open_parked = $7, verified = NULL WHERE id = $1");
+      "open_parked = $7, verified = CASE WHEN NOT $10 THEN verified END WHERE id = $1");
   update.run(run_id, sum.inserted, sum.updated, sum.unchanged, sum.skipped, sum.conflicted, sum.parked,
-             sum.invalid, sum.failed);
+             sum.invalid, sum.failed, landed);
 }
 
 }  // namespace portage::ledger

@@ -36,7 +36,8 @@ struct ReplayState {
 /// Nothing if the run is gone.
 std::optional<ReplayState> replay_state(int64_t run_id);
 void set_replay_cursor(int64_t run_id, const std::optional<int64_t>& ordinal);
-/// The run's counters are the sums over its batches again; that it was verified holds no more.
-void update_counters(int64_t run_id);
+/// The run's counters are the sums over its batches again. `landed`: so have further items, and that the run
+/// was verified holds no more.
+void update_counters(int64_t run_id, bool landed);
 
 }  // namespace portage::ledger

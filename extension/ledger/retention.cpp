@@ -188,6 +188,8 @@ bool Purge::step() {
   erased(conflicts);
   static const Statement predictions("DELETE FROM portage.predictions WHERE run_id = $1");
   erased(predictions);
+  static const Statement moves("DELETE FROM portage.row_moves WHERE run_id = $1");
+  if (nobody_returns_) erased(moves);
   static const Statement checks("DELETE FROM portage.data_integrity_checks WHERE run_id = $1");
   ours_.checks = erased(checks);
   static const Statement batches(

@@ -411,12 +411,23 @@ std::string rollback_options(int64_t id) {
   return rows.empty() ? "" : rows.text(0, 1);
 }
 
-void set_rollback_options(int64_t id, const std::string& drifted, bool cascade) {
+void set_rollback_options(int64_t id, const std::string& drifted, bool cascade, const std::string& from) {
   AsLedger as;
   static const Statement update(
-      "UPDATE portage.migration_runs SET rollback_options = jsonb_build_object('drifted', $2, 'cascade', $3) "
-      "WHERE id = $1");
-  update.run(id, drifted, cascade);
+      // a rollback that has failed, and is called again, has begun before
+      "UPDATE portage.migration_runs r SET rollback_options = jsonb_build_object('drifted', $2, 'cascade', "
+      "$3, 'from', CASE WHEN $4 IN ('rolling_back', 'failed') THEN coalesce(r.rollback_options ->> 'from', "
+      "$4) ELSE $4 END) WHERE id = $1");
+  update.run(id, drifted, cascade, from);
+}
+
+std::string state_before_rollback(int64_t id) {
+  AsLedger as;
+  static const Statement select(
+      "SELECT rollback_options ->> 'from' FROM portage.migration_runs WHERE id = $1");
+  Result rows = select.run(id);
+  std::string from = rows.empty() ? "" : rows.text(0, 1);
+  return from == "failed" || from == "cancelled" ? from : "completed";
 }
 
 std::string session_user_name() { return user_name(GetSessionUserId()); }

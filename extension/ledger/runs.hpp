@@ -124,7 +124,10 @@ std::vector<WaitingRun> waiting_runs(int64_t milliseconds);
 bool take_waiting_run(int64_t id, int64_t milliseconds);
 /// How a run is being rolled back, or was last: the arguments of rollback() as a JSON object; "" if never.
 std::string rollback_options(int64_t id);
-void set_rollback_options(int64_t id, const std::string& drifted, bool cascade);
+/// `from`: the state in which it begins.
+void set_rollback_options(int64_t id, const std::string& drifted, bool cascade, const std::string& from);
+/// The state to which a rollback returns that could not give back everything.
+std::string state_before_rollback(int64_t id);
 
 std::string session_user_name();  ///< whom audit records name
 /// Appends an event; details is a JSON object.

@@ -4,6 +4,7 @@
 
 #include "ledger/as_ledger.hpp"
 #include "ledger/missing.hpp"
+#include "ledger/row_moves.hpp"
 #include "ledger/undo_rows.hpp"
 
 namespace portage::ledger {
@@ -87,24 +88,6 @@ LandedItem landed_item(const ScannedItem& scanned, formats::Arena& arena) {
   return item;
 }
 
-void add_mappings(int64_t run_id, const MappingSpace& space, std::vector<LandedItem>& items,
-                  formats::Arena& arena) {
-  std::vector<std::string_view> ids;
-  ids.reserve(items.size());
-  for (const LandedItem& item : items) ids.push_back(item.legacy_id);
-  std::vector<Mapping> mappings = find_mappings(space, ids, arena);
-  std::vector<LandedItem*> others;
-  for (size_t i = 0; i < items.size(); i++) {
-    LandedItem& item = items[i];
-    item.mapping = mappings[i];
-    bool ours = item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal;
-    item.concerned = item.outcome == Outcome::inserted || item.outcome == Outcome::updated ||
-                     (item.outcome == Outcome::unchanged && ours);
-    if (item.concerned && !ours && item.legacy_id.data() != nullptr) others.push_back(&item);
-  }
-  look_for_deletions(run_id, space, others);
-}
-
 constexpr const char* image_columns =
     "SELECT ordinal, revision, columns, before, before_hash, mapping_target_key, mapping_origin, "
     "mapping_source_hash, mapping_row_hash, mapping_run_id, mapping_ordinal, mapping_image::text, batch_id, "
@@ -128,6 +111,58 @@ void add_before_images(const Result& rows, std::vector<LandedItem>& items, forma
     item.batch_id = rows.bigint(i, 13);
     item.after_hashes = numbers_of(rows, i, 14);
   }
+}
+
+/// Of runs with these numbers, those that have written mappings after they had ended, since this one began.
+std::set<int64_t> reopened_since(int64_t run_id, const std::set<int64_t>& runs) {
+  if (runs.empty()) return {};
+  static const bridge::Statement select(
+      "SELECT DISTINCT b.run_id FROM portage.migration_batches b WHERE b.run_id = ANY ($2) AND b.kind IN "
+      "('settle', 'replay', 'resolve') AND b.id > (SELECT min(o.id) FROM portage.migration_batches o WHERE "
+      "o.run_id = $1)");
+  Result rows = select({param(run_id), bridge::param_int8_array({runs.begin(), runs.end()})});
+  std::set<int64_t> found;
+  for (size_t i = 0; i < rows.size(); i++) found.insert(rows.bigint(i, 1));
+  return found;
+}
+
+/// What has become of the items' mappings, and by that of their rows.
+void judge_mappings(int64_t run_id, const MappingSpace& space, std::vector<LandedItem>& items,
+                    formats::Arena& arena) {
+  std::vector<std::string_view> ids;
+  ids.reserve(items.size());
+  for (const LandedItem& item : items) ids.push_back(item.legacy_id);
+  std::vector<Mapping> mappings = find_mappings(space, ids, arena);
+  std::vector<LandedItem*> others, followed;
+  std::set<int64_t> earlier;  // runs whose mappings unchanged items have: as a rule they had them before
+  auto unclear = [&](const LandedItem& item) {
+    return item.outcome == Outcome::unchanged && !item.concerned && item.mapping.found;
+  };
+  for (size_t i = 0; i < items.size(); i++) {
+    LandedItem& item = items[i];
+    item.mapping = mappings[i];
+    item.row_key = item.target_key;
+    bool ours = item.mapping.found && item.mapping.run_id == run_id && item.mapping.ordinal == item.ordinal;
+    bool written = item.outcome == Outcome::inserted || item.outcome == Outcome::updated;
+    item.concerned = written || (item.outcome == Outcome::unchanged && (ours || item.has_undo));
+    if (item.concerned && !ours && item.legacy_id.data() != nullptr) {
+      others.push_back(&item);
+      if (written && item.mapping.found) followed.push_back(&item);
+    }
+    if (unclear(item) && item.mapping.run_id < run_id && item.mapping.entry < 0)
+      earlier.insert(item.mapping.run_id);
+  }
+  std::set<int64_t> reopened = reopened_since(run_id, earlier);
+  for (LandedItem& item : items)
+    if (unclear(item) && (item.mapping.run_id >= run_id || reopened.count(item.mapping.run_id)))
+      followed.push_back(&item);
+  if (!followed.empty()) follow_mappings(run_id, followed, arena);
+  if (others.empty()) return;
+  follow_rows(run_id, others, arena);
+  for (LandedItem* item : others)
+    item->row_replaced = std::any_of(item->inserted_since.begin(), item->inserted_since.end(),
+                                     [&](const auto& row) { return item->was_at(row.first, row.second); });
+  look_for_deletions(run_id, space, others, arena);
 }
 
 }  // namespace
@@ -158,12 +193,12 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space, 
       if (scanned.landed()) items.push_back(landed_item(scanned, arena));
     }
   }
-  add_mappings(run_id, space, items, arena);
   static const std::string between =
       std::string(image_columns) +
       "ordinal BETWEEN $2 AND $3 ORDER BY run_id DESC, ordinal DESC, revision DESC";
   static const bridge::Statement images(between.c_str());
   add_before_images(images.run(run_id, items.back().ordinal, items.front().ordinal), items, arena);
+  judge_mappings(run_id, space, items, arena);
   return items;
 }
 
@@ -183,11 +218,11 @@ std::vector<LandedItem> landed_items(int64_t run_id, const MappingSpace& space,
     ScannedItem scanned = guarded(scanned_raw, tuple, shape);
     if (scanned.outcome != Outcome::pending) items.push_back(landed_item(scanned, arena));
   }
-  add_mappings(run_id, space, items, arena);
   static const std::string some =
       std::string(image_columns) + "ordinal = ANY ($2) ORDER BY run_id DESC, ordinal DESC, revision DESC";
   static const bridge::Statement images(some.c_str());
   add_before_images(images({param(run_id), bridge::param_int8_array(ordinals)}), items, arena);
+  judge_mappings(run_id, space, items, arena);
   return items;
 }
 
@@ -262,17 +297,18 @@ constexpr const char* own_error = "nullif(pg_catalog.regexp_replace(error, E'(^|
 
 }  // namespace
 
-void finish_rollback(int64_t run_id) {
+void finish_rollback(int64_t run_id, bool whole) {
   AsLedger as;
   static const std::string sql =
       std::string(
-          "UPDATE portage.migration_runs SET completed_at = clock_timestamp(), owner_pid = NULL, "
+          "UPDATE portage.migration_runs SET completed_at = CASE WHEN $2 THEN clock_timestamp() ELSE "
+          "completed_at END, owner_pid = NULL, "
           "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, requested = NULL, "
           "current_step = NULL, error = ") +
       own_error + ", error_class = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_class END, error_code = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_code END WHERE id = $1";
-  bridge::execute(sql, {param(run_id)});
+  bridge::execute(sql, {param(run_id), param(whole)});
 }
 
 void fail_rollback(int64_t run_id, const std::string& error, const std::string& error_class,

@@ -17,20 +17,53 @@ struct LandedItem {
   int32_t part;
   int64_t line, byte_offset, byte_length;
   Mapping mapping;  ///< as it is now
-  bool concerned;   ///< the run did something: false for an unchanged item whose mapping another run wrote
+  bool concerned;   ///< the run did something: false for an unchanged item that has left no mapping
   bool has_undo = false;
   std::vector<std::string> columns;  ///< of the before-image
   std::vector<std::optional<std::string>> before;
   std::vector<int64_t> after_hashes;  ///< text_hash() of what the item made of the columns
   std::optional<int64_t> before_hash;
-  int64_t batch_id = 0;    ///< which wrote it; 0 without a before-image
-  Mapping replaced{};      ///< the mapping before the item; found = false: there was none
-  bool row_taken = false;  ///< for write_rollback: its row was there and has been taken back
+  int64_t batch_id = 0;  ///< which wrote it; 0 without a before-image
+  Mapping replaced{};    ///< the mapping before the item; found = false: there was none
+  /// The key of its row now, as far as the ledger knows; data() == nullptr: it is gone.
+  std::string_view row_key;
+  /// Where the row was before, if it has moved: under a key, after one batch and until another.
+  struct Stay {
+    std::string_view key;
+    int64_t after, until;
+    int64_t back;  ///< since when it is where it was next
+  };
+  std::vector<Stay> stays;
+  /// Since when the row is where it is now.
+  int64_t since() const { return stays.empty() ? batch_id : stays.back().back; }
+  bool was_at(std::string_view key, int64_t when) const {
+    for (const Stay& stay : stays)
+      if (when <= stay.until) return stay.key == key;
+    return when > since() && row_key == key;
+  }
+  bool was_at(std::string_view key) const {
+    return row_key == key ||
+           std::any_of(stays.begin(), stays.end(), [&](const Stay& stay) { return stay.key == key; });
+  }
+  /// It was deleted under a key; whatever came there later is another row.
+  void leave(std::string_view key, int64_t when) {
+    std::erase_if(stays, [=](const Stay& stay) { return stay.until >= when; });
+    stays.push_back({key, since(), when, when});
+    row_key = {};
+  }
+  /// Rows that later items of its id have inserted: under which keys, and when.
+  std::vector<std::pair<std::string_view, int64_t>> inserted_since;
+  bool row_replaced = false;  ///< by one of these: it had been gone before
+  // for write_rollback
+  bool row_taken = false;     ///< its row was there, with row_key, and has been taken back
+  bool row_died = false;      ///< by deleting it, although others had written it since
+  std::string_view back_key;  ///< the key that it has by that; data() == nullptr: the same
   /// A later run has deleted its row, since the item was gone from the source (ledger/missing.hpp): as this
   /// one had left it, or as another did after it.
   enum class Held : uint8_t { no, as_left, later };
   Held held = Held::no;
-  bool deleted = false;  ///< it is such a row: nothing of the run's input
+  std::string_view held_key;  ///< under which
+  bool deleted = false;       ///< it is such a row: nothing of the run's input
 };
 
 /// Some of them below an ordinal, highest first; `limit` says how many rows of the ledger are looked at in
@@ -62,8 +95,9 @@ void write_rollback(int64_t run_id, const MappingSpace&, const std::vector<Lande
 /// Why a run cannot be taken back, whatever its state and its rows say; "" if nothing speaks against it.
 std::string rollback_obstacle(int64_t run_id);
 
-/// The end of a rollback. What the run itself had failed with stays in its row.
-void finish_rollback(int64_t run_id);
+/// The end of a rollback; `whole`: nothing stays to be given back. What the run itself had failed with stays
+/// in its row.
+void finish_rollback(int64_t run_id, bool whole);
 /// The rollback stopped with an error: told beside the run's own, if it had one.
 void fail_rollback(int64_t run_id, const std::string& error, const std::string& error_class,
                    const std::string& error_code);

@@ -3,6 +3,7 @@
 #include "ledger/as_ledger.hpp"
 #include "ledger/mapping_packs.hpp"
 #include "ledger/missing.hpp"
+#include "ledger/row_moves.hpp"
 #include "ledger/undo.hpp"
 #include "ledger/undo_rows.hpp"
 
@@ -90,7 +91,7 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
     const Mapping& mapping = item->mapping;
     bool ours = mapping.found && mapping.run_id == run_id && mapping.ordinal == item->ordinal;
     // A mapping that a later run has written stays, unless it speaks of a row that was taken back by force.
-    if (ours || (mapping.found && item->row_taken && mapping.target_key == item->target_key))
+    if (ours || (mapping.found && item->row_taken && item->was_at(mapping.target_key)))
       mapped.push_back(item);
   }
   if (mapped.empty()) return;
@@ -152,29 +153,38 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
 /// that wrote the column and still stands, and only where that one found this item's value and no other.
 void pass_on_before_images(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items) {
   std::vector<std::string> keys, ids;
-  std::vector<int64_t> batches;
+  std::vector<int64_t> after, until, numbers;
   std::vector<const LandedItem*> restored;
   for (const LandedItem* item : items) {
     bool passed = item->row_taken || item->held != LandedItem::Held::no;
     if (!passed || item->columns.empty() || item->after_hashes.size() != item->columns.size()) continue;
     restored.push_back(item);
-    keys.emplace_back(item->target_key);
-    ids.emplace_back(item->legacy_id);
-    batches.push_back(item->batch_id);
+    auto stay = [&](std::string_view key, int64_t from, int64_t to) {
+      keys.emplace_back(key);
+      after.push_back(from);
+      until.push_back(to);
+      ids.emplace_back(item->legacy_id);
+      numbers.push_back(static_cast<int64_t>(restored.size()));
+    };
+    for (const LandedItem::Stay& one : item->stays) stay(one.key, one.after, one.until);
+    if (item->row_key.data() != nullptr) stay(item->row_key, item->since(), INT64_MAX);
   }
   if (restored.empty()) return;
   bridge::ByIndex by_index;
   static const bridge::Statement later(
       "SELECT k.n, u.run_id, u.ordinal, u.revision, u.columns, u.before FROM unnest($2::text[], "
-      "$3::bigint[], $6::text[]) WITH ORDINALITY AS k (key, batch_id, legacy_id, n) CROSS JOIN LATERAL "
+      "$3::bigint[], $6::text[], $7::bigint[], $8::bigint[]) AS k (key, batch_id, legacy_id, until, n) CROSS "
+      "JOIN LATERAL "
       "(SELECT "
       "u.run_id, u.ordinal, u.revision, u.columns, u.before, u.batch_id FROM portage.migration_undo u WHERE "
       "pg_catalog.hashtextextended(u.target_key, 0) = "
-      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.columns IS NOT "
+      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.batch_id <= "
+      "k.until AND u.columns IS NOT "
       "NULL AND u.target_key = k.key COLLATE \"C\" UNION ALL SELECT d.* FROM (SELECT m.run_id, m.seq AS "
       "ordinal, -1 AS revision, m.columns, m.before, m.batch_id FROM portage.missing_rows m WHERE "
       "m.pipeline_id = $4 AND m.scope = $5 AND m.legacy_id = k.legacy_id COLLATE \"C\" AND m.status = "
-      "'deleted' AND m.batch_id > k.batch_id AND m.target_key = k.key COLLATE \"C\" OFFSET 0) d) u "
+      "'deleted' AND m.batch_id > k.batch_id AND m.batch_id <= k.until AND m.target_key = k.key COLLATE "
+      "\"C\" OFFSET 0) d) u "
       // other pipelines count that write the same table by the same key
       "WHERE EXISTS (SELECT FROM portage.migration_runs a JOIN portage.pipeline_versions v ON v.pipeline_id "
       "= a.pipeline_id AND v.version = a.pipeline_version, portage.migration_runs b JOIN "
@@ -184,8 +194,9 @@ void pass_on_before_images(int64_t run_id, const MappingSpace& space, const std:
       "AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal "
       "AND r.revision > u.revision AND r.status IN ('rolled_back', 'parked') OFFSET 0) ORDER BY k.n, "
       "u.batch_id");
-  Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(batches),
-                       param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids)});
+  Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(after),
+                       param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids),
+                       bridge::param_int8_array(until), bridge::param_int8_array(numbers)});
   std::set<std::pair<int64_t, std::string>> settled;  // (position in `restored`, column)
   for (size_t i = 0; i < rows.size(); i++) {
     int64_t n = rows.bigint(i, 1);
@@ -247,6 +258,19 @@ void write_revisions(int64_t run_id, const std::vector<LandedItem*>& items, Take
   rows.finish();
 }
 
+/// Rows that have another key by being taken back, or are gone for those who had written them since.
+void note_moves(int64_t run_id, const std::vector<LandedItem*>& items) {
+  std::vector<RowMove> moves;
+  for (const LandedItem* item : items) {
+    if (!item->row_taken) continue;
+    if (item->row_died)
+      moves.push_back({item->ordinal, item->row_key, {}});
+    else if (item->back_key.data() != nullptr && item->back_key != item->row_key)
+      moves.push_back({item->ordinal, item->row_key, item->back_key});
+  }
+  if (!moves.empty()) write_row_moves(run_id, next_batch_id(), moves);
+}
+
 }  // namespace
 
 void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector<LandedItem*>& items,
@@ -263,6 +287,7 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
     if (item->held != LandedItem::Held::no) held.push_back(item);
   if (!held.empty()) hand_on_deletions(run_id, space, held, mappings_below(held, memory_of_page));
   write_revisions(run_id, items, become);
+  note_moves(run_id, items);
   auto [lowest, highest] =
       std::minmax_element(items.begin(), items.end(),
                           [](const LandedItem* a, const LandedItem* b) { return a->ordinal < b->ordinal; });

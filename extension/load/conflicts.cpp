@@ -58,7 +58,8 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     adopt(item, mapping, row);
     return;
   }
-  bool newer = policy_.replay && mapping.found && mapping.run_id > policy_.run_id;
+  bool newer = policy_.replay && ((mapping.found && mapping.run_id > policy_.run_id) ||
+                                  newer_rows_.count(std::string(row.key)) > 0);
   AsLeft as_left = replaces                  ? AsLeft::yes
                    : mapping.found && !newer ? hashes_.compare(mapping, row)
                                              : AsLeft::no;
@@ -67,7 +68,7 @@ void Loader::meet(Batch& batch, Item& item, const Mapping& mapping, const Row& r
     meet_by_fields(batch, item, mapping, row, ours);
     return;
   }
-  if (ours || policy_.on_conflict == OnConflict::overwrite) {
+  if (ours || (policy_.on_conflict == OnConflict::overwrite && !(newer && policy_.late))) {
     add_update(batch, item, mapping, row, replaces, nullptr);
     return;
   }

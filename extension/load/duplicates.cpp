@@ -140,7 +140,45 @@ bool Loader::moves_row(const Item& item, const Row& row) const {
          });
 }
 
+void Loader::hold_back(Batch& batch, size_t from) {
+  if (!waiting_) return;
+  std::optional<Waiting> here;  // what waits in this batch
+  for (size_t i = from; i < batch.items.size(); i++) {
+    Item& item = batch.items[i];
+    bool waits = item.outcome == Outcome::parked;
+    if (!waits && (item.outcome != Outcome::pending || (waiting_->empty() && !here))) continue;
+    KnownBy known = waiting_->known_by(item);
+    if (!waits && !waiting_->has(known) && !(here && here->has(known))) continue;
+    if (!waits) {
+      item.outcome = Outcome::parked;
+      batch.add_issue(item, "parked", "00000", "",
+                      bridge::format("item %lld waits behind one that waits", shown(item.ordinal)),
+                      "An item before it has the same legacy id or match key.", {}, true);
+    }
+    if (!here) here.emplace(plan_);
+    here->add(known);
+  }
+}
+
+std::vector<KnownBy> Loader::waiting(const Item* items, size_t n) const {
+  std::vector<KnownBy> known;
+  if (!waiting_) return known;
+  for (size_t i = 0; i < n; i++)
+    if (items[i].outcome == Outcome::parked) known.push_back(waiting_->known_by(items[i]));
+  return known;
+}
+
+void Loader::wait_behind(const std::vector<KnownBy>& known) {
+  if (!waiting_) return;
+  for (const KnownBy& one : known) waiting_->add(one);
+}
+
+void Loader::forget_waiting() {
+  if (waiting_) waiting_->clear();
+}
+
 void Loader::remember(const Item* items, size_t n, int64_t expected_items) {
+  wait_behind(waiting(items, n));
   if (predictions_) {
     predictions_->remember(items, n);
     return;

@@ -36,6 +36,7 @@ Loader::Loader(Plan& plan, Writer& writer, Policy policy)
       writer_(writer),
       policy_(std::move(policy)),
       hashes_(plan, policy_.run_id, policy_.hash_columns) {
+  if (!plan_.references().empty()) waiting_ = std::make_unique<Waiting>(plan_);
   if (policy_.purpose != Purpose::import)
     predictions_ = std::make_unique<Predictions>(plan_, policy_.run_id, policy_.session);
 }
@@ -84,6 +85,7 @@ size_t Loader::load(Batch& batch, size_t from) {
 }
 
 size_t Loader::load_rows(Batch& batch, size_t from) {
+  hold_back(batch, from);
   std::vector<Untouched> before;
   before.reserve(batch.items.size() - from);
   for (size_t i = from; i < batch.items.size(); i++) {
@@ -208,6 +210,7 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     if (by_match[j].found) rows[by_match_positions[j]] = by_match[j];
     matched[by_match_positions[j]] = true;
   }
+  if (policy_.late) look_for_newer(rows);
   std::vector<const Row*> met;  // did this run write them?
   for (size_t i = 0; i < items.size(); i++)
     if (rows[i].found && (policy_.park || matched[i])) met.push_back(&rows[i]);
@@ -274,6 +277,14 @@ void Loader::classify(Batch& batch, const std::vector<Item*>& items) {
     if (!work.is_update) fresh_items.push_back(work.item);
   plan_.draw_key_defaults(batch, fresh_items.data(), fresh_items.size());
   drop_decided();
+}
+
+/// Which of these rows later runs have written, under whatever legacy ids.
+void Loader::look_for_newer(const std::vector<Row>& rows) {
+  std::vector<std::string> keys;
+  for (const Row& row : rows)
+    if (row.found) keys.emplace_back(row.key);
+  newer_rows_ = ledger::keys_written_after(policy_.space, policy_.run_id, keys);
 }
 
 /// Which of these rows the run has written, and by which item, as far as their mappings say it.

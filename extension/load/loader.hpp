@@ -11,6 +11,7 @@
 #include "load/run_hashes.hpp"
 #include "load/seen_ids.hpp"
 #include "load/sequences.hpp"
+#include "load/waiting.hpp"
 #include "load/writer.hpp"
 #include "pipeline/hash.hpp"
 
@@ -52,6 +53,7 @@ struct Policy {
   bool may_update = true;  ///< the role has UPDATE on the mapped columns
   std::unordered_map<int64_t, Resolution> resolutions;  ///< by ordinal
   bool replay = false;  ///< what later runs have written is newer than the items are
+  bool late = false;  ///< a replay that nobody has asked for: what is newer stays, also under "overwrite"
   bool park = false;   ///< items do not all see each other: what hangs on their order waits for the run's end
   bool blind = false;  ///< rows are not looked for by `match`: there were none when the run began
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
@@ -73,6 +75,16 @@ class Loader {
 
   /// To be called with what has been settled when more batches follow in this run.
   void remember(const Item* items, size_t n, int64_t expected_items);
+  /// Parks items that come behind one that waits, in the order of the batch. load() does it first; to be
+  /// called by who looks at prepared items before.
+  void hold_back(Batch&, size_t from);
+  /// What the items among these are known by that wait.
+  std::vector<KnownBy> waiting(const Item* items, size_t n) const;
+  /// Whoever is known by one of these waits behind an item that is not at hand.
+  void wait_behind(const std::vector<KnownBy>&);
+  /// Nobody waits any more.
+  void forget_waiting();
+
   /// To be called where remember() will be called after each batch: a run that begins without mappings need
   /// not look for them.
   void expect(int64_t expected_items);
@@ -141,6 +153,7 @@ class Loader {
   void refuse_several(Batch&, Item&, const Row&);
   void park(Batch&, Item&, const std::string& why);
   bool moves_row(const Item&, const Row&) const;
+  void look_for_newer(const std::vector<Row>&);
   std::unordered_map<std::string, int64_t> written_by_run(const std::vector<const Row*>&) const;
   void look_up_mappings(Batch&, std::vector<Item*>&);
   const Item* find_duplicates(Batch&, const std::vector<Item*>&);
@@ -184,6 +197,7 @@ class Loader {
   std::unique_ptr<Sequences> sequences_;
   int64_t sequence_events_ = 0;
   std::unique_ptr<SeenIds> seen_;
+  std::unique_ptr<Waiting> waiting_;  // where items may wait for what they refer to
   std::unique_ptr<NewIds> new_ids_;
   std::unique_ptr<Predictions> predictions_;  // for what is not an import
   std::vector<Work> work_;
@@ -197,6 +211,7 @@ class Loader {
   std::map<std::pair<const Item*, bool>, int64_t>
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
   RunHashes hashes_;
+  std::unordered_set<std::string> newer_rows_;  // that items meet, and later runs have written
   bridge::Halving halving_;    // of work_
   const Item* cut_ = nullptr;  // meets a row that an item before it in the batch is to change
 };

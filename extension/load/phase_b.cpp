@@ -137,19 +137,21 @@ void Loader::resolve_single(Batch& batch, Work& work, const Error& error) {
     item.target_key = {};
     return;
   }
+  bool replaces = false;
   for (const Work& earlier : work_) {
     if (earlier.item->ordinal >= item.ordinal) break;
-    if (earlier.item->origin && earlier.item->target_key == row.key) {
-      item.origin = 0;
-      add_duplicate(batch, item, false, earlier.item->ordinal);
-      return;
-    }
+    if (!earlier.item->origin || earlier.item->target_key != row.key) continue;
+    replaces = policy_.duplicates == Duplicates::last;  // as it would in a batch of its own
+    if (replaces) continue;
+    item.origin = 0;
+    add_duplicate(batch, item, false, earlier.item->ordinal);
+    return;
   }
   std::vector<Work> kept;
   kept.swap(work_);  // meet() appends to work_: give it an empty one
   Mapping mapping = work.mapping;
   item.origin = 0;
-  meet(batch, item, mapping, row, false);
+  meet(batch, item, mapping, row, replaces);
   decide(batch);
   bool to_write = !work_.empty();
   Work decided = to_write ? work_[0] : Work{};

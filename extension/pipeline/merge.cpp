@@ -36,7 +36,7 @@ class MergeCompiler {
 
   void compile() {
     const Definition& definition = body_.definition;
-    for (int attnum : body_.mapped) body_.merges.push_back({attnum, Strategy::fill, {}});
+    for (int attnum : body_.mapped) body_.merges.push_back({attnum, Strategy::fill, {}, field_of(attnum)});
     if (definition.merge.empty() && definition.newest_by.empty()) return;
     TupleDesc rows = three_rows(target_.shape);
     body_.merge_slot = guarded([=] { return MakeSingleTupleTableSlot(rows, &TTSOpsVirtual); });
@@ -53,6 +53,15 @@ class MergeCompiler {
   }
 
  private:
+  int field_of(int attnum) const {
+    for (const MappedColumn& column : body_.columns)
+      if (column.attnum == attnum)
+        return column.source.kind == ValueSource::Kind::path && !column.source.has_fallback
+                   ? column.source.field
+                   : -1;
+    return -1;
+  }
+
   size_t mapped_column(const std::string& name, const std::string& place) {
     const TargetColumn* column = target_.column(name);
     auto found =
@@ -112,7 +121,7 @@ class MergeCompiler {
            " > existing." + name + ")";
   }
 
-  /// Nulls are no values: where one side has none, the other's stands.
+  /// Nulls are no values: where one side has none, the other's stands. But for "newest": a null may be new.
   std::string text_of(Strategy strategy, const TargetColumn& column) const {
     std::string name = bridge::quoted(column.name), incoming = "incoming." + name,
                 existing = "existing." + name, base = "base." + name;
@@ -187,6 +196,10 @@ Stop merge_raw(Work* work) {
         bool fill = merge.strategy == Strategy::fill;
         if (merge.strategy == Strategy::incoming || (fill && !item->came_nulls[i])) field = Take::incoming;
         if (merge.strategy == Strategy::existing || (fill && item->came_nulls[i])) field = Take::existing;
+        // Of a column that the item does not have it says nothing, however new it is.
+        if (merge.strategy == Strategy::newest && merge.field >= 0 &&
+            item->record.fields[merge.field].kind == formats::Kind::missing)
+          field = Take::existing;
       }
       bool null = true;
       Datum value = 0;

@@ -24,6 +24,10 @@ const std::vector<int>& Plan::mapped() const { return body_->mapped; }
 const std::vector<int>& Plan::key() const { return body_->key; }
 const std::vector<int>& Plan::match() const { return body_->match; }
 const std::vector<Reference>& Plan::references() const { return body_->references; }
+bool Plan::refers_to_itself() const {
+  return std::any_of(body_->references.begin(), body_->references.end(),
+                     [&](const Reference& one) { return one.pipeline_id == body_->pipeline.id; });
+}
 const Plan::Surroundings& Plan::surroundings() const { return body_->surroundings; }
 const std::vector<int>& Plan::early() const { return body_->early; }
 

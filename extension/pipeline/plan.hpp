@@ -43,6 +43,9 @@ struct ItemContext {
   /// Items that refer to others of the batch which have no row yet are to land with these: their references
   /// are left open (Item::open) where the column takes a null.
   bool close_circles = false;
+  /// Items that refer to others of this pipeline which have no row yet are parked also where they are bad
+  /// already: what else is wrong with them can be told when these have one.
+  bool park_rejects = false;
 };
 
 /// A mapped column whose values come as legacy ids of another pipeline, or of this one.
@@ -98,6 +101,7 @@ class Plan {
   const std::vector<int>& early() const;  ///< unmapped columns that prepare() fills with their defaults
 
   const std::vector<Reference>& references() const;
+  bool refers_to_itself() const;
   /// What items hang on beside the bytes of their part.
   struct Surroundings {
     bool place = false;  ///< the part's name or path

@@ -56,6 +56,7 @@ struct MergeColumn {
   int attnum;
   Strategy strategy;
   Expression expression;  ///< none for fill, existing and incoming
+  int field;              ///< of the record, which an item may lack; -1: it always has a value, or null
 };
 
 /// What phase A knows about an item while it works on the batch.
@@ -65,6 +66,7 @@ struct ItemState {
   uint64_t failed;  ///< bits of columns without a value
   bool waits;       ///< a reference cannot be translated yet
   bool left_out;    ///< by "where"
+  bool waits_own;   ///< for an item of this pipeline
 };
 
 struct Plan::Body {

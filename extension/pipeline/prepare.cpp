@@ -86,10 +86,12 @@ class Preparation {
           auto* open = batch_.arena.make_array<OpenReference>(1);
           *open = {column->attnum, ids[i], work_.items[i]->open};
           work_.items[i]->open = open;
+          work_.states[i].waits_own = true;
           continue;
         }
         work_.states[i].failed |= column->bit;
         work_.states[i].waits = true;
+        work_.states[i].waits_own |= body_.references[r].pipeline_id == body_.pipeline.id;
         batch_.add_issue(*work_.items[i], "reference", "23503", column->name,
                          format("\"%s\" has not been migrated by pipeline \"%s\"",
                                 std::string(ids[i]).c_str(), body_.references[r].pipeline.c_str()),
@@ -265,7 +267,8 @@ void Plan::prepare(Batch& batch, const ItemContext& context, const Translate& tr
   preparation.judge_rules();
   preparation.judge_table();
   for (size_t i = 0; i < work.count; i++)
-    if (work.states[i].waits && batch.items[i].outcome == Outcome::pending)
+    if ((work.states[i].waits && batch.items[i].outcome == Outcome::pending) ||
+        (work.states[i].waits_own && batch.items[i].outcome == Outcome::invalid && context.park_rejects))
       batch.items[i].outcome = Outcome::parked;
   shrink(body_->convert.scratch);
 }
@@ -279,7 +282,7 @@ void Plan::judge_again(Batch& batch, std::vector<Item*>& items) {
   work.states = batch.arena.make_array<ItemState>(work.count);
   // The legacy id is of the item, not of its values: it is not looked for again.
   for (size_t i = 0; i < work.count; i++)
-    work.states[i] = {items[i]->outcome == Outcome::pending, true, 0, false, false};
+    work.states[i] = {items[i]->outcome == Outcome::pending, true, 0, false, false, false};
   Preparation preparation(*body_, batch, work);
   preparation.judge_rules();
   preparation.judge_table();

@@ -107,10 +107,10 @@ bool read_batch(OpenPart& part, Batch& batch, Position position, int64_t wanted)
 }
 
 void prepare_batch(Plan& plan, Batch& batch, const ledger::Run& run, const ledger::Part& part,
-                   const Options& options, bool close_circles) {
+                   const Options& options, Waits waits) {
   std::optional<TimestampTz> mtime;
   if (part.modified_us) mtime = *part.modified_us - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-  plan.prepare(batch, {run.scope, part.name, part.path, mtime, close_circles},
+  plan.prepare(batch, {run.scope, part.name, part.path, mtime, waits.close_circles, waits.park_rejects},
                ledger::translator(plan, run.scope, batch.arena));
   if (options.sample) take_sample(batch, *options.sample);
 }

@@ -30,9 +30,12 @@ struct Position {
 /// Reads up to `wanted` items into the batch, fewer where they are large. True at the end of the part.
 bool read_batch(OpenPart&, Batch&, Position, int64_t wanted);
 
+/// What becomes of items that wait for others of their own pipeline (ItemContext).
+struct Waits {
+  bool close_circles = false, park_rejects = false;
+};
 /// Phase A over the batch (Plan::prepare), and the run's `sample`. The current user is the run's role.
-void prepare_batch(Plan&, Batch&, const ledger::Run&, const ledger::Part&, const Options&,
-                   bool close_circles = false);
+void prepare_batch(Plan&, Batch&, const ledger::Run&, const ledger::Part&, const Options&, Waits = {});
 
 /// Waits until nobody changes the target's shape, and raises PZ009 if it is not the plan's any more.
 void hold_target(const Plan&, int64_t run_id, LOCKMODE);

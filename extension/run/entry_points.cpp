@@ -7,6 +7,7 @@
 #include "ledger/pipelines.hpp"
 #include "pipeline/error_class.hpp"
 #include "run/access.hpp"
+#include "run/parked.hpp"
 #include "run/preflight.hpp"
 #include "run/sha256.hpp"
 #include "run/states.hpp"
@@ -193,6 +194,7 @@ void run_here(int64_t id, bool show_progress, bool* recorded) {
     restore_indexes_after_rollback(run.id);
     return;
   }
+  if (settle_waiting_runs_after(run)) return;
   Worker worker(run, Commits::yes);
   worker.show_progress(show_progress);
   try {

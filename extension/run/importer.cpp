@@ -12,6 +12,7 @@
 #include "run/background.hpp"
 #include "run/source_cursor.hpp"
 #include "run/unchanged_parts.hpp"
+#include "run/unpark.hpp"
 #include "settings.hpp"
 
 extern "C" {
@@ -71,6 +72,7 @@ void Importer::work() {
   }
   loader_->expect(expected_items());
   if (counts_.unchanged > 0) loader_->recall(expected_items());
+  if (counts_.parked > 0) recall_waiting(job_.run, job_.options, *job_.plan, job_.role, *loader_);
   for (const ledger::Part& part : parts_) {
     if (job_.ownership.stopped() || out_of_items()) break;
     work_off(part, std::nullopt);
@@ -238,7 +240,7 @@ void Importer::work_off(const ledger::Part& part, std::optional<ledger::Range> p
         }
         cost_.read_ms = ms_since(start);
         Clock::time_point convert = Clock::now();
-        prepare_batch(*job_.plan, batch, job_.run, part, job_.options);
+        prepare_batch(*job_.plan, batch, job_.run, part, job_.options, {false, !job_.options.dry_run});
         cost_.convert_ms = ms_since(convert);
       }
       loaded = load_batch(part, *open, batch, done, range, at_end);

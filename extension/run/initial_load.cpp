@@ -325,7 +325,7 @@ void restore(const ledger::Run& found, bool only_key) {
       Stage::Page page = stage.page();
       finished = page.finished || only_key;
       moved = page.counts.parked > 0;
-      if (moved) ledger::update_counters(job.run.id);
+      if (moved) ledger::update_counters(job.run.id, true);
     });
     if (error) throw *error;
     stage.committed();
@@ -345,7 +345,7 @@ void restore_key_before_rollback(const ledger::Run& run) {
 void restore_indexes_after_rollback(int64_t run_id) {
   if (ledger::missing_indexes(run_id).empty()) return;
   ledger::Run run = *ledger::find_run(run_id);
-  if (run.status == "rolled_back") restore_indexes(run);
+  if (run.status != "paused") restore_indexes(run);
 }
 
 }  // namespace portage::run

@@ -76,6 +76,7 @@ std::string order_reason(const Plan& plan, const Options& options, const load::P
 std::string one_worker_reason(const Plan& plan, const Options& options, const load::Policy& policy,
                               const std::vector<ledger::Part>& parts) {
   std::string reason = order_reason(plan, options, policy, parts);
+  if (reason.empty() && plan.refers_to_itself()) reason = "the pipeline refers to itself";
   return reason.empty() ? index_reason(plan) : reason;
 }
 

@@ -15,20 +15,20 @@ using bridge::format;
 
 Parked::Parked(const ledger::Run& run, Commits commits)
     : Reopened(run, commits, "parked items cannot be settled") {
+  policy_.late = true;
   begin(load::overwrites(policy_.on_conflict));
 }
 
 ParkedCounts Parked::work(bool give_up) {
   ParkedCounts counts;
-  ledger::note_references_tried(run_.id);
-  if (commits_ == Commits::yes) bridge::commit();
+  std::string began = ledger::moment_of_all_seen();
   Unpark unpark(run_, options_, *plan_, role_, policy_, give_up);
   for (;;) {
     begin_page();
     Stage::Page page = unpark.page();
     if (page.counts.parked != 0) {
       counts.settled -= page.counts.parked;
-      ledger::update_counters(run_.id);
+      ledger::update_counters(run_.id, page.counts.inserted + page.counts.updated + page.counts.unchanged > 0);
     }
     if (commits_ == Commits::yes) bridge::commit();
     unpark.committed();
@@ -42,6 +42,7 @@ ParkedCounts Parked::work(bool give_up) {
         run_.id, "references_settled",
         format("{\"settled\": %lld, \"still_parked\": %lld}", static_cast<long long>(counts.settled),
                static_cast<long long>(counts.still_parked)));
+  ledger::note_references_tried(run_.id, began);  // only now: what is broken off is taken up again
   if (commits_ == Commits::yes) bridge::commit();
   return counts;
 }
@@ -66,6 +67,20 @@ bool settle_one(int64_t id, Commits commits) {
 
 void settle_waiting_runs(int64_t pipeline_id, const std::optional<std::string>& scope, Commits commits) {
   for (int64_t id : ledger::runs_waiting_for(pipeline_id, scope)) settle_one(id, commits);
+}
+
+bool settle_waiting_runs_after(const ledger::Run& run) {
+  if (run.status != "completed") return false;
+  std::optional<std::string> scope;
+  if (parse_definition(ledger::pipeline_version(run.pipeline_id, run.version).definition).scoped)
+    scope = run.scope;
+  std::vector<int64_t> waiting = ledger::runs_waiting_for(run.pipeline_id, scope);
+  std::vector<ledger::RunWithNews> news = ledger::runs_with_news();
+  bool open = std::any_of(news.begin(), news.end(), [&](const ledger::RunWithNews& one) {
+    return std::find(waiting.begin(), waiting.end(), one.id) != waiting.end();
+  });
+  if (open) settle_waiting_runs(run.pipeline_id, scope, Commits::yes);
+  return open;
 }
 
 void settle_waiting_runs_of_user(Heartbeat heartbeat) {

@@ -21,6 +21,9 @@ class Parked : Reopened {
 /// be. What stands in the way of one (another session has it, its role is not the caller's) leaves it for
 /// tick().
 void settle_waiting_runs(int64_t pipeline_id, const std::optional<std::string>& scope, Commits);
+/// What follows the completion of a run, where that was broken off: the same again. False if nothing is left
+/// to be done.
+bool settle_waiting_runs_after(const ledger::Run&);
 /// The same for all runs that the current user may settle, and whose references have been migrated meanwhile.
 void settle_waiting_runs_of_user(Heartbeat);
 

@@ -171,6 +171,7 @@ void Replay::revise(ledger::BatchRecord& record, Batch& batch, const std::vector
     revisions.push_back(reject.revision + 1);
     ledger::count_of(record.counts, item.outcome)++;
     ledger::count_of(record.counts, reject.outcome)--;
+    landed_ = landed_ || landed(item.outcome);
     if (corrected) ledger::insert_correction(run_.id, reject, revisions.back());
   }
   if (items.empty()) return;
@@ -190,8 +191,8 @@ void Replay::count(const Item* item) {
 
 /// Counters and an event, for what was done since the last time.
 void Replay::tell(const std::string& more) {
-  if (changed_) ledger::update_counters(run_.id);
-  changed_ = false;
+  if (changed_) ledger::update_counters(run_.id, landed_);
+  changed_ = landed_ = false;
   if (counts_.replayed == told_.replayed) return;
   ledger::add_event(
       run_.id, "replayed",

@@ -36,6 +36,7 @@ class Replay : Reopened {
 
   ReplayCounts counts_, told_;
   int64_t page_size_;
+  bool landed_ = false;   ///< of what is counted next, something has
   bool changed_ = false;  ///< there are new revisions since the counters were brought up to date
   int64_t unreadable_ = 0, first_unreadable_ = 0;
 };

@@ -224,7 +224,7 @@ void Resolve::refuse_invalid(const Item& item) const {
 /// Counters and an event, for what was done since the last time.
 void Resolve::tell(const std::string& resolution) {
   if (resolved_ == told_) return;
-  ledger::update_counters(run_.id);
+  ledger::update_counters(run_.id, true);
   std::string word = resolution.empty() ? "" : ", \"resolution\": " + bridge::json_quoted(resolution);
   ledger::add_event(run_.id, "conflict_resolved",
                     format("{\"count\": %lld", static_cast<long long>(resolved_ - told_)) + word + "}");

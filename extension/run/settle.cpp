@@ -128,14 +128,15 @@ void Settle::read(std::vector<Reject>& parked) {
   }
   bridge::AsUser as(role_);
   bridge::defer_nothing();
-  prepare_batch(plan_, batch_, run_, part, options_);
+  prepare_batch(plan_, batch_, run_, part, options_, {false, true});
 }
 
 /// What higher items have done where the items in hand will look.
 std::vector<int64_t> Settle::in_the_way() {
   std::vector<Item*> items;
-  for (Item& item : batch_.items)
-    if (item.outcome == Outcome::pending) items.push_back(&item);
+  for (Item& item : batch_.items)  // who waits keeps its place
+    if (item.outcome == Outcome::pending || (item.outcome == Outcome::parked && item.legacy_id.data()))
+      items.push_back(&item);
   std::vector<ledger::Mapping> mappings = ledger::find_mappings(policy_.space, items, batch_.arena);
   std::vector<load::Row> rows;
   {

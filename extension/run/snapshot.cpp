@@ -109,7 +109,7 @@ bool Snapshot::read(Batch& batch, int64_t wanted) {
   range.done = true;
   double converting = bridge::now_ms();
   cost_.read_ms = converting - start;
-  prepare_batch(*job_.plan, batch, job_.run, whole_.part, job_.options);
+  prepare_batch(*job_.plan, batch, job_.run, whole_.part, job_.options, {false, true});
   cost_.convert_ms = bridge::now_ms() - converting;
   return true;
 }

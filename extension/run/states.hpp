@@ -46,7 +46,8 @@ inline constexpr Transition transitions[] = {
     {"rolling_back", "rolled_back", "everything is taken back"},
     {"rolling_back", "paused", "pause()"},
     {"rolling_back", "failed", "an error stopped the rollback; it can be resumed"},
-    {"rolling_back", "completed", "a part of the items was taken back"},
+    {"rolling_back", "completed", "a part of the items was taken back; rollback() again goes on"},
+    {"rolling_back", "cancelled", "the same of a run that was cancelled"},
 };
 
 /// True if the transition exists.

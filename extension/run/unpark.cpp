@@ -35,6 +35,7 @@ Stage::Page Unpark::page() {
   batch_.reset();
   told_.clear();
   revisions_.clear();
+  left_waiting_.clear();
   next_after_ = after_;
   page_landed_ = 0;
   round_over_ = false;
@@ -42,7 +43,7 @@ Stage::Page Unpark::page() {
   if (closing_) return close_circles();
   std::vector<ledger::Reject> parked = ledger::parked_items(run_.id, after_, size_, page_bytes);
   if (parked.empty()) {
-    bool last = !refers_to_itself() || closed_;
+    bool last = !plan_.refers_to_itself() || (closed_ && judging_);
     if (landed_ == 0 && last && (!give_up_ || giving_up_)) return {true, {}, nullptr, 0};
     round_over_ = true;
     return {};
@@ -68,12 +69,6 @@ void Unpark::read(const std::vector<ledger::Reject>& parked) {
     reader_.add_to(batch_, reject);
     revisions_.push_back(reject.revision + 1);
   }
-}
-
-bool Unpark::refers_to_itself() const {
-  const std::vector<Reference>& references = plan_.references();
-  return std::any_of(references.begin(), references.end(),
-                     [&](const Reference& one) { return one.pipeline_id == run_.pipeline_id; });
 }
 
 /// Of all that is parked: what refers to nothing but rows that are there and each other.
@@ -119,37 +114,52 @@ void Unpark::prepare_by_part(const std::vector<ledger::Reject>& parked) {
   std::map<int64_t, Item> prepared;
   for (auto& [part, items] : parts) {
     batch_.items = std::move(items);
-    prepare_batch(plan_, batch_, run_, reader_.part(part), options_, true);
+    prepare_batch(plan_, batch_, run_, reader_.part(part), options_, {true, true});
     for (const Item& item : batch_.items) prepared.emplace(item.ordinal, item);
   }
   batch_.items.clear();
   for (const auto& [ordinal, item] : prepared) batch_.items.push_back(item);
 }
 
-/// Leaves in the batch what refers to nothing outside of it.
+/// Leaves in the batch what refers to nothing outside of it, and waits behind nothing that does.
 void Unpark::keep_closed() {
+  size_t count = batch_.items.size();
+  load::Waiting waiting(plan_), all(plan_), twins(plan_);
+  std::vector<load::KnownBy> known;
   std::unordered_map<std::string_view, int> ids;  // how many items have it
-  std::vector<size_t> kept;
-  for (size_t i = 0; i < batch_.items.size(); i++)
-    if (batch_.items[i].outcome == Outcome::pending) kept.push_back(i);
-  for (size_t i : kept) ids[batch_.items[i].legacy_id]++;
+  std::vector<bool> kept(count);
+  for (size_t i = 0; i < count; i++) {
+    const Item& item = batch_.items[i];
+    kept[i] = item.outcome == Outcome::pending;
+    known.push_back(kept[i] || item.outcome == Outcome::parked ? waiting.known_by(item) : load::KnownBy{});
+    if (all.has(known[i])) twins.add(known[i]);
+    all.add(known[i]);
+    if (kept[i]) ids[item.legacy_id]++;
+  }
+  auto is_closed = [&](const Item& item) {
+    for (const OpenReference* open = item.open; open; open = open->next) {
+      auto found = ids.find(open->legacy_id);
+      if (found == ids.end() || found->second == 0) return false;
+    }
+    return true;
+  };
   for (bool again = true; again;) {
     again = false;
-    std::erase_if(kept, [&](size_t i) {
-      const Item& item = batch_.items[i];
-      for (const OpenReference* open = item.open; open; open = open->next) {
-        auto found = ids.find(open->legacy_id);
-        if (found != ids.end() && found->second > 0) continue;
-        ids[item.legacy_id]--;
+    waiting.clear();
+    for (size_t i = 0; i < count; i++) {
+      bool has_twin = twins.has(known[i]);
+      if (kept[i] && (!is_closed(batch_.items[i]) || (has_twin && waiting.has(known[i])))) {
+        kept[i] = false;
+        ids[batch_.items[i].legacy_id]--;
         again = true;
-        return true;
       }
-      return false;
-    });
+      if (!kept[i] && has_twin) waiting.add(known[i]);
+    }
   }
   std::vector<Item> items;
   std::vector<int32_t> revisions;
-  for (size_t i : kept) {
+  for (size_t i = 0; i < count; i++) {
+    if (!kept[i]) continue;
     items.push_back(batch_.items[i]);
     revisions.push_back(revisions_[i]);
   }
@@ -160,17 +170,23 @@ void Unpark::keep_closed() {
 void Unpark::committed() {
   landed_ += page_landed_;
   after_ = next_after_;
+  loader_->wait_behind(left_waiting_);
   size_ = std::min(size_ * 2, greatest_page);
   if (!round_over_) return;
   if (closing_ || landed_ > 0) {  // from the beginning: who waits for what has landed since
+    if (judging_) closed_ = false;  // who waited behind what was bad may be in a circle
     closing_ = false;
-  } else if (refers_to_itself() && !closed_) {
+    judging_ = false;
+  } else if (plan_.refers_to_itself() && !closed_) {
     closing_ = true;
+  } else if (plan_.refers_to_itself() && !judging_) {
+    judging_ = true;
   } else {
     giving_up_ = true;
   }
   landed_ = 0;
   after_ = 0;
+  loader_->forget_waiting();
 }
 
 bool Unpark::shrink() {
@@ -188,7 +204,7 @@ int64_t Unpark::wave(ledger::Counts& counts) {
   {
     bridge::AsUser as(role_);
     bridge::defer_nothing();
-    prepare_batch(plan_, batch_, run_, reader_.part(part_), options_);
+    prepare_batch(plan_, batch_, run_, reader_.part(part_), options_, {false, !judging_ && !giving_up_});
     settled = loader_->load(batch_, 0);
   }
   std::vector<size_t> decided;
@@ -196,11 +212,12 @@ int64_t Unpark::wave(ledger::Counts& counts) {
   std::vector<int32_t> rest_revisions;
   for (size_t i = 0; i < batch_.items.size(); i++) {
     Item& item = batch_.items[i];
-    if (giving_up_ && item.outcome == Outcome::parked) {
-      item.outcome = Outcome::invalid;
-      for (Issue* issue = item.issues; issue; issue = issue->next)
-        if (issue->rule == "reference") issue->warning = false;
-    }
+    if (giving_up_ && item.outcome == Outcome::parked)
+      for (Issue* issue = item.issues; issue; issue = issue->next) {
+        if (issue->rule != "reference") continue;  // who waits behind one of these has its turn
+        item.outcome = Outcome::invalid;
+        issue->warning = false;
+      }
     if (i < settled && item.outcome != Outcome::parked) {
       decided.push_back(i);
       continue;
@@ -212,7 +229,10 @@ int64_t Unpark::wave(ledger::Counts& counts) {
     rest.push_back(again);
     rest_revisions.push_back(revisions_[i]);
   }
-  if (decided.empty()) return 0;
+  if (decided.empty()) {
+    left_waiting_ = loader_->waiting(batch_.items.data(), batch_.items.size());
+    return 0;
+  }
   write(decided, part_, counts);
   batch_.items = std::move(rest);
   revisions_ = std::move(rest_revisions);
@@ -243,6 +263,30 @@ void Unpark::write(const std::vector<size_t>& positions, int32_t part, ledger::C
   write_revisions(record, policy_.space, *loader_, items, revisions, places);
   counts += record.counts;
   told_.insert(told_.end(), items.begin(), items.end());
+}
+
+void recall_waiting(const ledger::Run& run, const Options& options, Plan& plan, Oid role,
+                    load::Loader& loader) {
+  if (plan.references().empty()) return;
+  RejectReader reader(run.id, plan, static_cast<size_t>(options.max_item_bytes), role);
+  Batch batch;
+  for (int64_t after = 0;;) {
+    batch.reset();
+    bridge::InMemory in(batch.memory.get());
+    std::vector<ledger::Reject> parked = ledger::parked_items(run.id, after, greatest_page, page_bytes);
+    if (parked.empty()) return;
+    int32_t part = parked[0].part;
+    for (ledger::Reject& reject : parked) {
+      if (reject.part != part) break;
+      reader.add_to(batch, reject);
+      after = reject.ordinal;
+    }
+    bridge::AsUser as(role);
+    prepare_batch(plan, batch, run, reader.part(part), options, {false, true});
+    for (Item& item : batch.items) item.outcome = Outcome::parked;  // as they are in the ledger
+    loader.wait_behind(loader.waiting(batch.items.data(), batch.items.size()));
+    bridge::check_interrupts();
+  }
 }
 
 }  // namespace portage::run

@@ -21,7 +21,6 @@ class Unpark : public Stage {
  private:
   void read(const std::vector<ledger::Reject>& parked);
   int64_t wave(ledger::Counts&);
-  bool refers_to_itself() const;
   Page close_circles();
   void prepare_by_part(const std::vector<ledger::Reject>& parked);
   void keep_closed();
@@ -33,12 +32,14 @@ class Unpark : public Stage {
   Oid role_;
   load::Policy policy_;
   bool give_up_, giving_up_ = false;
-  bool closing_ = false, closed_ = false;  // the circles: their turn comes when rounds find nothing more
+  // Their turn comes when rounds find nothing more: circles, and then what is bad and waits besides.
+  bool closing_ = false, closed_ = false, judging_ = false;
   std::unique_ptr<load::Writer> writer_;
   std::unique_ptr<load::Loader> loader_;
   RejectReader reader_;
   Batch batch_;
-  std::vector<int32_t> revisions_;  // of the items in the batch
+  std::vector<int32_t> revisions_;           // of the items in the batch
+  std::vector<load::KnownBy> left_waiting_;  // by the page
   int32_t part_ = 0;
   std::vector<Item> told_;  // what the page has decided
   int64_t after_ = 0, next_after_ = 0;
@@ -46,5 +47,8 @@ class Unpark : public Stage {
   bool round_over_ = false;
   int64_t size_ = 1000;
 };
+
+/// To be called where a run is resumed: lets the loader know which of its items wait.
+void recall_waiting(const ledger::Run&, const Options&, Plan&, Oid role, load::Loader&);
 
 }  // namespace portage::run

@@ -75,6 +75,7 @@ void Rollback::put_back(Batch& batch, std::vector<Case*>& cases) {
     for (size_t i = 0; i < some.size(); i++) {
       const std::optional<int64_t>& hash = some[i]->item->before_hash;
       some[i]->done = rows[i].after.found;
+      some[i]->item->back_key = rows[i].after.key;
       if (!some[i]->done)
         some[i]->spared = "kept_by_trigger";
       else if (hash && static_cast<int64_t>(rows[i].after.row_hash) != *hash)

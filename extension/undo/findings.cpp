@@ -1,7 +1,10 @@
 // Whether a run can be taken back as it is: what has become of its rows, what hangs on them, what its role
 // may not do; and the begin of a rollback, which asks all that first. See rollback.hpp.
+#include <numeric>
+
 #include "bridge/spi.hpp"
 #include "ledger/missing.hpp"
+#include "ledger/row_moves.hpp"
 #include "ledger/source_cursors.hpp"
 #include "run/access.hpp"
 #include "run/options.hpp"
@@ -23,30 +26,98 @@ constexpr size_t many_pending = 50000;
 
 std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem>& items, bool lock) {
   std::vector<Case> cases;
-  std::vector<std::string_view> keys;
   for (LandedItem& item : items) {
     if (!item.concerned) continue;
     for (std::string& name : item.columns) name = plan_->name_now(name);
     cases.push_back({&item, {}, "", "", false});
-    keys.push_back(item.target_key);
   }
-  std::vector<load::Row> rows = writer_->find_by_key(batch, keys, lock);
+  std::vector<load::Row> rows(cases.size());
+  auto find = [&](const std::vector<size_t>& positions) {
+    std::vector<std::string_view> keys;
+    std::vector<size_t> alive;
+    for (size_t i : positions) {
+      rows[i] = {};
+      if (cases[i].item->row_key.data() == nullptr) continue;
+      keys.push_back(cases[i].item->row_key);
+      alive.push_back(i);
+    }
+    std::vector<load::Row> found = writer_->find_by_key(batch, keys, lock);
+    for (size_t j = 0; j < alive.size(); j++) rows[alive[j]] = found[j];
+  };
+  std::vector<size_t> all(cases.size());
+  std::iota(all.begin(), all.end(), 0);
+  find(all);
+  auto ours = [&](const LandedItem& item) {
+    return item.mapping.found && item.mapping.run_id == run_.id && item.mapping.ordinal == item.ordinal;
+  };
+  // What is not there as the item left it may have another key since; another row may have the one it had.
+  std::vector<LandedItem*> lost;
+  std::vector<size_t> positions;
+  for (size_t i = 0; i < cases.size(); i++) {
+    const LandedItem& item = *cases[i].item;
+    if (item.outcome == Outcome::unchanged) continue;  // only its mapping is ours
+    bool as_left = rows[i].found && hashes_->compare(item.mapping, rows[i]) == load::AsLeft::yes;
+    if (ours(item) && !as_left) {
+      lost.push_back(cases[i].item);
+      positions.push_back(i);
+    }
+  }
+  if (!lost.empty()) {
+    ledger::follow_rows(run_.id, lost, batch.arena);
+    std::erase_if(positions, [&](size_t i) { return cases[i].item->stays.empty(); });
+    find(positions);
+  }
   for (size_t i = 0; i < cases.size(); i++) {
     Case& c = cases[i];
-    c.row = rows[i];
-    const LandedItem& item = *c.item;
-    if (item.outcome == Outcome::unchanged) continue;  // only its mapping is ours
-    bool ours = item.mapping.found && item.mapping.run_id == run_.id && item.mapping.ordinal == item.ordinal;
+    LandedItem& item = *c.item;
+    if (!item.row_replaced && item.held == LandedItem::Held::no) c.row = rows[i];
+    if (c.row.found) item.row_key = c.row.key;
+    if (item.outcome == Outcome::unchanged) continue;
     if (!c.row.found)
       c.drift = item.held == LandedItem::Held::later ? "later_run" : "gone";
     else if (!item.mapping.found)
       c.drift = "mapping_missing";
-    else if (!ours)
+    else if (!ours(item))
       c.drift = "later_run";
     else if (load::AsLeft as_left = hashes_->compare(item.mapping, c.row); as_left != load::AsLeft::yes)
       c.drift = as_left == load::AsLeft::no ? "changed" : "unknown";
   }
+  look_for_takers(batch, cases);
   return cases;
+}
+
+/// Rows that are to have values again by which a unique index knows them: others may have these meanwhile.
+void Rollback::look_for_takers(Batch& batch, std::vector<Case>& cases) {
+  std::vector<Restore> rows;
+  std::vector<Case*> restored;
+  for (Case& c : cases) {
+    const LandedItem& item = *c.item;
+    bool unique = item.outcome == Outcome::updated && c.row.found &&
+                  std::any_of(item.columns.begin(), item.columns.end(),
+                              [&](const std::string& name) { return unique_columns_.count(name) > 0; });
+    if (!unique) continue;
+    rows.push_back({&c.row, &item.columns, &item.before, {}});
+    restored.push_back(&c);
+  }
+  if (rows.empty()) return;
+  std::vector<std::string> takers = target_->taken(batch, rows), met;
+  for (const std::string& key : takers)
+    if (!key.empty()) met.push_back(key);
+  if (met.empty()) return;
+  std::unordered_set<std::string> own = ledger::landed_keys(run_.id, met);
+  for (const Case& c : cases)  // the key that an item has left may be another row's by now
+    if (c.item->outcome != Outcome::unchanged && c.row.key != c.item->target_key)
+      own.erase(std::string(c.item->target_key));
+  for (const Case& c : cases)
+    if (c.item->outcome != Outcome::unchanged && c.row.found) own.emplace(c.row.key);
+  for (size_t i = 0; i < restored.size(); i++) {
+    if (takers[i].empty()) continue;
+    restored[i]->taken = true;
+    if (own.count(takers[i]))  // which goes, too
+      restored[i]->drift = "waits";
+    else if (restored[i]->drift.empty())
+      restored[i]->drift = "taken";
+  }
 }
 
 /// What another item of the run has made of a row afterwards is no drift of the one before: that one waits
@@ -54,7 +125,9 @@ std::vector<Rollback::Case> Rollback::judge(Batch& batch, std::vector<LandedItem
 void Rollback::forgive_own(std::vector<Case>& cases) {
   std::vector<const LandedItem*> suspects;
   for (const Case& c : cases)
-    if (c.drift == "changed" || c.drift == "unknown" || c.drift == "later_run") suspects.push_back(c.item);
+    if (c.drift == "changed" || c.drift == "unknown" || c.drift == "later_run" ||
+        c.drift == "mapping_missing")
+      suspects.push_back(c.item);
   std::set<int64_t> own = ledger::overwritten_in_run(run_.id, suspects);
   for (Case& c : cases) {
     if (!own.count(c.item->ordinal)) continue;
@@ -250,8 +323,7 @@ void Rollback::begin() {
           static_cast<long long>(found.items), static_cast<long long>(found.drifted()),
           static_cast<long long>(found.changed), static_cast<long long>(found.later_run));
       if (found.taken > 0)
-        detail +=
-            format(" In the place of %lld deleted rows stand others.", static_cast<long long>(found.taken));
+        detail += format(" In the place of %lld rows stand others.", static_cast<long long>(found.taken));
       for (const std::string& example : found.examples) detail += "\n" + example;
       throw Error(codes::drifted, format("run %lld cannot be rolled back: rows have changed since",
                                          static_cast<long long>(run_.id)))
@@ -280,6 +352,7 @@ void Rollback::begin() {
     ledger::add_event(run_.id, "resumed", "{\"step\": \"rolling_back\"}");
   else
     run::move(run_.id, run_.status, "rolling_back", "rollback_started");
+  std::string from = run_.status;
   run_.status = "rolling_back";
   if (!ledger::own_run(run_.id, run_.status, run_.status, run::lock_key(run_.pipeline_id, space_.scope)))
     run::refuse_transition(run_.id, ledger::find_run(run_.id)->status, run_.status);
@@ -287,7 +360,7 @@ void Rollback::begin() {
                                drifted_ == Drifted::refuse ? "refuse"
                                : drifted_ == Drifted::keep ? "keep"
                                                            : "force",
-                               cascade_);
+                               cascade_, from);
   ownership_ = std::make_unique<run::Ownership>(run_, space_.scope, run::Commits::yes);
   patience_ = std::make_unique<run::Patience>(*ownership_, run::parse_options(run_.options).retry_attempts);
   ledger::forget_source_positions(run_, !plan_->definition().scoped);

@@ -56,6 +56,11 @@ Rollback::Rollback(const ledger::Run& run, Oid role, Drifted drifted, bool casca
   std::vector<std::string> names;
   for (int attnum : hashed) names.push_back(plan_->target().column(attnum).name);
   hashes_ = std::make_unique<load::RunHashes>(*plan_, 0, names);
+  const Target& target = plan_->target();
+  for (int attnum : plan_->key()) unique_columns_.insert(target.column(attnum).name);
+  for (const UniqueIndex& index : target.unique_indexes)
+    if (index.valid && !index.partial && !index.expressions)
+      for (int attnum : index.attnums) unique_columns_.insert(target.column(attnum).name);
   writer_ = load::make_writer(*plan_, hashed);
   target_ = std::make_unique<TargetUndo>(*plan_, *writer_, hashed);
   dependants_ = std::make_unique<DependantFinder>(*plan_, role_, run.role.name);
@@ -97,21 +102,27 @@ void Rollback::take_all_back() {
   take_back_marks();
   // A wish was accepted until now. Whoever has another one finds the run at its end.
   if (!ownership_->last_look()) return pause();
-  run::move(run_.id, "rolling_back", "rolled_back", "rollback_completed", report());
-  ledger::finish_rollback(run_.id);
+  bool whole = is_whole();
+  std::string end = whole ? "rolled_back" : ledger::state_before_rollback(run_.id);
+  run::move(run_.id, "rolling_back", end, whole ? "rollback_completed" : "rollback_incomplete", report());
+  ledger::finish_rollback(run_.id, whole);
   std::string details;
   auto tell = [&](const std::string& what, int64_t count) {
     if (count > 0) details += (details.empty() ? "" : "\n") + what + ": " + std::to_string(count);
   };
   tell("deleted rows restored", restored_);
+  tell("rows that were gone", gone_);
   for (const auto& [why, count] : spared_for_) tell("spared, " + why, count);
   tell("restored with differences", with_differences_);
   tell("dependants deleted", dependants_deleted_);
   tell("dependants changed", dependants_changed_);
-  bridge::notice(
-      format("run %lld is rolled back; items taken back: %lld, spared: %lld", static_cast<long long>(run_.id),
-             static_cast<long long>(taken_), static_cast<long long>(spared_)),
-      details);
+  if (!whole)
+    details += format("\nWhen what stands in the way is gone, CALL portage.rollback(%lld); goes on.",
+                      static_cast<long long>(run_.id));
+  bridge::notice(format("run %lld is %s; items taken back: %lld, spared: %lld",
+                        static_cast<long long>(run_.id), whole ? "rolled back" : "partly rolled back",
+                        static_cast<long long>(taken_ - gone_), static_cast<long long>(spared_)),
+                 details);
   bridge::commit();
 }
 
@@ -121,6 +132,15 @@ void Rollback::pause() {
   bridge::notice(
       format("run %lld is paused", static_cast<long long>(run_.id)),
       format("SELECT portage.resume(%lld); goes on with the rollback.", static_cast<long long>(run_.id)));
+}
+
+/// What was not given back although it should have been stays to be given back. What others have changed, and
+/// is to be kept, is theirs.
+bool Rollback::is_whole() const {
+  static const std::set<std::string> kept{"changed", "unknown", "later_run", "mapping_missing", "taken"};
+  return std::all_of(spared_for_.begin(), spared_for_.end(), [&](const auto& spared) {
+    return spared.second == 0 || (drifted_ != Drifted::force && kept.count(spared.first) > 0);
+  });
 }
 
 /// The next items below an ordinal, or rows that the run has deleted below a number: one transaction. False
@@ -157,6 +177,8 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
         if (c.spared == overwritten) continue;
         if (c.drift == "waits" || (!c.drift.empty() && c.drift != "gone" && drifted_ != Drifted::force))
           c.spared = c.drift;
+        else if (c.taken)
+          c.spared = "taken";
         else
           open.push_back(&c);
       }
@@ -173,6 +195,8 @@ bool Rollback::work_off_page(Page& page, bool deleted, int64_t& below, bool& pro
       if (c.item->ordinal < next_below) break;
       if (c.done) {
         c.item->row_taken = c.row.found && c.item->outcome != Outcome::unchanged;
+        c.item->row_died = c.item->outcome == Outcome::inserted && !c.drift.empty();
+        if (c.drift == "gone") gone_++;
         taken.push_back(c.item);
       } else {
         spared_++;
@@ -285,6 +309,7 @@ void Rollback::take_back(Batch& batch, std::vector<Case*>& cases) {
   target_->restore(batch, with_columns);
   for (size_t i = 0; i < owners.size(); i++) {
     owners[i]->done = with_columns[i].after.found;
+    owners[i]->item->back_key = with_columns[i].after.key;
     if (!owners[i]->done)
       owners[i]->spared = "kept_by_trigger";
     else if (owners[i]->item->before_hash && owners[i]->drift.empty() &&
@@ -350,7 +375,8 @@ std::string Rollback::report() const {
     if (count > 0)
       spared += (spared.empty() ? "" : ", ") + bridge::json_quoted(why) + ": " + std::to_string(count);
   std::string restored;
-  if (restored_ > 0) restored = format(", \"restored\": %lld", static_cast<long long>(restored_));
+  if (gone_ > 0) restored = format(", \"gone\": %lld", static_cast<long long>(gone_));
+  if (restored_ > 0) restored += format(", \"restored\": %lld", static_cast<long long>(restored_));
   return format(
       "{\"rolled_back\": %lld, \"spared\": {%s}, \"restored_with_differences\": %lld, "
       "\"dependants_deleted\": %lld, \"dependants_changed\": %lld%s}",

@@ -43,7 +43,8 @@ class Rollback {
   void spare_dependants() { spare_dependants_ = true; }
   /// State rolling_back, with this backend as owner; with Drifted::refuse only if examine() finds nothing.
   void begin();
-  /// Takes back batch by batch and commits each; ends in rolled_back, or in paused if an operator wants that.
+  /// Takes back batch by batch and commits each. Ends in rolled_back; in the state before where something
+  /// could not be given back, and stays to be; or in paused if an operator wants that.
   void work();
   /// Takes back these items alone, in the caller's transaction and as far as its subtransactions reach: those
   /// that are. `spared`: the ordinals of those that stay, since somebody has changed their rows, or refers to
@@ -58,6 +59,7 @@ class Rollback {
   void forgive_own(std::vector<Case>&);
   std::vector<Case> judge(Batch&, std::vector<ledger::LandedItem>&, bool lock);
   std::vector<Case> judge_deleted(Batch&, std::vector<ledger::LandedItem>&, bool lock);
+  void look_for_takers(Batch&, std::vector<Case>&);
   void note(Findings&, const std::vector<Case>&) const;
   void look_at_dependants(Batch&, const std::vector<const load::Row*>& rows, Findings&, Pending&);
   void settle_pending(Batch&, Findings&, Pending&, std::set<std::string>& met);
@@ -70,6 +72,7 @@ class Rollback {
   void take_all_back();
   void pause();
   [[noreturn]] void fail(const bridge::Error&);
+  bool is_whole() const;
   std::string report() const;
 
   ledger::Run run_;
@@ -84,8 +87,9 @@ class Rollback {
   std::unique_ptr<TargetUndo> target_;
   std::unique_ptr<load::RunHashes> hashes_;
   std::unique_ptr<DependantFinder> dependants_;
+  std::set<std::string> unique_columns_;  ///< of the target: by which its indexes tell rows apart
   bool strangers_too_ = false;  ///< rows of the target that are no items of the run go as dependants, too
-  int64_t taken_ = 0, restored_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0,
+  int64_t taken_ = 0, gone_ = 0, restored_ = 0, spared_ = 0, with_differences_ = 0, dependants_deleted_ = 0,
           dependants_changed_ = 0;
   std::map<std::string, int64_t> spared_for_;
   bridge::Halving halving_;

@@ -27,10 +27,12 @@ class Page {
 struct Rollback::Case {
   ledger::LandedItem* item;
   load::Row row;
-  std::string drift;  ///< "", "gone", "changed", "unknown", "later_run", "mapping_missing"; of a deleted row:
-                      ///< "taken", or "waits" for items of the run that are to be taken back first
+  std::string
+      drift;  ///< "", "gone", "changed", "unknown", "later_run", "mapping_missing"; "taken": somebody has the
+              ///< place in which it would be again, or "waits": an item of the run, which goes first
   std::string spared;  ///< why, if it is
   bool done = false;
+  bool taken = false;  ///< a row that stands has its place taken, whatever else has become of it
 };
 
 /// Why an item is spared that has its turn once another item of the run, which has written its row since, is

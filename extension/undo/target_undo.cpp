@@ -180,6 +180,13 @@ std::vector<std::string> TargetUndo::taken(Batch& batch, const std::vector<Resto
     auto* datums = batch.arena.make_array<Datum>(static_cast<size_t>(target_.natts));
     auto* nulls = batch.arena.make_array<bool>(static_cast<size_t>(target_.natts));
     parse(batch, row, datums, nulls);
+    if (row.row)  // the other columns stay as they are
+      for (const TargetColumn& column : target_.columns) {
+        int i = column.attnum - 1;
+        if (std::find(row.columns->begin(), row.columns->end(), column.name) != row.columns->end()) continue;
+        datums[i] = row.row->values[i];
+        nulls[i] = row.row->nulls[i];
+      }
     values.push_back({datums, nulls, nullptr});
   }
   std::string returned;
@@ -207,7 +214,9 @@ std::vector<std::string> TargetUndo::taken(Batch& batch, const std::vector<Resto
       for (size_t k = 0; k < plan_.key().size(); k++)
         datums[plan_.key()[k] - 1] = result.datum(i, static_cast<int>(k) + 2);
       bridge::PlainText plain;
-      key = plan_.key_text(datums, nulls);
+      std::string taker = plan_.key_text(datums, nulls);
+      const Row* own = rows[static_cast<size_t>(result.integer(i, 1))].row;
+      if (!own || own->key != taker) key = std::move(taker);
     }
   }
   return keys;

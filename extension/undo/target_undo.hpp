@@ -8,7 +8,7 @@ namespace portage::undo {
 
 /// A row to be restored: columns and their texts.
 struct Restore {
-  const load::Row* row;
+  const load::Row* row;  ///< as it stands; nullptr: it does not
   const std::vector<std::string>* columns;
   const std::vector<std::optional<std::string>>* before;
   load::Row after;  ///< filled; not found: a trigger kept the row from being updated
@@ -27,7 +27,8 @@ class TargetUndo {
   void restore(Batch&, std::vector<Restore>& rows);
   /// Inserts rows as they were, whole; `row` is not looked at, `after` is filled as above.
   void insert(Batch&, std::vector<Restore>& rows);
-  /// The keys of rows that stand where these would: of each the first one, by any unique index; "" for none.
+  /// The keys of rows that stand where these would, which are to be inserted or, with a `row`, restored: of
+  /// each the first one, by any unique index; "" for none.
   std::vector<std::string> taken(Batch&, const std::vector<Restore>& rows);
 
  private:

@@ -125,7 +125,7 @@ CREATE TRIGGER refer AFTER INSERT ON notes FOR EACH ROW WHEN (NEW.id = 3) EXECUT
 CALL portage.import('notes', payload => :'notes', scope => 'referred', options => '{"max_rejects": 4, "batch_size": 10, "on_failure": "rollback"}');
 SELECT run_id AS referred FROM portage.last_run('notes', 'referred') \gset
 SELECT status, (SELECT array_agg(id) FROM notes) AS rows FROM portage.status(:referred);
-SELECT details FROM portage.migration_events WHERE run_id = :referred AND event_type = 'rollback_completed';
+SELECT details FROM portage.migration_events WHERE run_id = :referred AND event_type IN ('rollback_completed', 'rollback_incomplete');
 -- A dry run has nothing to take back.
 CALL portage.import('notes', payload => :'notes', scope => 'dry', options => '{"dry_run": true, "max_rejects": 4, "batch_size": 10, "on_failure": "rollback"}');
 SELECT status FROM portage.last_run('notes', 'dry');

@@ -141,7 +141,7 @@ SELECT count(*) AS differences FROM ((TABLE people EXCEPT TABLE before) UNION AL
 SELECT count(*) AS differences FROM ((TABLE mapped EXCEPT SELECT m.* FROM portage.legacy_mappings m)
   UNION ALL (SELECT m.* FROM portage.legacy_mappings m WHERE pipeline_id = (SELECT min(pipeline_id) FROM mapped) EXCEPT TABLE mapped)) d;
 SELECT kind, rolled_back, deleted FROM portage.migration_batches WHERE run_id = :d2 ORDER BY id;
-SELECT details FROM portage.migration_events WHERE run_id = :d2 AND event_type = 'rollback_completed';
+SELECT details FROM portage.migration_events WHERE run_id = :d2 AND event_type IN ('rollback_completed', 'rollback_incomplete');
 SELECT status, count(*) FROM portage.missing_items WHERE run_id = :d2 GROUP BY 1 ORDER BY 1;
 SELECT name, details FROM portage.verify(:d2 - 1) WHERE NOT passed;
 

@@ -64,6 +64,32 @@ SELECT format('| %s | %s | %s | %s | %s | %s | %s | %s |', p.name, outcome(p.pol
                (5, 'merge, visits by greatest', 'merge', '2024-05-03'), (6, 'ask', 'ask', '2024-05-03'),
                (7, 'fail', 'fail', '2024-05-03')) AS p (n, name, policy, at)
  ORDER BY n;
+
+-- Nulls, strategy by strategy, in a foreign row. "a" is what the item says, "b" what stands in the row; a dash is a null,
+-- and an item may have no such field at all.
+CREATE TABLE value (id int PRIMARY KEY, v text, at int);
+CREATE FUNCTION with_nulls(strategy text, newer boolean, incoming text, existing text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  answer text;
+BEGIN
+  TRUNCATE value;
+  INSERT INTO value VALUES (1, existing, 2);
+  PERFORM portage.create_pipeline('nulls', 'value', json_build_object('format', 'json', 'legacy_id', 'id', 'on_conflict', 'merge',
+    'newest_by', 'at', 'columns', '{"id": "id", "v": "v", "at": "at"}'::json, 'merge', jsonb_build_object('at', 'greatest') ||
+    CASE WHEN strategy = 'none given' THEN '{}' ELSE jsonb_build_object('v', strategy) END)::json);
+  PERFORM portage.migrate('nulls', (jsonb_build_object('id', 1, 'at', CASE WHEN newer THEN 3 ELSE 1 END) ||
+    CASE WHEN incoming = 'no field' THEN '{}' ELSE jsonb_build_object('v', incoming) END)::text);
+  SELECT coalesce(v, '-') INTO answer FROM value;
+  PERFORM portage.drop_pipeline('nulls', true);
+  RETURN answer;
+END $$;
+SELECT format('| %s | %s | %s | %s | %s | %s | %s |', s.name, with_nulls(s.strategy, s.newer, 'a', 'b'), with_nulls(s.strategy, s.newer, 'a', NULL),
+              with_nulls(s.strategy, s.newer, NULL, 'b'), with_nulls(s.strategy, s.newer, 'no field', 'b'),
+              with_nulls(s.strategy, s.newer, NULL, NULL), with_nulls(s.strategy, s.newer, 'no field', NULL))
+  FROM (VALUES (1, 'none given', 'none given', true), (2, '`"incoming"`', 'incoming', true), (3, '`"existing"`', 'existing', true),
+               (4, '`"greatest"`', 'greatest', true), (5, '`"least"`', 'least', true), (6, '`"concat"`', 'concat', true),
+               (7, '`"newest"`, the item is newer', 'newest', true), (8, '`"newest"`, the row is newer', 'newest', false)) AS s (n, name, strategy, newer)
+ ORDER BY n;
 \pset format aligned
 \pset tuples_only off
 DROP SCHEMA policies CASCADE;

@@ -106,7 +106,7 @@ SELECT run_id AS r7 FROM portage.migrate('books',
   '[{"n": 31, "isbn": "keep"}, {"n": 32, "isbn": "raise"}, {"n": 33, "isbn": "p"}, {"n": 34, "isbn": "x", "title": "X7"}]') \gset
 CREATE TRIGGER meddle BEFORE UPDATE OR DELETE ON app.books FOR EACH ROW EXECUTE FUNCTION app.meddle();
 CALL portage.rollback(:r7);
-SELECT details FROM portage.migration_events WHERE run_id = :r7 AND event_type = 'rollback_completed';
+SELECT details FROM portage.migration_events WHERE run_id = :r7 AND event_type IN ('rollback_completed', 'rollback_incomplete');
 SELECT isbn, title, shelf FROM app.books ORDER BY isbn;
 DROP TRIGGER meddle ON app.books;
 

@@ -40,7 +40,7 @@ SELECT (SELECT array_agg(id ORDER BY id) FROM books) AS books, (SELECT array_agg
        (SELECT array_agg(book) FROM marks) AS marks, (SELECT array_agg(id) FROM prizes) AS prizes,
        (SELECT array_agg(prize) FROM speeches) AS speeches, (SELECT array_agg(author) FROM visits) AS visits,
        (SELECT array_agg(author) FROM votes) AS votes;
-SELECT details FROM portage.migration_events WHERE run_id = :run AND event_type = 'rollback_completed';
+SELECT details FROM portage.migration_events WHERE run_id = :run AND event_type IN ('rollback_completed', 'rollback_incomplete');
 TRUNCATE books, pages, marks, prizes, speeches, visits, votes;
 
 -- 2. Each right is asked for before anything goes, of the tables whose rows no constraint deletes by itself.

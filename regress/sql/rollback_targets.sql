@@ -39,7 +39,7 @@ CREATE TRIGGER before BEFORE UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION
 CREATE TRIGGER after AFTER UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION act('after');
 CALL portage.rollback(:run);
 SELECT id, v, n, log FROM t ORDER BY id;
-SELECT jsonb_pretty(details) FROM portage.migration_events WHERE run_id = :run AND event_type = 'rollback_completed';
+SELECT jsonb_pretty(details) FROM portage.migration_events WHERE run_id = :run AND event_type IN ('rollback_completed', 'rollback_incomplete');
 SELECT ordinal, status FROM portage.migration_items WHERE run_id = :run AND revision = 1 ORDER BY ordinal;
 -- what was spared keeps its mapping
 SELECT legacy_id FROM portage.legacy_mappings ORDER BY 1;

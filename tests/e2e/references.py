@@ -193,6 +193,37 @@ def rivals(server):
         'SELECT references_tried_at FROM portage.migration_runs WHERE id > %s AND pipeline = %s', books, 'books_rivals'))
 
 
+def broken_off(server):
+    """A timeout right after the commit of "completed", while parked items of other runs are being settled: this is taken up
+    again, by the same call, by tick(), and by the next run."""
+    admin = Session(server)
+    admin.rows(SHELF.format(n='broken'))
+    for number, (how, again) in enumerate((
+            ('the same call again', lambda run: ('CALL portage.run(%s)', run)),
+            ('tick()', lambda run: ('CALL portage.tick()',)),
+            ('the next run', lambda run: ('CALL portage.run(%s)', submit(admin, 'authors_broken', []))))):
+        books = [submit(admin, 'books_broken', [{'isbn': f'{number}.{n}', 'title': f'book {number}.{n}', 'author': f'a{number}'}])
+                 for n in range(2)]
+        for run in books:
+            admin.rows('CALL portage.run(%s)', run)
+        authors = submit(admin, 'authors_broken', [{'key': f'a{number}', 'name': f'author {number}'}])
+        keeper, session = Session(server), Session(server)
+        keeper.rows('BEGIN')
+        keeper.rows('LOCK TABLE app.book_broken IN SHARE MODE')
+        pending = session.begin('CALL portage.run(%s)', authors)
+        until(lambda: admin.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", session.pid))
+        admin.rows('SELECT pg_cancel_backend(%s)', session.pid)
+        check(f'broken off, then {how}: the call is cancelled', pending.wait().error is not None)
+        keeper.rows('COMMIT')
+        check(f'broken off, then {how}: its run is completed, and the books wait', (
+            counters(admin, authors)[0], [counters(admin, run)[5] for run in books]) == ('completed', [1, 1]))
+        error = admin.error(*again(authors))
+        check(f'broken off, then {how}: they have landed', [counters(admin, run)[:4] for run in books] ==
+              [('completed', 1, 1, 0)] * 2, told(error) + str([counters(admin, run) for run in books]))
+    check('when nothing is left to be done, a completed run cannot be called again',
+          getattr(admin.error('CALL portage.run(%s)', authors), 'pgcode', None) == 'PZ006')
+
+
 print(f'seed {SEED}')
 with Server(max_worker_processes=16, **PATIENT) as server:
     random_numbers = random.Random(SEED)
@@ -201,5 +232,6 @@ with Server(max_worker_processes=16, **PATIENT) as server:
     both_orders(server, admin, random_numbers)
     trees(admin, random_numbers)
     rivals(server)
+    broken_off(server)
     killed(server, random_numbers)
 finish()

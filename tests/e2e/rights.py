@@ -13,11 +13,11 @@ from sessions import Session, ndjson, told  # noqa: E402
 
 LEDGER = ['known_roles', 'pipelines', 'pipeline_versions', 'pipeline_grants', 'migration_runs', 'migration_parts',
           'migration_payloads', 'migration_ranges', 'migration_batches', 'item_rows', 'item_packs', 'item_corrections', 'schedule_rows',
-          'mapping_rows', 'mapping_packs', 'migration_undo', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'deferred_indexes',
+          'mapping_rows', 'mapping_packs', 'migration_undo', 'row_moves', 'missing_rows', 'migration_conflicts', 'source_cursors', 'predictions', 'deferred_indexes',
           'migration_events',
           'data_integrity_checks', 'run_groups', 'group_members']
 RAW = ['migration_payloads', 'item_rows', 'item_packs', 'packed_items', 'all_items', 'mapping_rows', 'mapping_packs', 'packed_mappings',
-       'all_mappings', 'item_corrections', 'migration_undo', 'missing_rows',
+       'all_mappings', 'item_corrections', 'migration_undo', 'row_moves', 'missing_rows',
        'migration_conflicts', 'predictions', 'schedule_rows', 'known_roles', 'recorded_roles']
 
 names = itertools.count(1)
