@@ -148,6 +148,23 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
                         "mappings have changed while their rows were taken back");
 }
 
+/// The ways of rows that are where and as their items had left them, perhaps again.
+void follow_the_rest(int64_t run_id, const std::vector<LandedItem*>& items, formats::Arena& arena) {
+  std::vector<LandedItem*> open;
+  std::vector<std::string_view> keys;
+  for (LandedItem* item : items) {
+    if (!item->row_taken || item->columns.empty() || !item->stays.empty()) continue;
+    open.push_back(item);
+    keys.push_back(item->row_key);
+  }
+  if (open.empty()) return;
+  follow_rows(run_id, open, arena);
+  for (size_t i = 0; i < open.size(); i++) {
+    if (open[i]->row_key != keys[i]) open[i]->stays.clear();
+    open[i]->row_key = keys[i];
+  }
+}
+
 /// Who came after one of these items and found what it had written, would bring that back when it is taken
 /// back in its turn. It is to bring back what the item itself had found: column by column, to the next one
 /// that wrote the column and still stands, and only where that one found this item's value and no other.
@@ -281,6 +298,7 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
   AsLedger as;
   formats::Arena memory_of_page;
   restore_mappings(run_id, space, items);
+  follow_the_rest(run_id, items, memory_of_page);
   pass_on_before_images(run_id, space, items);
   std::vector<LandedItem*> held;
   for (LandedItem* item : items)
