@@ -73,7 +73,7 @@ ScannedItem scanned_raw(HeapTuple tuple, TupleDesc shape) {
 }
 
 LandedItem landed_item(const ScannedItem& scanned, formats::Arena& arena) {
-  LandedItem item;
+  LandedItem item{};
   item.ordinal = scanned.ordinal;
   item.revision = scanned.revision;
   item.outcome = scanned.outcome;

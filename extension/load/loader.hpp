@@ -53,7 +53,7 @@ struct Policy {
   bool may_update = true;  ///< the role has UPDATE on the mapped columns
   std::unordered_map<int64_t, Resolution> resolutions;  ///< by ordinal
   bool replay = false;  ///< what later runs have written is newer than the items are
-  bool late = false;  ///< a replay that nobody has asked for: what is newer stays, also under "overwrite"
+  bool late = false;    ///< a replay that nobody has asked for: what is newer stays, also under "overwrite"
   bool park = false;   ///< items do not all see each other: what hangs on their order waits for the run's end
   bool blind = false;  ///< rows are not looked for by `match`: there were none when the run began
   std::vector<std::string> hash_columns;  ///< names of the columns that row_hash covers in this run
@@ -212,7 +212,7 @@ class Loader {
       duplicate_of_;  // (duplicate, by legacy id) -> the first's ordinal
   RunHashes hashes_;
   std::unordered_set<std::string> newer_rows_;  // that items meet, and later runs have written
-  bridge::Halving halving_;    // of work_
+  bridge::Halving halving_;                     // of work_
   const Item* cut_ = nullptr;  // meets a row that an item before it in the batch is to change
 };
 

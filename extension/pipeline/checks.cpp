@@ -89,8 +89,8 @@ bool same_number(const std::string& one, const std::string& other) {
 /// The value of the query, or null. Several rows are an error, as in a scalar subquery.
 CheckValue value_of(const DataCheck& check, int64_t run_id, const std::string& scope) {
   CheckValue result;
-  // Not "read only" in SPI's sense, which would be under the caller's snapshot: that does not see what migrate()
-  // has just written. The transaction itself is read-only here.
+  // Not "read only" in SPI's sense, which would be under the caller's snapshot: that does not see what
+  // migrate() has just written. The transaction itself is read-only here.
   bridge::Result rows = bridge::execute(check.sql, {bridge::param(run_id), bridge::param(scope)}, false, 2);
   if (rows.size() > 1) throw Error(ERRCODE_CARDINALITY_VIOLATION, "the check gives more than one row");
   Oid type = InvalidOid;

@@ -47,7 +47,10 @@ class FileSource final : public formats::ByteSource {
  public:
   FileSource(const ledger::Part& part, uint64_t offset) : part_(part) {
     require_server_files();
-    fd_ = ::open(part.path.c_str(), O_RDONLY | O_CLOEXEC);
+    // What is no file any more is not opened, or not waited for: a FIFO would wait for somebody who writes.
+    struct stat named;
+    if (::stat(part.path.c_str(), &named) == 0 && !S_ISREG(named.st_mode)) throw changed(replaced);
+    fd_ = ::open(part.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd_ < 0 && errno == ENOENT) throw changed("it is gone");
     if (fd_ < 0) file_error(part.path, "open", errno);
     try {
@@ -78,7 +81,7 @@ class FileSource final : public formats::ByteSource {
     if (named.st_dev != open_file.st_dev || named.st_ino != open_file.st_ino ||
         static_cast<int64_t>(open_file.st_ino) != part_.inode.value_or(0) ||
         static_cast<int64_t>(open_file.st_dev) != part_.device.value_or(0))
-      throw changed("another file stands in its place");
+      throw changed(replaced);
     if (open_file.st_size != part_.byte_length.value_or(0))
       throw changed(bridge::format("it had %lld bytes and has %lld",
                                    static_cast<long long>(part_.byte_length.value_or(0)),
@@ -99,6 +102,7 @@ class FileSource final : public formats::ByteSource {
         .hint("What was committed stays. Open a new run for the new content: unchanged items are skipped.");
   }
 
+  static constexpr const char* replaced = "another file stands in its place";
   const ledger::Part part_;
   int fd_ = -1;
 };

@@ -28,7 +28,8 @@ ParkedCounts Parked::work(bool give_up) {
     Stage::Page page = unpark.page();
     if (page.counts.parked != 0) {
       counts.settled -= page.counts.parked;
-      ledger::update_counters(run_.id, page.counts.inserted + page.counts.updated + page.counts.unchanged > 0);
+      ledger::update_counters(run_.id,
+                              page.counts.inserted + page.counts.updated + page.counts.unchanged > 0);
     }
     if (commits_ == Commits::yes) bridge::commit();
     unpark.committed();

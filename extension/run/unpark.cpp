@@ -173,7 +173,7 @@ void Unpark::committed() {
   loader_->wait_behind(left_waiting_);
   size_ = std::min(size_ * 2, greatest_page);
   if (!round_over_) return;
-  if (closing_ || landed_ > 0) {  // from the beginning: who waits for what has landed since
+  if (closing_ || landed_ > 0) {    // from the beginning: who waits for what has landed since
     if (judging_) closed_ = false;  // who waited behind what was bad may be in a circle
     closing_ = false;
     judging_ = false;

@@ -5,6 +5,7 @@ and terminated sessions, targets and files that change in mid-run, isolation lev
 Runs are stopped at a chosen item by a gate (tests/lib/sessions.py)."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -505,7 +506,9 @@ def file_changes(server, admin):
         ('was written to', rewritten, 'written'),
         ('was replaced', replaced, 'nother file'),
         ('vanished', lambda: os.unlink(path), 'gone'),
-        ('became a directory', lambda: (os.unlink(path), os.mkdir(path)), ''),
+        ('became a directory', lambda: (os.unlink(path), os.mkdir(path)), 'nother file'),
+        ('became a FIFO', lambda: (os.unlink(path), os.mkfifo(path, 0o644)), 'nother file'),  # nobody writes into it
+        ('became a socket', lambda: (os.unlink(path), socket.socket(socket.AF_UNIX).bind(path)), 'nother file'),
     ]
     for number, (what, change, detail) in enumerate(changes):
         place = Place(server, admin, f'file{number}')
@@ -530,6 +533,8 @@ def file_changes(server, admin):
             check(f'a file that {what} {moment}: what was committed stays', status[:2] == ('failed', committed) and place.rows() == 200, status)
             if os.path.isdir(path):
                 os.rmdir(path)
+            elif os.path.exists(path) and not os.path.isfile(path):
+                os.unlink(path)
             write(before)
         # the content is back, but not the file: a new run takes it, and knows what is there
         admin.rows('CALL portage.import(%s, file => %s)', place.name, path)
