@@ -17,16 +17,23 @@ using bridge::text_datum;
 
 /// What the mappings of these items become: what each had replaced or, where the item that wrote that one has
 /// been taken back meanwhile, what that one had replaced, and so on down. found = false: nothing.
-std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, formats::Arena& arena) {
+std::vector<Mapping> mappings_below(int64_t run_id, const std::vector<LandedItem*>& items,
+                                    const std::vector<LandedItem*>& taken, formats::Arena& arena) {
+  std::unordered_map<int64_t, const LandedItem*> now;  // taken back along with them
+  for (const LandedItem* item : taken) now.emplace(item->ordinal, item);
+  auto standing = [&](Mapping mapping) {
+    while (mapping.found && mapping.run_id == run_id && now.count(mapping.ordinal))
+      mapping = now.at(mapping.ordinal)->replaced;
+    return mapping;
+  };
   std::vector<Mapping> below;
   std::vector<size_t> open;
   std::vector<int64_t> runs;
   for (const LandedItem* item : items) {
-    if (item->replaced.found) {
-      open.push_back(below.size());
-      runs.push_back(item->replaced.run_id);
-    }
-    below.push_back(item->replaced);
+    below.push_back(standing(item->replaced));
+    if (!below.back().found) continue;
+    open.push_back(below.size() - 1);
+    runs.push_back(below.back().run_id);
   }
   if (open.empty()) return below;
   std::sort(runs.begin(), runs.end());
@@ -55,7 +62,7 @@ std::vector<Mapping> mappings_below(const std::vector<LandedItem*>& items, forma
     std::vector<size_t> deeper;
     for (size_t i = 0; i < rows.size(); i++) {
       size_t position = open[static_cast<size_t>(rows.bigint(i, 1)) - 1];
-      below[position] = mapping_of(rows, i, 2, arena);
+      below[position] = standing(mapping_of(rows, i, 2, arena));
       if (below[position].found) deeper.push_back(position);
     }
     open.swap(deeper);
@@ -96,7 +103,7 @@ void restore_mappings(int64_t run_id, const MappingSpace& space, const std::vect
   }
   if (mapped.empty()) return;
   formats::Arena arena;
-  std::vector<Mapping> below = mappings_below(mapped, arena);
+  std::vector<Mapping> below = mappings_below(run_id, mapped, items, arena);
   uint64_t written = restore_packed(space, mapped, below);
   std::vector<ItemPointerData> dropped, changed;
   std::vector<std::string> keys, origins, images;
@@ -303,7 +310,8 @@ void write_rollback(int64_t run_id, const MappingSpace& space, const std::vector
   std::vector<LandedItem*> held;
   for (LandedItem* item : items)
     if (item->held != LandedItem::Held::no) held.push_back(item);
-  if (!held.empty()) hand_on_deletions(run_id, space, held, mappings_below(held, memory_of_page));
+  if (!held.empty())
+    hand_on_deletions(run_id, space, held, mappings_below(run_id, held, items, memory_of_page));
   write_revisions(run_id, items, become);
   note_moves(run_id, items);
   auto [lowest, highest] =

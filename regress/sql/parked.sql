@@ -52,7 +52,7 @@ SELECT portage.replay(:run, 2, '{"id": 2, "v": "child", "up": 1, "n": 12}');
 SELECT verified, open_rejects FROM portage.migration_runs WHERE id = :run;
 SELECT portage.replay(:run, 2, '{"id": 2, "v": "child", "up": 1, "n": 1}');
 SELECT verified, open_rejects FROM portage.migration_runs WHERE id = :run;
-SELECT portage.drop_pipeline('nodes', true);
+SELECT portage.drop_pipeline('nodes', true) > 0 AS dropped;
 TRUNCATE node;
 
 -- 3. A parked item of an older run is older: it does not overwrite what a later run has brought.
