@@ -234,7 +234,8 @@ void release_run(int64_t id) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET owner_pid = NULL, owner_started_at = NULL, owner_statement_at = "
-      "NULL, owner_lease = NULL, hold_reason = NULL, background = false WHERE id = $1 AND owner_pid = "
+      "NULL, owner_lock = NULL, owner_lease = NULL, hold_reason = NULL, background = false WHERE id = $1 AND "
+      "owner_pid = "
       "pg_backend_pid() AND owner_started_at = (SELECT backend_start FROM "
       "pg_stat_get_activity(pg_backend_pid()))");
   update.run(id);
@@ -286,7 +287,8 @@ bool pause_run(int64_t id, const std::string& from) {
   AsLedger as;
   static const Statement update(
       "UPDATE portage.migration_runs SET status = 'paused', paused_from = $2, requested = NULL, owner_pid = "
-      "NULL, owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, hold_reason = NULL, "
+      "NULL, owner_started_at = NULL, owner_statement_at = NULL, owner_lock = NULL, owner_lease = NULL, "
+      "hold_reason = NULL, "
       "launched_at = NULL WHERE id = $1 AND status = $2");
   return update.run(id, from).processed() == 1;
 }
@@ -327,7 +329,8 @@ void finish_run(int64_t id, const std::string& status, const std::string& error,
       "'completed' "
       "THEN $3 ELSE total_items END, open_rejects = $10 + $11, open_conflicts = $8, open_parked = $9, "
       "completed_at = CASE WHEN $2 = 'paused' THEN NULL ELSE clock_timestamp() END, owner_pid = NULL, "
-      "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, current_step = NULL, "
+      "owner_started_at = NULL, owner_statement_at = NULL, owner_lock = NULL, owner_lease = NULL, "
+      "current_step = NULL, "
       "requested = NULL, hold_reason = "
       "NULL, launched_at = NULL, "
       "error = CASE WHEN $2 = 'rolled_back' THEN error ELSE nullif($12, '') END, "

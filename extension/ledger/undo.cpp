@@ -303,7 +303,8 @@ void finish_rollback(int64_t run_id, bool whole) {
       std::string(
           "UPDATE portage.migration_runs SET completed_at = CASE WHEN $2 THEN clock_timestamp() ELSE "
           "completed_at END, owner_pid = NULL, "
-          "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, requested = NULL, "
+          "owner_started_at = NULL, owner_statement_at = NULL, owner_lock = NULL, owner_lease = NULL, "
+          "requested = NULL, "
           "current_step = NULL, error = ") +
       own_error + ", error_class = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_class END, error_code = CASE WHEN " + own_error +
@@ -317,7 +318,8 @@ void fail_rollback(int64_t run_id, const std::string& error, const std::string& 
   static const std::string sql =
       std::string(
           "UPDATE portage.migration_runs SET completed_at = clock_timestamp(), owner_pid = NULL, "
-          "owner_started_at = NULL, owner_statement_at = NULL, owner_lease = NULL, requested = NULL, "
+          "owner_started_at = NULL, owner_statement_at = NULL, owner_lock = NULL, owner_lease = NULL, "
+          "requested = NULL, "
           "current_step = NULL, error = concat_ws(E'\\n', ") +
       own_error + ", 'rollback: ' || $2), error_class = CASE WHEN " + own_error +
       " IS NOT NULL THEN error_class ELSE $3 END, error_code = CASE WHEN " + own_error +

@@ -3,6 +3,7 @@
 
 #include "bridge/clock.hpp"
 #include "ledger/known_roles.hpp"
+#include "ledger/owners.hpp"
 #include "ledger/rows.hpp"
 
 extern "C" {
@@ -98,6 +99,7 @@ void write_range(const WholeRun& run) {
   row.set("done", BoolGetDatum(range.done));
   row.set("owner_pid", Int32GetDatum(MyProcPid));
   row.set("owner_started_at", TimestampTzGetDatum(MyStartTimestamp));
+  if (bridge::Param begin = statement_begin(); !begin.null) row.set("owner_statement_at", begin.value);
   row.set("epoch", Int64GetDatum(range.epoch));
   row.set("attempts", Int32GetDatum(1));
   row.add();

@@ -21,7 +21,7 @@ VARIES = {
     'migration_runs': {'uuid', 'created_at', 'started_at', 'completed_at', 'options', 'first_xid', 'references_tried_at',
                        'owner_lease', 'purged_at', 'cleaned_at'},
     'migration_parts': {'created_at'}, 'migration_payloads': set(), 'item_packs': set(), 'item_rows': set(),
-    'migration_ranges': {'owner_pid', 'owner_started_at'},
+    'migration_ranges': {'owner_pid', 'owner_started_at', 'owner_statement_at'},
     'migration_batches': {'id', 'xid', 'started_at', 'finished_at', 'timings', 'wal_bytes', 'memory_bytes'},
     'migration_events': {'id', 'created_at'}, 'legacy_mappings': {'missing_since'}, 'migration_undo': {'batch_id'},
     'migration_conflicts': {'resolved_at', 'created_at'}, 'data_integrity_checks': {'checked_at'}}
