@@ -22,21 +22,25 @@ void look_for_deletions(int64_t run_id, const MappingSpace& space, const std::ve
   }
   AsLedger as;
   bridge::ByIndex by_index;
-  static const Statement select(
-      "SELECT u.n, d.mapping_run_id = $3 AND d.mapping_ordinal = u.ordinal, d.target_key, d.batch_id FROM "
-      "unnest($4::text[], $5::bigint[]) WITH ORDINALITY AS u (id, ordinal, n) CROSS JOIN LATERAL (SELECT * "
+  static const std::string sql =
+      std::string(
+          "SELECT u.n, d.mapping_run_id = $3 AND d.mapping_ordinal = u.ordinal, d.target_key, d.batch_id, ") +
+      key_when_deleted +
+      " FROM unnest($4::text[], $5::bigint[]) WITH ORDINALITY AS u (id, ordinal, n) CROSS JOIN LATERAL "
+      "(SELECT * "
       "FROM portage.missing_rows r WHERE r.pipeline_id = $1 AND r.scope = $2 AND r.legacy_id = u.id COLLATE "
       "\"C\" AND r.status = 'deleted' OFFSET 0) d WHERE d.run_id > $3 AND (d.mapping_run_id, "
-      "d.mapping_ordinal) >= ($3, u.ordinal) ORDER BY d.batch_id");
+      "d.mapping_ordinal) >= ($3, u.ordinal) ORDER BY d.batch_id";
+  static const Statement select(sql.c_str());
   Result rows = select({param(space.pipeline_id), param(space.scope), param(run_id),
                         bridge::param_text_array(ids), bridge::param_int8_array(ordinals)});
   for (size_t i = 0; i < rows.size(); i++) {
     LandedItem& item = *items[static_cast<size_t>(rows.bigint(i, 1)) - 1];
-    std::string_view key = arena.copy(rows.text(i, 3));
+    std::string_view key = arena.copy(rows.text(i, 5));
     int64_t when = rows.bigint(i, 4);
     if (item.held != LandedItem::Held::no || !item.was_at(key, when)) continue;
     item.held = rows.boolean(i, 2) ? LandedItem::Held::as_left : LandedItem::Held::later;
-    item.held_key = key;
+    item.held_key = arena.copy(rows.text(i, 3));
     item.leave(key, when);
   }
 }

@@ -34,21 +34,30 @@ void follow_rows(int64_t run_id, const std::vector<LandedItem*>& items, formats:
   bridge::ByIndex by_index;
   // Of an item without a before-image its batch says when it was written, which is asked only where a row
   // with its key has moved. Pipelines count that write the same table by the same key.
-  static const bridge::Statement next(
-      "SELECT k.n, m.to_key, m.batch_id, coalesce(m.back_id, m.batch_id) FROM unnest($2::text[], "
-      "$3::bigint[], $4::bigint[], $5::bigint[]) "
-      "WITH ORDINALITY AS k (key, after, ordinal, revision, n) CROSS JOIN LATERAL (SELECT v.* FROM "
+  static const std::string later =
+      "> CASE WHEN k.after > 0 THEN k.after ELSE coalesce((SELECT max(b.id) FROM portage.migration_batches b "
+      "WHERE b.run_id = $1 AND k.ordinal BETWEEN b.first_ordinal AND b.last_ordinal AND CASE WHEN k.revision "
+      "= 0 THEN b.kind = 'import' ELSE b.kind IN ('settle', 'replay', 'resolve') END), 0) END AND EXISTS "
+      "(SELECT FROM portage.migration_runs a JOIN portage.pipeline_versions p ON p.pipeline_id = "
+      "a.pipeline_id AND p.version = a.pipeline_version, portage.migration_runs b JOIN "
+      "portage.pipeline_versions w ON w.pipeline_id = b.pipeline_id AND w.version = b.pipeline_version WHERE "
+      "a.id = $1 AND b.id = v.run_id AND p.target_schema = w.target_schema AND p.target_name = w.target_name "
+      "AND (p.definition -> 'key')::text IS NOT DISTINCT FROM (w.definition -> 'key')::text)";
+  // Where another row has come to the key before the row is known to have left it, the row was gone by then.
+  static const std::string sql =
+      "SELECT k.n, m.to_key, m.batch_id, m.back_id FROM unnest($2::text[], $3::bigint[], $4::bigint[], "
+      "$5::bigint[]) WITH ORDINALITY AS k (key, after, ordinal, revision, n) CROSS JOIN LATERAL (SELECT * "
+      "FROM ((SELECT v.to_key, v.batch_id, coalesce(v.back_id, v.batch_id) AS back_id, false AS came FROM "
       "portage.row_moves v WHERE pg_catalog.hashtextextended(v.from_key, 0) = "
       "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND v.from_key = k.key COLLATE \"C\" AND "
-      "v.batch_id > CASE WHEN k.after > 0 THEN k.after ELSE coalesce((SELECT max(b.id) FROM "
-      "portage.migration_batches b WHERE b.run_id = $1 AND k.ordinal BETWEEN b.first_ordinal AND "
-      "b.last_ordinal AND CASE WHEN k.revision = 0 THEN b.kind = 'import' ELSE b.kind IN ('settle', "
-      "'replay', 'resolve') END), 0) END AND EXISTS (SELECT FROM portage.migration_runs a JOIN "
-      "portage.pipeline_versions p ON p.pipeline_id = a.pipeline_id AND p.version = a.pipeline_version, "
-      "portage.migration_runs b JOIN portage.pipeline_versions w ON w.pipeline_id = b.pipeline_id AND "
-      "w.version = b.pipeline_version WHERE a.id = $1 AND b.id = v.run_id AND p.target_schema = "
-      "w.target_schema AND p.target_name = w.target_name AND (p.definition -> 'key')::text IS NOT DISTINCT "
-      "FROM (w.definition -> 'key')::text) ORDER BY v.batch_id LIMIT 1) m");
+      "v.batch_id " +
+      later +
+      " ORDER BY v.batch_id LIMIT 1) UNION ALL (SELECT NULL, coalesce(v.back_id, v.batch_id), "
+      "coalesce(v.back_id, v.batch_id), true FROM portage.row_moves v WHERE "
+      "pg_catalog.hashtextextended(v.to_key, 0) = pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND "
+      "v.to_key = k.key COLLATE \"C\" AND coalesce(v.back_id, v.batch_id) " +
+      later + " ORDER BY coalesce(v.back_id, v.batch_id) LIMIT 1)) m ORDER BY m.batch_id, m.came LIMIT 1) m";
+  static const bridge::Statement next(sql.c_str());
   std::vector<LandedItem*> open = items;
   for (LandedItem* item : open) {
     item->row_key = item->target_key;

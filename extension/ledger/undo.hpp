@@ -62,7 +62,7 @@ struct LandedItem {
   /// one had left it, or as another did after it.
   enum class Held : uint8_t { no, as_left, later };
   Held held = Held::no;
-  std::string_view held_key;  ///< under which
+  std::string_view held_key;  ///< that of the mapping that was deleted with it
   bool deleted = false;       ///< it is such a row: nothing of the run's input
 };
 

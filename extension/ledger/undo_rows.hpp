@@ -24,4 +24,10 @@ inline Mapping mapping_of(const bridge::Result& rows, size_t row, int first, for
           has_image ? arena.copy(rows.text(row, first + 6)) : std::string_view()};
 }
 
+/// The key under which a row of missing_rows, called d, was deleted: that of its mapping is another one by
+/// the time that the run which had given the row this key is taken back.
+constexpr const char* key_when_deleted =
+    "coalesce((SELECT v.from_key FROM portage.row_moves v WHERE v.run_id = d.run_id AND v.ordinal = -d.seq "
+    "AND v.batch_id = d.batch_id), d.target_key)";
+
 }  // namespace portage::ledger

@@ -195,19 +195,24 @@ void pass_on_before_images(int64_t run_id, const MappingSpace& space, const std:
   }
   if (restored.empty()) return;
   bridge::ByIndex by_index;
-  static const bridge::Statement later(
-      "SELECT k.n, u.run_id, u.ordinal, u.revision, u.columns, u.before FROM unnest($2::text[], "
-      "$3::bigint[], $6::text[], $7::bigint[], $8::bigint[]) AS k (key, batch_id, legacy_id, until, n) CROSS "
-      "JOIN LATERAL "
-      "(SELECT "
-      "u.run_id, u.ordinal, u.revision, u.columns, u.before, u.batch_id FROM portage.migration_undo u WHERE "
-      "pg_catalog.hashtextextended(u.target_key, 0) = "
-      "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.batch_id <= "
-      "k.until AND u.columns IS NOT "
-      "NULL AND u.target_key = k.key COLLATE \"C\" UNION ALL SELECT d.* FROM (SELECT m.run_id, m.seq AS "
-      "ordinal, -1 AS revision, m.columns, m.before, m.batch_id FROM portage.missing_rows m WHERE "
-      "m.pipeline_id = $4 AND m.scope = $5 AND m.legacy_id = k.legacy_id COLLATE \"C\" AND m.status = "
-      "'deleted' AND m.batch_id > k.batch_id AND m.batch_id <= k.until AND m.target_key = k.key COLLATE "
+  static const std::string sql =
+      std::string(
+          "SELECT k.n, u.run_id, u.ordinal, u.revision, u.columns, u.before FROM unnest($2::text[], "
+          "$3::bigint[], $6::text[], $7::bigint[], $8::bigint[]) AS k (key, batch_id, legacy_id, until, n) "
+          "CROSS "
+          "JOIN LATERAL "
+          "(SELECT "
+          "u.run_id, u.ordinal, u.revision, u.columns, u.before, u.batch_id FROM portage.migration_undo u "
+          "WHERE "
+          "pg_catalog.hashtextextended(u.target_key, 0) = "
+          "pg_catalog.hashtextextended(k.key COLLATE \"C\", 0) AND u.batch_id > k.batch_id AND u.batch_id <= "
+          "k.until AND u.columns IS NOT "
+          "NULL AND u.target_key = k.key COLLATE \"C\" UNION ALL SELECT d.* FROM (SELECT d.run_id, d.seq AS "
+          "ordinal, -1 AS revision, d.columns, d.before, d.batch_id FROM portage.missing_rows d WHERE "
+          "d.pipeline_id = $4 AND d.scope = $5 AND d.legacy_id = k.legacy_id COLLATE \"C\" AND d.status = "
+          "'deleted' AND d.batch_id > k.batch_id AND d.batch_id <= k.until AND ") +
+      key_when_deleted +
+      " = k.key COLLATE "
       "\"C\" OFFSET 0) d) u "
       // other pipelines count that write the same table by the same key
       "WHERE EXISTS (SELECT FROM portage.migration_runs a JOIN portage.pipeline_versions v ON v.pipeline_id "
@@ -217,7 +222,8 @@ void pass_on_before_images(int64_t run_id, const MappingSpace& space, const std:
       "w.target_name AND (v.definition -> 'key')::text IS NOT DISTINCT FROM (w.definition -> 'key')::text) "
       "AND NOT EXISTS (SELECT FROM portage.item_rows r WHERE r.run_id = u.run_id AND r.ordinal = u.ordinal "
       "AND r.revision > u.revision AND r.status IN ('rolled_back', 'parked') OFFSET 0) ORDER BY k.n, "
-      "u.batch_id");
+      "u.batch_id";
+  static const bridge::Statement later(sql.c_str());
   Result rows = later({param(run_id), bridge::param_text_array(keys), bridge::param_int8_array(after),
                        param(space.pipeline_id), param(space.scope), bridge::param_text_array(ids),
                        bridge::param_int8_array(until), bridge::param_int8_array(numbers)});

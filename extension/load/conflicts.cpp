@@ -333,6 +333,7 @@ void Loader::forget_merge(Work& work) {
   if (!item.came) return;
   item.values = item.came;
   item.nulls = item.came_nulls;
+  for (const OpenReference* open = item.open; open; open = open->next) item.nulls[open->attnum - 1] = true;
   item.came = nullptr;
   item.issues = work.meeting->issues;
 }

@@ -191,6 +191,9 @@ void Loader::close_references(Batch& batch, size_t low, size_t high) {
       item.values[open->attnum - 1] =
           bridge::input_value(column.type, column.typmod, std::string(other->second->target_key));
       item.nulls[open->attnum - 1] = false;
+      if (!item.came) continue;
+      item.came[open->attnum - 1] = item.values[open->attnum - 1];  // the source said so
+      item.came_nulls[open->attnum - 1] = false;
     }
     Row row;
     row.found = true;
@@ -206,7 +209,8 @@ void Loader::close_references(Batch& batch, size_t low, size_t high) {
   for (size_t i = 0; i < works.size(); i++) {
     Item& item = *works[i]->item;
     works[i]->update.after = closing[i].after;
-    item.source_hash = plan_.source_hash(item.values, item.nulls);
+    item.source_hash = item.came ? plan_.source_hash(item.came, item.came_nulls)
+                                 : plan_.source_hash(item.values, item.nulls);
   }
 }
 

@@ -231,6 +231,27 @@ UPDATE tree SET parent = 3 WHERE id = 1;
 SELECT pg_temp.books(run_id) FROM portage.migrate('tree', '{"id": 5, "parent": 4}');
 SELECT legacy_id, status, reason FROM portage.missing_items WHERE run_id = (portage.last_run('tree')).run_id ORDER BY 1;
 
+-- A row whose key had moved is deleted; then the run that had moved it is taken back, then the one that had inserted it: it does
+-- not return when the deletion is taken back.
+CREATE TABLE rekeyed (id int PRIMARY KEY, code text UNIQUE, v text);
+SELECT portage.create_pipeline('rekeyed', 'rekeyed', '{"format": "ndjson", "legacy_id": "n", "match": ["code"],
+  "columns": {"id": "id", "code": "code", "v": "v"}, "on_conflict": "overwrite",
+  "missing": {"do": "delete", "at_most": "100%"}}') > 0 AS created;
+SELECT run_id AS first FROM portage.migrate('rekeyed', '{"n": 1, "id": 7, "code": "a", "v": "x"}') \gset
+SELECT run_id AS second FROM portage.migrate('rekeyed', '{"n": 1, "id": 8, "code": "a", "v": "y"}') \gset
+SELECT run_id AS third FROM portage.migrate('rekeyed', '{"n": 2, "id": 9, "code": "b", "v": "z"}') \gset
+SELECT id, code, v FROM rekeyed;
+\set VERBOSITY terse
+SET client_min_messages = warning;
+CALL portage.rollback(:second);
+SELECT target_key, before, status FROM portage.missing_rows WHERE run_id = :third;
+CALL portage.rollback(:first);
+SELECT target_key, before, status FROM portage.missing_rows WHERE run_id = :third;
+CALL portage.rollback(:third);
+RESET client_min_messages;
+SELECT id, code, v FROM rekeyed;
+SELECT count(*) FROM portage.legacy_mappings WHERE pipeline_id = portage.pipeline_id('rekeyed');
+
 -- Rights: those of the deletion are asked for in advance.
 CREATE ROLE missing_clerk;
 GRANT USAGE ON SCHEMA missing TO missing_clerk;

@@ -60,6 +60,22 @@ TABLE t;
 CALL portage.rollback(:r2, 'force');
 TABLE t;
 
+-- So is one that another legacy id's item has given the key, be it still there or not. By force it does not go either.
+DELETE FROM t;
+SELECT run_id AS r1 FROM portage.migrate('moved', '{"lid": 31, "id": 2, "code": "gone"}') \gset
+DELETE FROM t;
+SELECT run_id AS r2 FROM portage.migrate('moved', '{"lid": 32, "id": 5, "code": "m"}') \gset
+SELECT run_id AS r3 FROM portage.migrate('moved', '{"lid": 32, "id": 2, "code": "m"}') \gset
+SELECT possible, drifted FROM portage.can_rollback(:r1);
+SELECT run_id AS r4 FROM portage.migrate('moved', '{"lid": 32, "id": 6, "code": "m"}') \gset
+SELECT possible, drifted FROM portage.can_rollback(:r1);
+CALL portage.rollback(:r1, 'force');
+TABLE t;
+CALL portage.rollback(:r4);
+CALL portage.rollback(:r3);
+CALL portage.rollback(:r2);
+TABLE t;
+
 -- What somebody moves by hand cannot be followed. It is not said to have been taken back.
 DELETE FROM t;
 SELECT run_id AS r1 FROM portage.migrate('moved', '[{"lid": 1, "id": 2, "code": "k"}, {"lid": 2, "id": 3, "code": "l"}]') \gset
