@@ -2,6 +2,7 @@
 #include "bridge/deferral.hpp"
 
 #include "bridge/discretion.hpp"
+#include "bridge/spi.hpp"
 
 extern "C" {
 #include "catalog/pg_constraint.h"
@@ -122,6 +123,13 @@ void put_back_raw() {
 void defer_nothing() {
   // What fails at the commit would be told by PostgreSQL itself, as it is.
   if (InSecurityRestrictedOperation() || discreet()) guarded(defer_nothing_raw);
+}
+
+bool judge_deferred() {
+  if (!ours || depth != 1 || InSecurityRestrictedOperation() || discreet()) return false;
+  execute("SET CONSTRAINTS ALL IMMEDIATE");
+  guarded(put_back_raw);
+  return true;
 }
 
 void transaction_is_ours() {

@@ -15,6 +15,11 @@ namespace portage::bridge {
 /// other context.
 void defer_nothing();
 
+/// In a transaction of our own, what has been put off so far is done now, and the constraints are deferred
+/// again, those of whatever table. False, without having done anything, in the transactions of others, and
+/// where nothing is put off anyway (defer_nothing()).
+bool judge_deferred();
+
 /// The transaction at hand is our own from its beginning on: nobody has left anything to be judged in it.
 void transaction_is_ours();
 

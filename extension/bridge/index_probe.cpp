@@ -109,6 +109,8 @@ void set_bounds_raw(Probe* p, const Sought* first, const Sought* last) {
 
 /// False if the index cannot stand for the columns' own equality, or not yet be used under our snapshot.
 bool open_raw(Probe* p, Oid index) {
+  // Rebuilt concurrently it has another OID. Nobody drops it while we hold a lock on the table.
+  if (!list_member_oid(RelationGetIndexList(p->table), index)) return false;
   p->index = index_open(index, AccessShareLock);
   Form_pg_index form = p->index->rd_index;
   bool usable =

@@ -47,7 +47,8 @@ std::optional<KeyLookup> KeyLookup::make(const Target& target, const std::vector
     }
     if (!serves) continue;
     KeyLookup lookup;
-    lookup.index_ = {index.oid, index.attnums, ordered};
+    lookup.index_ = &index;
+    lookup.ordered_ = ordered;
     for (int attnum : index.attnums) wanted.erase(attnum);
     for (int attnum : wanted) {
       const TargetColumn& column = target.column(attnum);
@@ -64,15 +65,16 @@ bool KeyLookup::find(Relation table, const std::vector<bridge::Sought>& sought,
   std::vector<size_t> positions;  // without what has a null, which is equal to nothing
   for (size_t i = 0; i < sought.size(); i++) {
     auto null = [&](int attnum) { return sought[i].nulls[attnum - 1]; };
-    if (std::none_of(index_.attnums.begin(), index_.attnums.end(), null) &&
+    if (std::none_of(index_->attnums.begin(), index_->attnums.end(), null) &&
         std::none_of(rest_.begin(), rest_.end(), [&](const Compared& c) { return null(c.attnum); }))
       positions.push_back(i);
   }
-  if (rest_.empty()) return bridge::find_by_index(table, index_, sought, std::move(positions), found);
+  bridge::ProbedIndex index{index_->oid, index_->attnums, ordered_};
+  if (rest_.empty()) return bridge::find_by_index(table, index, sought, std::move(positions), found);
   const Compared* rest = rest_.data();
   size_t rest_count = rest_.size();
   return bridge::find_by_index(
-      table, index_, sought, std::move(positions), [&](size_t i, TupleTableSlot* slot) {
+      table, index, sought, std::move(positions), [&](size_t i, TupleTableSlot* slot) {
         const Datum* wanted = sought[i].values;
         bool same = guarded([=] {
           for (size_t r = 0; r < rest_count; r++) {

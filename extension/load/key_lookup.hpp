@@ -11,7 +11,7 @@ bool are_unique(const Target&, const std::vector<int>& attnums);
 
 class KeyLookup {
  public:
-  /// A look-up by these columns; nothing where no unique index serves it.
+  /// A look-up by these columns, as long as the target lives; nothing where no unique index serves it.
   static std::optional<KeyLookup> make(const Target&, const std::vector<int>& columns);
 
   /// As bridge::find_by_index.
@@ -19,7 +19,8 @@ class KeyLookup {
             const std::function<void(size_t, TupleTableSlot*)>& found) const;
 
  private:
-  bridge::ProbedIndex index_{};
+  const UniqueIndex* index_ = nullptr;  // of the target, whose OID it may change
+  bool ordered_ = false;
   struct Compared {
     int attnum;
     Oid function, collation;

@@ -1,6 +1,7 @@
 // The writer for any target: set-based SQL over the batch (batch_relation.hpp), so that privileges, row level
 // security, triggers, rules and partitions are PostgreSQL's own business. Rows come back by RETURNING, in the
 // order in which they went in.
+#include "bridge/deferral.hpp"
 #include "load/key_lookup.hpp"
 #include "load/batch_relation.hpp"
 #include "load/row_reader.hpp"
@@ -317,6 +318,7 @@ std::vector<size_t> SqlWriter::without_parent(Batch&, const ForeignKey& key,
 }
 
 void SqlWriter::check_deferred() {
+  if (bridge::judge_deferred()) return;
   if (target_.deferrable.empty()) return;
   execute("SET CONSTRAINTS " + target_.deferrable + " IMMEDIATE");
   // Somebody else's triggers may not wait until we are who we were (bridge::AsUser): they stay immediate.

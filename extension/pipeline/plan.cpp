@@ -19,6 +19,8 @@ const std::string& Plan::name_now(const std::string& name) const {
   return renamed == body_->renamed.end() ? name : renamed->second;
 }
 const Target& Plan::target() const { return body_->target; }
+
+bool Plan::target_is_unchanged() { return unchanged(body_->target); }
 Oid Plan::owner() const { return body_->pipeline.owner; }
 const std::vector<int>& Plan::mapped() const { return body_->mapped; }
 const std::vector<int>& Plan::key() const { return body_->key; }

@@ -92,6 +92,7 @@ class Plan {
   /// The name that a column of the definition, or of what a run has kept, has now.
   const std::string& name_now(const std::string& name) const;
   const Target& target() const;
+  bool target_is_unchanged();  ///< see unchanged()
   Oid owner() const;  ///< the pipeline's
   formats::Options reader_options() const;
   const std::vector<int>& mapped()

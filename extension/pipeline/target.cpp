@@ -194,20 +194,69 @@ std::string set_difference(const std::vector<T>& before, const std::vector<T>& n
   auto same = [](const T& a, const T& b) {
     if constexpr (std::is_same_v<T, TargetCheck>)
       return a.name == b.name && a.expression == b.expression;
+    else if constexpr (std::is_same_v<T, UniqueIndex>)
+      return a.is_like(b);
     else
       return a.oid == b.oid;
+  };
+  // An index that is being built, or is left of one that could not be, is no rule of the table yet.
+  auto counts = [](const T& one) {
+    if constexpr (std::is_same_v<T, UniqueIndex>) return one.valid;
+    return true;
   };
   auto missing = [&](const std::vector<T>& from, const std::vector<T>& in, const char* fate) {
     std::string text;
     for (const T& one : from)
-      if (std::none_of(in.begin(), in.end(), [&](const T& other) { return same(one, other); }))
+      if (counts(one) && std::none_of(in.begin(), in.end(),
+                                      [&](const T& other) { return counts(other) && same(one, other); }))
         text += std::string(what) + " " + bridge::quoted(one.name) + fate;
     return text;
   };
   return missing(before, now, " is gone; ") + missing(now, before, " is new; ");
 }
 
+std::string difference(const Target& before, const Target& now) {
+  std::string text;
+  if (now.name != before.name || now.schema != before.schema)
+    text += "table " + before.quoted_name() + " is now " + now.quoted_name() + "; ";
+  for (int i = 0; i < std::min(before.natts, now.natts); i++)
+    text += column_difference(before.columns[i], now.columns[i]);
+  for (int i = before.natts; i < now.natts; i++)
+    if (!now.columns[i].dropped) text += "column " + bridge::quoted(now.columns[i].name) + " is new; ";
+  text += set_difference(before.unique_indexes, now.unique_indexes, "unique index");
+  text += set_difference(before.foreign_keys, now.foreign_keys, "foreign key");
+  text += set_difference(before.checks, now.checks, "check constraint");
+  if (now.triggers != before.triggers) text += "other triggers fire; ";
+  if (now.has_exclusion != before.has_exclusion) text += "exclusion constraints were added or dropped; ";
+  if (now.has_rules != before.has_rules) text += "rules were added or dropped; ";
+  if (now.row_security != before.row_security)
+    text += now.row_security ? "row level security is now on; " : "row level security is now off; ";
+  if (now.relkind != before.relkind || now.has_children != before.has_children)
+    text += "the kind of the table is another; ";
+  if (!text.empty()) text.resize(text.size() - 2);
+  return text;
+}
+
+/// Of two descriptions that do not differ: the OIDs that the indexes have now.
+void adopt_indexes(Target& target, const Target& now) {
+  for (UniqueIndex& index : target.unique_indexes) {
+    if (!index.valid) continue;
+    auto found = std::find_if(now.unique_indexes.begin(), now.unique_indexes.end(),
+                              [&](const UniqueIndex& other) { return other.valid && index.is_like(other); });
+    if (target.key_index == index.oid) target.key_index = found->oid;
+    index.oid = found->oid;
+  }
+}
+
 }  // namespace
+
+bool UniqueIndex::is_like(const UniqueIndex& other) const {
+  auto all = [](const UniqueIndex& i) {
+    return std::tie(i.name, i.constraint, i.attnums, i.equality, i.collations, i.primary, i.immediate,
+                    i.partial, i.expressions, i.nulls_not_distinct, i.terms);
+  };
+  return all(*this) == all(other);
+}
 
 std::string Target::quoted_name() const { return bridge::quoted_name(schema, name); }
 
@@ -241,30 +290,18 @@ Target describe_target(Oid table, const std::vector<std::string>& key_columns,
   return target;
 }
 
-bool unchanged(const Target& target) { return still_same(target) || difference(target).empty(); }
+bool unchanged(Target& target) {
+  if (still_same(target)) return true;
+  if (!exists(target.oid)) return false;
+  Target now = read_target(target.oid);
+  if (!difference(target, now).empty()) return false;
+  adopt_indexes(target, now);
+  return true;
+}
 
 std::string difference(const Target& before) {
   if (!exists(before.oid)) return "table " + before.quoted_name() + " was dropped";
-  Target now = read_target(before.oid);
-  std::string text;
-  if (now.name != before.name || now.schema != before.schema)
-    text += "table " + before.quoted_name() + " is now " + now.quoted_name() + "; ";
-  for (int i = 0; i < std::min(before.natts, now.natts); i++)
-    text += column_difference(before.columns[i], now.columns[i]);
-  for (int i = before.natts; i < now.natts; i++)
-    if (!now.columns[i].dropped) text += "column " + bridge::quoted(now.columns[i].name) + " is new; ";
-  text += set_difference(before.unique_indexes, now.unique_indexes, "unique index");
-  text += set_difference(before.foreign_keys, now.foreign_keys, "foreign key");
-  text += set_difference(before.checks, now.checks, "check constraint");
-  if (now.triggers != before.triggers) text += "other triggers fire; ";
-  if (now.has_exclusion != before.has_exclusion) text += "exclusion constraints were added or dropped; ";
-  if (now.has_rules != before.has_rules) text += "rules were added or dropped; ";
-  if (now.row_security != before.row_security)
-    text += now.row_security ? "row level security is now on; " : "row level security is now off; ";
-  if (now.relkind != before.relkind || now.has_children != before.has_children)
-    text += "the kind of the table is another; ";
-  if (!text.empty()) text.resize(text.size() - 2);
-  return text;
+  return difference(before, read_target(before.oid));
 }
 
 bool row_security_active(const Target& target, Oid role) {

@@ -23,7 +23,7 @@ struct TargetColumn {
 };
 
 struct UniqueIndex {
-  Oid oid;
+  Oid oid;                      ///< REINDEX CONCURRENTLY gives it another
   std::string name;             ///< of the index
   std::string constraint;       ///< "" where the index belongs to none
   std::vector<int> attnums;     ///< key columns in the index's order; empty where there are expressions
@@ -31,6 +31,10 @@ struct UniqueIndex {
   std::vector<Oid> collations;  ///< per key column
   bool primary, immediate, partial, expressions, valid;
   bool nulls_not_distinct;
+  std::string terms;  ///< node strings of expressions and predicate; "" where there are none
+
+  /// The same by all that is defined, if not by its OID.
+  bool is_like(const UniqueIndex& other) const;
 };
 
 struct ForeignKey {
@@ -109,8 +113,9 @@ Target describe_target(Oid table, const std::vector<std::string>& key_columns = 
                        const std::vector<std::string>& proposal = {},
                        const std::vector<std::string>& absent_key = {});
 
-/// True while the table still is what was described: names, types, constraints, keys and triggers. Cheap.
-bool unchanged(const Target& target);
+/// True while the table still is what was described: names, types, constraints, keys and triggers. Indexes
+/// that have been rebuilt concurrently are known by their new OIDs after that. Cheap.
+bool unchanged(Target& target);
 
 /// What differs now, in words, several separated by "; "; "" if nothing.
 std::string difference(const Target& target);

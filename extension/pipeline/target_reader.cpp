@@ -6,6 +6,7 @@ extern "C" {
 #include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "nodes/nodes.h"
 #include "optimizer/optimizer.h"
 #include "rewrite/prs2lock.h"
 }
@@ -51,7 +52,7 @@ struct IndexFacts {
   int16 attnums[INDEX_MAX_KEYS];
   Oid equality[INDEX_MAX_KEYS], collations[INDEX_MAX_KEYS];
   char name[NAMEDATALEN];
-  const char* constraint;
+  const char *constraint, *terms;
 };
 
 IndexFacts index_facts_raw(Oid oid) {
@@ -73,6 +74,9 @@ IndexFacts index_facts_raw(Oid oid) {
     facts.equality[i] = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
                                             index->rd_opcintype[i], BTEqualStrategyNumber);
   }
+  List* expressions = RelationGetIndexExpressions(index);
+  List* predicate = RelationGetIndexPredicate(index);
+  if (expressions || predicate) facts.terms = nodeToString(list_make2(expressions, predicate));
   strlcpy(facts.name, RelationGetRelationName(index), NAMEDATALEN);
   Oid constraint = get_index_constraint(oid);
   if (OidIsValid(constraint)) facts.constraint = get_constraint_name(constraint);
@@ -100,7 +104,8 @@ void read_indexes(Target& target, Relation relation) {
                       facts.partial,
                       false,
                       facts.valid,
-                      facts.nulls_not_distinct};
+                      facts.nulls_not_distinct,
+                      facts.terms ? facts.terms : ""};
     for (int i = 0; i < facts.columns; i++) {
       if (facts.attnums[i] <= 0) index.expressions = true;
       index.attnums.push_back(facts.attnums[i]);
@@ -278,22 +283,25 @@ bool still_same(const Target& target) {
     char* schema_now = get_namespace_name(RelationGetNamespace(relation));
     if (!schema_now || strcmp(schema, schema_now) != 0) return false;
     List* oids = RelationGetIndexList(relation);
-    size_t found = 0;
-    for (size_t i = 0; i < index_count; i++) found += list_member_oid(oids, indexes[i].oid);
-    // Other indexes matter only if they are unique or exclude; let the slow comparison see.
-    if (found != index_count) return false;
+    size_t found = 0, valid = 0;
+    for (size_t i = 0; i < index_count; i++) valid += indexes[i].valid;
+    // Other indexes matter only if they are valid, and unique or exclude; let the slow comparison see.
     for (int i = 0; i < list_length(oids); i++) {
       Oid oid = list_nth_oid(oids, i);
       bool known = false;
-      for (size_t j = 0; j < index_count; j++) known |= indexes[j].oid == oid;
-      if (known) continue;
+      for (size_t j = 0; j < index_count; j++) known |= indexes[j].valid && indexes[j].oid == oid;
       HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(oid));
       if (!HeapTupleIsValid(tuple)) return false;
       auto* form = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
-      bool matters = form->indisunique || (form->indisexclusion && !had_exclusion);
+      bool counts = form->indisvalid && form->indisready && form->indislive;
+      bool matters = counts && (form->indisunique || (form->indisexclusion && !had_exclusion));
       ReleaseSysCache(tuple);
-      if (matters) return false;
+      if (known && counts)
+        found++;
+      else if (matters)
+        return false;
     }
+    if (found != valid) return false;
     List* now = RelationGetFKeyList(relation);
     size_t enforced = 0;
     for (int i = 0; i < list_length(now); i++) {

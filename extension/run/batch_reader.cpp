@@ -115,12 +115,12 @@ void prepare_batch(Plan& plan, Batch& batch, const ledger::Run& run, const ledge
   if (options.sample) take_sample(batch, *options.sample);
 }
 
-void hold_target(const Plan& plan, int64_t run_id, LOCKMODE mode) {
+void hold_target(Plan& plan, int64_t run_id, LOCKMODE mode) {
   // What is going to be done to the table is waited for first, then compared: later it cannot change any
   // more.
   Oid target = plan.target().oid;
   bridge::guarded([=] { LockRelationOid(target, mode); });
-  if (unchanged(plan.target())) return;
+  if (plan.target_is_unchanged()) return;
   throw Error(codes::target_changed,
               "target " + plan.target().quoted_name() + " has changed since the run began")
       .detail(difference(plan.target()))

@@ -38,6 +38,6 @@ struct Waits {
 void prepare_batch(Plan&, Batch&, const ledger::Run&, const ledger::Part&, const Options&, Waits = {});
 
 /// Waits until nobody changes the target's shape, and raises PZ009 if it is not the plan's any more.
-void hold_target(const Plan&, int64_t run_id, LOCKMODE);
+void hold_target(Plan&, int64_t run_id, LOCKMODE);
 
 }  // namespace portage::run

@@ -23,7 +23,7 @@ std::vector<ledger::DeferredIndex> judge_indexes(const ledger::Run&, const Optio
 /// Locks the target and takes indexes away, if the run has not done that yet. One transaction.
 class DeferIndexes : public Stage {
  public:
-  DeferIndexes(const ledger::Run& run, const Options& options, const Plan& plan, Oid role,
+  DeferIndexes(const ledger::Run& run, const Options& options, Plan& plan, Oid role,
                const load::Policy& policy, std::optional<TargetLock>& lock)
       : run_(run), options_(options), plan_(plan), role_(role), policy_(policy), lock_(lock) {}
 
@@ -36,7 +36,7 @@ class DeferIndexes : public Stage {
 
   const ledger::Run& run_;
   const Options& options_;
-  const Plan& plan_;
+  Plan& plan_;
   Oid role_;
   const load::Policy& policy_;
   std::optional<TargetLock>& lock_;

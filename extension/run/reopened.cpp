@@ -84,7 +84,7 @@ void Reopened::check_state() const {
 void Reopened::check_target() {
   Oid target = plan_->target().oid;
   bridge::guarded([=] { LockRelationOid(target, RowExclusiveLock); });
-  if (unchanged(plan_->target())) return;
+  if (plan_->target_is_unchanged()) return;
   throw Error(codes::target_changed,
               "target " + plan_->target().quoted_name() + " has changed since this began")
       .detail(difference(plan_->target()))

@@ -483,6 +483,89 @@ def target_changes(server, admin):
         other.close()
 
 
+class Turnstile:
+    """Lets a run pass batch by batch: it stands in each at the item whose n ends in 50. Closed again before it is opened: who
+    waits gets the lock, and the next keeper has it when that batch is committed."""
+
+    def __init__(self, server, admin):
+        self.server, self.admin = server, admin
+        admin.rows('DELETE FROM gates.closed')
+        admin.rows('INSERT INTO gates.closed SELECT (100 * n + 50)::text FROM generate_series(0, 150) AS n')
+        self.keeper = Session(server)
+        self.keeper.rows('SELECT pg_advisory_lock(4711)')
+
+    def stands(self, session):
+        return until(lambda: self.admin.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND "
+                                              'NOT granted AND pid = %s', session.pid))
+
+    def step(self, session):
+        following = Session(self.server)
+        pending = following.begin('SELECT pg_advisory_lock(4711)')
+        until(lambda: self.admin.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s", following.pid))
+        self.keeper.close()
+        pending.result()
+        self.keeper = following
+        return self.stands(session)
+
+    def open(self):
+        self.admin.rows('DELETE FROM gates.closed')
+        self.keeper.close()
+
+
+def indexes_rebuilt(server, admin):
+    """REINDEX CONCURRENTLY of both unique indexes is no change of the table: not while an index is built beside the old one,
+    nor after they have changed places, nor when the old one is gone."""
+    states = ("SELECT string_agg(DISTINCT CASE WHEN x.indisvalid THEN 'valid' WHEN NOT x.indislive THEN 'dead' WHEN x.indisready THEN 'ready' ELSE 'new' END, ' ') "
+              "FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = 'app.{t}'::regclass AND c.relname ~ '{end}$'")
+    for number, policy in enumerate(('', '_over')):
+        for key in ('pkey', 'code_key'):
+            place = Place(server, admin, f'rebuilt{number}_{key}')
+            admin.rows("SELECT portage.migrate(%s, %s)", place.name, ndjson(items(1, 600)))
+            before = admin.value('SELECT %s::regclass::oid', f'app.{place.name}_{key}')
+            run = place.open_run([{**item, 'n': item['n'] + (10000 if policy else 0)} for item in items(1, 2000)], place.name + policy)
+            session, other = Session(server), Session(server)
+            first, second = Session(server), Session(server)
+            lock = f'BEGIN; LOCK TABLE app.{place.name} IN ROW EXCLUSIVE MODE'
+            new, old = (states.format(t=place.name, end=end) for end in ('_ccnew', '_ccold'))
+            what = f'{key} is rebuilt, {policy or "skip"}'
+            gate = Turnstile(server, admin)
+            pending = place.start(session, run)
+            check(f'{what}: the run stands in a batch', gate.stands(session))
+            def let(come):
+                """Lets the run go on where the rebuild waits for it."""
+                def came():
+                    if come():
+                        return True
+                    if admin.value('SELECT %s = ANY (pg_blocking_pids(%s))', session.pid, other.pid):
+                        gate.step(session)
+                    return False
+                return until(came)
+
+            first.rows(lock)
+            rebuild = other.begin(f'REINDEX INDEX CONCURRENTLY app.{place.name}_{key}')
+            until(lambda: admin.value(new) == 'new')
+            check(f'{what}: a batch while the new index is not ready', gate.step(session) and admin.value(new) == 'new')
+            second.rows(lock)
+            first.rows('COMMIT')
+            let(lambda: admin.value(new) == 'ready')
+            check(f'{what}: a batch while it is ready and not valid', gate.step(session) and admin.value(new) == 'ready')
+            first.rows(lock)
+            second.rows('COMMIT')
+            let(lambda: admin.value(old))
+            check(f'{what}: a batch when they have changed places', gate.step(session) and admin.value(old))
+            first.rows('COMMIT')
+            let(rebuild.done)
+            rebuild.result()
+            gate.open()
+            error = pending.wait().error
+            expected = ('completed', 2000, 1400, 600, 0, 0, 0, 0) if policy else ('completed', 2000, 1400, 0, 600, 0, 0, 0)
+            check(f'{what}: the run goes on to its end', error is None and place.status(run) == expected, (told(error), place.status(run)))
+            check(f'{what}: ... with another index', admin.value('SELECT %s::regclass::oid', f'app.{place.name}_{key}') != before)
+            check(f'{what}: ... and nothing is there twice', place.rows() == 2000 and place.balanced(run))
+            for one in (session, other, first, second):
+                one.close()
+
+
 def file_changes(server, admin):
     path = os.path.join(server.directory, 'items.ndjson')
     before = ndjson(items(1, 300)) + '\n'
@@ -685,6 +768,6 @@ with Server(deadlock_timeout='200ms', **PATIENT) as the_server:
         superuser.rows('CREATE EXTENSION pg_portage; CREATE SCHEMA app;' + GATES)
         superuser.rows('CREATE FUNCTION app.nothing() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$')
         for section in (second_is_refused, refused_ones_do_not_disturb, many_scopes, writers, interrupted, cancelled,
-                        target_changes, file_changes, transactions, isolation, shared_ids):
+                        target_changes, indexes_rebuilt, file_changes, transactions, isolation, shared_ids):
             section(the_server, superuser)
 finish()

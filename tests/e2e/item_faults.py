@@ -148,10 +148,45 @@ def of_writing(server):
             session.rows('TRUNCATE w')
 
 
+def put_off(server):
+    """A constraint of another table, which the target's trigger fills, is judged with the rows that it is about."""
+    with Session(server) as session:
+        session.rows("""CREATE TABLE goods (id int PRIMARY KEY);
+            INSERT INTO goods SELECT n FROM generate_series(1, 20) AS n WHERE n <> 7;
+            CREATE TABLE orders (id int PRIMARY KEY, next int REFERENCES orders DEFERRABLE INITIALLY DEFERRED);
+            CREATE TABLE bookings (item int REFERENCES goods DEFERRABLE INITIALLY DEFERRED);
+            CREATE FUNCTION book() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO bookings VALUES (NEW.id); RETURN NULL; END$$;
+            CREATE TRIGGER book AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION book();
+            CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.item = 5 THEN RAISE EXCEPTION 'not %', NEW.item; END IF; RETURN NULL; END$$;
+            CREATE CONSTRAINT TRIGGER look AFTER INSERT ON bookings DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look();
+            SELECT portage.create_pipeline('orders', 'orders',
+              '{"format": "ndjson", "legacy_id": "id", "columns": {"id": "id", "next": "next"}}')""")
+        # each refers to the one after it, which comes later: the table's own constraint has to wait until all are there
+        data = [{'id': n, 'next': n + 1 if n in (11, 12) else None} for n in range(1, 21)]
+        for size in (1, 4, 1000):
+            run = session.value("SELECT portage.open_run('orders', %s, options => %s)", f'by {size}', json.dumps({'batch_size': size}))
+            session.rows('SELECT portage.submit(%s, %s)', run, ndjson(data if size == 1000 else [{**item, 'next': None} for item in data]))
+            error = session.error('CALL portage.run(%s)', run)
+            counts, rejects = landed(session, run)
+            check(f'deferred constraints of another table, batches of {size}: the rest lands', error is None and counts == ('completed', 18, 2), (str(error), counts))
+            check(f'... and the items are rejects', rejects.get(7, ())[:2] == ('foreign_key', '23503') and rejects.get(5, ())[:2] == ('trigger', 'P0001'), rejects)
+            check('... nothing is left of them', session.value('SELECT count(*) FROM bookings WHERE item IN (5, 7)') == 0)
+            session.rows('TRUNCATE orders, bookings')
+        # what a caller has put off in its own transaction is the caller's to be judged at its end
+        session.rows('BEGIN')
+        session.rows('INSERT INTO bookings VALUES (99)')
+        error = session.error("SELECT portage.migrate('orders', %s, 'atomic')", ndjson([{'id': 1}]))
+        check("a caller's own pending constraint is not judged early", error is None, str(error))
+        session.rows('INSERT INTO goods VALUES (99)')
+        check('... and holds at its end', session.error('COMMIT') is None)
+
+
 with Server() as server:
     server.psql('CREATE EXTENSION pg_portage;' + SCHEMA)
     hstore(server)
     of_items(server)
     of_all(server)
     of_writing(server)
+    put_off(server)
 finish()
