@@ -32,7 +32,8 @@ void give_run(int64_t run_id, const Role& to) {
   AsLedger as;
   static const Statement run(
       "UPDATE portage.migration_runs SET role_oid = $2, role_name = $3::name, session_role_oid = $2, "
-      "session_role = $3::name, owner_pid = NULL, owner_started_at = NULL, owner_statement_at = NULL, owner_lock = NULL, "
+      "session_role = $3::name, owner_pid = NULL, owner_started_at = NULL, owner_statement_at = NULL, "
+      "owner_lock = NULL, "
       "owner_lease = NULL WHERE id = $1");
   run({param(run_id), param_oid(to.oid), param(to.name)});
   static const Statement group(

@@ -93,7 +93,7 @@ class Plan {
   const std::string& name_now(const std::string& name) const;
   const Target& target() const;
   bool target_is_unchanged();  ///< see unchanged()
-  Oid owner() const;  ///< the pipeline's
+  Oid owner() const;           ///< the pipeline's
   formats::Options reader_options() const;
   const std::vector<int>& mapped()
       const;                            ///< attnums of the mapped columns, ascending: what source_hash covers
