@@ -2,13 +2,13 @@
 # make check-matrix: a newcomer's two commands on each Debian and PostgreSQL that README names, in bare chroots: git clone
 # of what is committed here, then make check, which brings what it needs.
 #
-# Needs root. The chroots stay in PORTAGE_MATRIX for the next time; FRESH=1 makes them anew. MATRIX chooses
+# Needs root. The chroots stay for the next time in PORTAGE_MATRIX, a place where nobody else can write: root works in them; FRESH=1 makes them anew. MATRIX chooses
 # ("trixie:17 sid:18!"; what is marked with ! is told, but fails nothing). QUICK=1 is that of make check.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 matrix=${MATRIX:-bookworm:15 trixie:17 sid:18!}
-place=${PORTAGE_MATRIX:-/var/tmp/pg_portage-matrix}
+place=${PORTAGE_MATRIX:-/var/cache/pg_portage-matrix}
 logs=$root/build/matrix
 [ "$(id -u)" = 0 ] || { echo "chroots need root: sudo make check-matrix" >&2; exit 1; }
 mkdir -p "$place" "$logs" || exit 1

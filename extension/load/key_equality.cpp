@@ -33,6 +33,21 @@ FmgrInfo* function_raw(Oid function, MemoryContext memory) {
   return info;
 }
 
+struct Ranking {
+  FmgrInfo* compare;
+  Oid collation;
+  int index;
+  const Sought* keys;
+};
+
+int compare_raw(const void* one, const void* other, void* ranking) {
+  auto* by = static_cast<Ranking*>(ranking);
+  auto value = [=](const void* position) {
+    return by->keys[*static_cast<const size_t*>(position)].values[by->index];
+  };
+  return DatumGetInt32(FunctionCall2Coll(by->compare, by->collation, value(one), value(other)));
+}
+
 }  // namespace
 
 KeyEquality::KeyEquality(const Target& target, const std::vector<int>& attnums)
@@ -97,24 +112,27 @@ std::vector<uint64_t> KeyEquality::hashes(const std::vector<Sought>& keys) const
   return hashes;
 }
 
-/// In place of a hash, each value's place among the others in their order.
+/// In place of a hash, each value's place among the others in their order. PostgreSQL's own sort, since the
+/// comparison may be anybody's: one that contradicts itself leads the standard library's out of the array.
 void KeyEquality::add_ranks(const Column& column, const std::vector<Sought>& keys,
                             std::vector<uint64_t>& hashes) const {
   std::vector<size_t> order;
   for (size_t i = 0; i < keys.size(); i++)
     if (!keys[i].nulls[column.index]) order.push_back(i);
   if (!column.compare) return;  // each is compared with each
-  const Column* c = &column;
-  auto compare = [&](size_t a, size_t b) {
-    Datum one = keys[a].values[c->index], other = keys[b].values[c->index];
-    return guarded([=] { return DatumGetInt32(FunctionCall2Coll(c->compare, c->collation, one, other)); });
-  };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return compare(a, b) < 0; });
-  uint64_t rank = 0;
-  for (size_t i = 0; i < order.size(); i++) {
-    if (i > 0 && compare(order[i - 1], order[i]) != 0) rank++;
-    hashes[order[i]] = hashes[order[i]] * 31 + rank;
-  }
+  Ranking ranking{column.compare, column.collation, column.index, keys.data()};
+  Ranking* by = &ranking;
+  size_t* first = order.data();
+  size_t count = order.size();
+  uint64_t* out = hashes.data();
+  guarded([=] {
+    qsort_arg(first, count, sizeof(size_t), compare_raw, by);
+    uint64_t rank = 0;
+    for (size_t i = 0; i < count; i++) {
+      if (i > 0 && compare_raw(&first[i - 1], &first[i], by) != 0) rank++;
+      out[first[i]] = out[first[i]] * 31 + rank;
+    }
+  });
 }
 
 bool KeyEquality::same(const Datum* one, const Datum* other) const {

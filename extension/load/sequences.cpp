@@ -2,7 +2,6 @@
 #include "load/sequences.hpp"
 
 #include "bridge/spi.hpp"
-#include "pipeline/sequence_definition.hpp"
 
 extern "C" {
 #include "commands/sequence.h"
@@ -17,7 +16,7 @@ using bridge::guarded;
 namespace {
 
 /// So many numbers are rather drawn than waited for.
-constexpr int64_t most_drawn = 100000;
+constexpr uint64_t most_drawn = 100000;
 
 constexpr const char* descending = "it descends";
 
@@ -55,7 +54,8 @@ Follow follow_raw(Oid sequence, int64 start, int64 value) {
     UnlockRelationOid(sequence, ShareRowExclusiveLock);
     return behind ? Follow::done : Follow::not_behind;
   }
-  if (value - last_raw(sequence, start) > most_drawn) return Follow::held;
+  uint64 ahead = static_cast<uint64>(value) - static_cast<uint64>(last_raw(sequence, start));  // any distance
+  if (ahead > most_drawn) return Follow::held;
   while (nextval_internal(sequence, false) < value) CHECK_FOR_INTERRUPTS();
   return Follow::done;
 }
@@ -88,7 +88,7 @@ std::vector<ColumnSequence> column_sequences(const Plan& plan) {
       "s.sequence "
       "WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1");
   bridge::Result rows = select({bridge::param_oid(target.oid)});
-  bool leave = leaves_sequences(plan.stored().definition);
+  bool leave = plan.definition().leave_sequences;
   for (size_t i = 0; i < rows.size(); i++) {
     int attnum = rows.integer(i, 1);
     if (!std::binary_search(plan.mapped().begin(), plan.mapped().end(), attnum) ||

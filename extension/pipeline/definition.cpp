@@ -5,7 +5,6 @@
 #include <cctype>
 
 #include "pipeline/definition_nodes.hpp"
-#include "pipeline/sequence_definition.hpp"
 
 namespace portage {
 namespace {
@@ -375,7 +374,7 @@ Definition parse_definition(std::string_view json) {
     definition.datestyle = nonempty_text_of(*datestyle, "\"datestyle\"");
   if (auto* settings = root.find("settings")) definition.settings = settings_of(*settings);
   if (auto* scoped = root.find("scoped")) definition.scoped = boolean_of(*scoped, "\"scoped\"");
-  if (auto* sequences = root.find("sequences")) (void)leaves_sequences(*sequences);
+  if (auto* sequences = root.find("sequences")) definition.leave_sequences = leaves_sequences(*sequences);
   if (auto* exclusive = root.find("exclusive"))
     definition.exclusive = boolean_of(*exclusive, "\"exclusive\"");
   if (auto* csv = root.find("csv")) definition.csv = csv_of(*csv);
@@ -389,12 +388,6 @@ Definition parse_definition(std::string_view json) {
   }
   check_together(definition, root);
   return definition;
-}
-
-bool leaves_sequences(std::string_view json) {
-  JsonNode root = parse_json_tree(json);
-  const JsonNode* sequences = root.find("sequences");
-  return sequences && leaves_sequences(*sequences);
 }
 
 namespace {

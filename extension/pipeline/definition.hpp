@@ -151,6 +151,7 @@ struct Definition {
   std::vector<std::string> after;  ///< pipelines that come first in a group
   std::string retain;              ///< "" or an interval: how long ended runs are known item by item
   MissingItems missing;
+  bool leave_sequences = false;  ///< those of identity and serial columns stay where they are
 };
 
 /// What "settings" may name: whatever else has a say in what a text means as a value, or in an expression.

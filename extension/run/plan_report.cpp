@@ -224,7 +224,7 @@ std::string plan_of(const ledger::Run& run) {
     load::WriterChoice writer = load::choose_writer(target);
     plan["writer"] = {{"name", writer.name}, {"reason", writer.reason}};
     {
-      bridge::AsUser as(worker->role());
+      bridge::AsUser as_importer(worker->role());
       for (const load::ColumnSequence& sequence : load::column_sequences(compiled))
         plan["sequences"].push_back(
             {{"name", sequence.name},
